@@ -1,0 +1,122 @@
+import type { Digests } from '../api/digest.ts';
+import type { Compression, Format } from '../images/format.ts';
+
+/**
+ * The content-addressed store on the volume. One process writes it (an exclusive lock that dies with the process). Blobs are
+ * named by sha256, enter only when verified (written under `partial/`, fsynced, renamed, mode 0444), and are pinned while in use.
+ */
+
+/** Who may use a blob: everybody, or one namespace with one set of credentials (a hash; never the credentials). */
+export type Scope = 'public' | { namespace: string; credentials: string };
+
+export interface Blob {
+  /** Hex sha256: the blob's name. */
+  sha256: string;
+  /** Every digest known of it. */
+  digests: Digests;
+  path: string;
+  size: number;
+  /** What `recognise` and `inspect` found, kept so that nothing is looked into twice. */
+  compression?: Compression;
+  format?: Format;
+  virtualSize?: number;
+  /** Cleaned name of where it came from (scheme, host, path). */
+  source?: string;
+  fetchedAt: string;
+}
+
+export type BlobFacts = Omit<Blob, 'path' | 'sha256'>;
+
+/** Opaque to the cache: what tells one state of a remote file from another (ETag, Last-Modified, length). */
+export interface Validators {
+  etag?: string;
+  lastModified?: string;
+  totalBytes?: number;
+}
+
+/** What is known of a fetch that was cut. A generation is one inode; below `watermark` its bytes are on the disk. */
+export interface PartialRecord {
+  key: string;
+  generation: number;
+  path: string;
+  /** The URL (cleaned) whose representation this is; another mirror is another generation. */
+  source: string;
+  validators: Validators;
+  /** Contiguous bytes known to be durable. */
+  watermark: number;
+}
+
+/** Space set aside before the first byte. First come, first served; ends with `release`. */
+export interface Reservation {
+  readonly bytes: number;
+  /** Asks for more (or gives back). @throws Failure CacheFull when others hold it; TooLarge when the whole cache could not. */
+  resize(bytes: number): Promise<void>;
+  release(): void;
+}
+
+export interface CacheStats {
+  bytes: number;
+  quotaBytes: number;
+  reservedBytes: number;
+  pinnedBytes: number;
+  blobs: number;
+  evictions: number;
+}
+
+export interface Cache {
+  /**
+   * The blob that has these digests (equal as `sameBytes` says), if this scope may use it. A hit whose file has changed size,
+   * mtime or inode is dropped, not served. Counts as a use (LRU).
+   */
+  find(digests: Digests, scope: Scope): Promise<Blob | undefined>;
+  get(sha256: string): Promise<Blob | undefined>;
+
+  /**
+   * Takes a verified file into the cache: fsync, rename, index. `scope` widens: a blob known to one namespace that is now fetched
+   * publicly becomes public. The file is consumed. Idempotent.
+   */
+  admit(path: string, sha256: string, facts: BlobFacts, scope: Scope): Promise<Blob>;
+  /** Adds what was found later (another digest, format, virtual size). */
+  annotate(sha256: string, facts: Partial<BlobFacts>): Promise<void>;
+  /** Lets another scope use a blob that it has proven to be able to fetch (its own download had the same bytes). */
+  grant(sha256: string, scope: Scope): Promise<void>;
+
+  /** Result of a transform (decompression, conversion), by source blob and transform id. Scope follows the source blob. */
+  findTransform(sha256: string, transformId: string): Promise<Blob | undefined>;
+  admitTransform(
+    sha256: string,
+    transformId: string,
+    path: string,
+    resultSha256: string,
+    facts: BlobFacts,
+  ): Promise<Blob>;
+
+  /** A blob with at least one pin is never evicted. A holder names who (a resource's uid); pins live as long as the process. */
+  pin(sha256: string, holder: string): void;
+  unpinAll(holder: string): void;
+  /** Drops a blob now (a scrub found it damaged). */
+  drop(sha256: string): Promise<void>;
+
+  /**
+   * Sets space aside, evicting unpinned blobs, least recently used first.
+   * @throws Failure TooLarge when it can never fit the quota; CacheFull when others hold the space now; DiskFull when the
+   * volume itself lacks it. Each message tells bytes wanted, bytes there, and the cure.
+   */
+  reserve(bytes: number, holder: string): Promise<Reservation>;
+  /** Resolves when space may have become free; for those who wait after CacheFull. */
+  onSpace(listener: () => void): () => void;
+
+  /** A path inside the volume for a new temporary file; what is left there is removed at the next start. */
+  scratch(suffix: string): string;
+
+  partial(key: string): PartialRecord | undefined;
+  /** Starts a new generation (a new inode) and forgets the older one's file. */
+  newPartial(key: string, source: string, validators: Validators): Promise<PartialRecord>;
+  /** Journals a watermark that has been fdatasynced. */
+  recordWatermark(key: string, generation: number, watermark: number): void;
+  dropPartial(key: string): Promise<void>;
+
+  stats(): CacheStats;
+  /** Removes what does not belong: old partials (unused for 7 days), scratch files, blobs without an index row. */
+  close(): Promise<void>;
+}
