@@ -628,6 +628,10 @@ export interface Artifact {
    * When that was, RFC 3339.
    */
   fetchedAt?: string;
+  /**
+   * Hash of the source that it was fetched from; tells whether an image without checksums is still the one that is asked for.
+   */
+  inputsHash?: string;
 }
 /**
  * The failure of fetching or proving that is in the way now; absent while there is none.
