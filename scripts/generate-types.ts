@@ -138,18 +138,14 @@ async function generate(): Promise<string> {
   const definitions = Object.fromEntries(
     named.map(({ name, schema }) => [name, toJsonSchema(schema, named, schema)] as const),
   );
-  const text = await compile(
-    { definitions, type: 'object', additionalProperties: false, properties: {} } as Parameters<typeof compile>[0],
-    'Unused',
-    {
-      additionalProperties: false,
-      bannerComment:
-        '/** Made from crds/ by scripts/generate-types.ts; `npm run generate` makes it anew. Do not edit. */',
-      ignoreMinAndMaxItems: true,
-      unreachableDefinitions: true,
-      style: { singleQuote: true, printWidth: 120 },
-    },
-  );
+  const text = await compile({ definitions, type: 'object', additionalProperties: false, properties: {} }, 'Unused', {
+    additionalProperties: false,
+    bannerComment:
+      '/** Made from crds/ by scripts/generate-types.ts; `npm run generate` makes it anew. Do not edit. */',
+    ignoreMinAndMaxItems: true,
+    unreachableDefinitions: true,
+    style: { singleQuote: true, printWidth: 120 },
+  });
   return text
     .replace(/export interface Unused \{\}\n+/, '')
     .replaceAll(/\/\*\*\n \* This interface was referenced by[^/]*?\*\/\n/g, '')

@@ -10,7 +10,7 @@ export const MESSAGE_LIMIT = 4096;
 
 /** A message that fits: the beginning, which names what failed, is kept. */
 export function clip(message: string, limit = MESSAGE_LIMIT): string {
-  const characters = message.length <= limit ? [] : [...message];
+  const characters = message.length <= limit ? [] : Array.from(message);
   return characters.length <= limit ? message : `${characters.slice(0, limit - 1).join('')}…`;
 }
 

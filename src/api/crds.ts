@@ -34,12 +34,8 @@ export interface Structural {
 export interface Rule {
   rule: string;
   message?: string;
-  /** A CEL expression that gives the message; `message` stands in where it fails. */
-  messageExpression?: string;
   /** `.checksums`: the field that the error names, below the node of the rule. */
   fieldPath?: string;
-  reason?: string;
-  optionalOldSelf?: boolean;
 }
 
 export interface Crd {
