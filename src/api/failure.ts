@@ -66,6 +66,7 @@ export const REASONS = {
   NamespaceNotAllowed: 'Waiting',
   NoControllerForSite: 'Waiting',
   CacheFull: 'Waiting',
+  CacheInUse: 'Waiting',
   DiskFull: 'Waiting',
   QuotaExceeded: 'Waiting',
   ToolMissing: 'Waiting',

@@ -48,18 +48,32 @@ export interface PartialRecord {
 
 /** Space set aside before the first byte. First come, first served; ends with `release`. */
 export interface Reservation {
+  /** What is still set aside: a file that is admitted takes its share out of here and into the blobs. */
   readonly bytes: number;
-  /** Asks for more (or gives back). @throws Failure CacheFull when others hold it; TooLarge when the whole cache could not. */
+  /**
+   * Asks for more (or gives back). When there is no room it waits for younger reservations to end; the youngest of all waits for
+   * nobody and is refused, so that two that grow cannot hold each other up. Who is refused releases, keeps its partial, and asks
+   * again from the start.
+   * @throws Failure CacheFull when others hold it; TooLarge when the whole cache could not; DiskFull when the volume lacks it;
+   * Aborted when it was released meanwhile.
+   */
   resize(bytes: number): Promise<void>;
+  /** This file is written inside the reservation: what it takes on the disk is not counted a second time. */
+  cover(path: string): void;
+  /** Ends it. May be called again. */
   release(): void;
 }
 
 export interface CacheStats {
+  /** Blobs, in bytes of the disk (a sparse file counts what it takes). */
   bytes: number;
+  /** Partials that nobody is writing now, in bytes of the disk. */
+  partialBytes: number;
   quotaBytes: number;
   reservedBytes: number;
   pinnedBytes: number;
   blobs: number;
+  /** Blobs evicted since the start. */
   evictions: number;
 }
 
@@ -91,32 +105,51 @@ export interface Cache {
     facts: BlobFacts,
   ): Promise<Blob>;
 
-  /** A blob with at least one pin is never evicted. A holder names who (a resource's uid); pins live as long as the process. */
-  pin(sha256: string, holder: string): void;
+  /**
+   * A blob with at least one pin is never evicted. A holder names who (a resource's uid); pins live as long as the process. May be
+   * called before the blob is there. False when it is not: it was evicted since it was found, or is still to come.
+   */
+  pin(sha256: string, holder: string): boolean;
   unpinAll(holder: string): void;
   /** Drops a blob now (a scrub found it damaged). */
   drop(sha256: string): Promise<void>;
 
   /**
-   * Sets space aside, evicting unpinned blobs, least recently used first.
+   * Sets space aside, evicting unpinned blobs, least recently used first. `partial` is the key of the partial that is written
+   * inside the reservation; what an earlier run left of it is part of `bytes`.
+   *
+   * First come, first served: after CacheFull the holder keeps a place in the queue, and nobody behind it is served before it,
+   * until it has been served, gives up, or has not asked for 10 minutes. Who holds a reservation already does not queue.
    * @throws Failure TooLarge when it can never fit the quota; CacheFull when others hold the space now; DiskFull when the
    * volume itself lacks it. Each message tells bytes wanted, bytes there, and the cure.
    */
-  reserve(bytes: number, holder: string): Promise<Reservation>;
-  /** Resolves when space may have become free; for those who wait after CacheFull. */
+  reserve(bytes: number, holder: string, partial?: string): Promise<Reservation>;
+  /** The holder waits no longer: its place in the queue goes to the next. */
+  giveUp(holder: string): void;
+  /** Calls back when space may have become free; for those who wait after CacheFull. Returns the way to end it. */
   onSpace(listener: () => void): () => void;
 
   /** A path inside the volume for a new temporary file; what is left there is removed at the next start. */
   scratch(suffix: string): string;
 
   partial(key: string): PartialRecord | undefined;
-  /** Starts a new generation (a new inode) and forgets the older one's file. */
-  newPartial(key: string, source: string, validators: Validators): Promise<PartialRecord>;
+  /** Folder for this partial's generations, made if need be, and the first number free for a new one: never one used before. */
+  partialDirectory(key: string): Promise<{ directory: string; nextGeneration: number }>;
+  /**
+   * Journals a new generation (a new inode, made by whoever writes it) and removes the older one's file. `generation` is the number
+   * that the writer has chosen, `nextGeneration` or later; without it the cache chooses.
+   */
+  newPartial(key: string, source: string, validators: Validators, generation?: number): Promise<PartialRecord>;
   /** Journals a watermark that has been fdatasynced. */
   recordWatermark(key: string, generation: number, watermark: number): void;
   dropPartial(key: string): Promise<void>;
 
   stats(): CacheStats;
-  /** Removes what does not belong: old partials (unused for 7 days), scratch files, blobs without an index row. */
+  /**
+   * Hashes again the blob whose last proof is the oldest, slowly, and drops it when it is damaged. Undefined when every blob was
+   * proven in the last 7 days.
+   */
+  scrubNext(signal: AbortSignal): Promise<{ sha256: string; intact: boolean } | undefined>;
+  /** Keeps what is on the volume and lets go of the lock. */
   close(): Promise<void>;
 }
