@@ -16,7 +16,14 @@ export interface Recognition {
   format?: Format | 'Unknown';
   /** A page of text where an image was expected (a login page, an error, a directory listing): `HTML`, `XML`, `JSON`, `text`. */
   text?: string;
-  /** Whether the head alone proves format and safety, so that an upload may follow the download (data formats with a footer cannot). */
+  /** The page's own title, where it is HTML. */
+  title?: string;
+  /** In words, for messages: `a disk with a GPT partition table`, `a ZIP archive`. */
+  what?: string;
+  /**
+   * Whether the head alone proves format and safety, so that an upload may follow the download (data formats with a footer
+   * cannot). A raw disk may still turn out to be a fixed VHD by its last 512 bytes: inspect the complete file before they go out.
+   */
   judgedByHead: boolean;
 }
 
@@ -27,4 +34,10 @@ export interface ImageFacts {
   virtualSize: number;
   /** Bytes of the file. */
   size: number;
+}
+
+/** Formats whose bytes are the same: an ISO is a raw disk that also has a CD's file system. */
+export function interchangeable(from: Format, to: Format): boolean {
+  const bytes = (format: Format) => (format === 'Iso' ? 'Raw' : format);
+  return bytes(from) === bytes(to);
 }

@@ -32,7 +32,7 @@ export interface Images {
   /**
    * Looks into a complete, uncompressed file: the header is parsed by us first (bounds, refusals), then `qemu-img info` confirms
    * (it alone is never trusted to choose a format). A Kernel or Ramdisk is not a disk and is only measured.
-   * @throws Failure UnsafeImage | CorruptImage | FormatMismatch | NotAnImage | ToolMissing
+   * @throws Failure UnsafeImage | CorruptImage | FormatMismatch | NotAnImage | NotSupported | ToolMissing | Timeout
    */
   inspect(
     path: string,
@@ -42,8 +42,14 @@ export interface Images {
 
   /**
    * Decompresses into a new sparse file (runs of zeros become holes). Multi-member and multi-frame files are read to their end;
-   * truncation and trailing garbage are errors. On failure nothing is left at `to`.
-   * @throws Failure TooLarge when the output passes `maxOutputBytes`; CorruptImage; ToolMissing; DiskFull
+   * truncation and trailing garbage are errors (NULs after gzip are padding). On failure nothing is left at `to`.
+   *
+   * With `member`, a result that is a tar archive is replaced by that member (ORCA's ZFILESYSTEM keeps the disk as `filesystem`;
+   * GNU sparse members are understood); needs space for both meanwhile. A result that is no archive stays as it is.
+   *
+   * Progress counts compressed bytes read, of the size of `from`.
+   * @throws Failure TooLarge when the output passes `maxOutputBytes`; CorruptImage; ToolMissing; DiskFull; NotSupported when the
+   *   compressor's window needs more than 2 GiB of memory; NotAnImage when an archive lacks `member`
    */
   decompress(
     job: {
@@ -51,18 +57,31 @@ export interface Images {
       to: string;
       compression: Compression;
       maxOutputBytes: number;
+      /** Wanted beside sha256, which is always computed. */
       digests: readonly Algorithm[];
+      member?: string;
       progress?: Progress;
     },
     signal: AbortSignal,
   ): Promise<Produced>;
 
   /**
-   * Converts with qemu-img (explicit formats, no backing file, sparse output). For an OVA the one disk inside is unpacked first.
-   * On failure nothing is left at `to`.
+   * Converts with qemu-img (explicit formats, no backing file, sparse output). The one disk of an OVA is read where it lies in the
+   * archive. Formats that are `interchangeable` are copied. On failure nothing is left at `to`. Progress counts bytes of the disk.
+   * @throws Failure NotSupported (to Ova or Iso, or from Iso to another than Raw); TooLarge when a raw disk passes
+   *   `maxOutputBytes`; ResourceLimit; DiskFull; ToolMissing; CorruptImage and UnsafeImage as `inspect`
    */
   convert(
-    job: { from: string; fromFormat: Format; to: string; toFormat: Format; limits: ToolLimits; progress?: Progress },
+    job: {
+      from: string;
+      fromFormat: Format;
+      to: string;
+      toFormat: Format;
+      limits: ToolLimits;
+      /** Wanted beside sha256, which is always computed. */
+      digests?: readonly Algorithm[];
+      progress?: Progress;
+    },
     signal: AbortSignal,
   ): Promise<Produced>;
 
