@@ -174,12 +174,19 @@ export interface Look {
   held?: 'Deactivated' | 'Hidden';
   /** The cloud's hash is not the one we proved: the record is not our image. */
   tampered?: string;
+  /** What people should know and we cannot change: a member that has not accepted. */
+  notes?: string[];
 }
 
 /** What a cloud is opened with; a `secret` holds decoded values of the site's Secret. */
 export interface CloudContext {
   site: string;
   secret: ReadonlyMap<string, Uint8Array> | undefined;
+  /**
+   * `Probe.identity` as recorded at the first good probe. Where it is given, a folder without its marker is an unmounted volume
+   * (SiteNotReady) and not a new site.
+   */
+  knownIdentity?: string;
   transfers: Transfers;
   log: Logger;
   /** Milliseconds since the epoch. */

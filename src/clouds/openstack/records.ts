@@ -1,0 +1,96 @@
+import type { Logger } from 'pino';
+import { Failure } from '../../api/failure.ts';
+import type { Ownership } from '../cloud.ts';
+import type { Glance, Image } from './glance.ts';
+import type { Keystone } from './keystone.ts';
+import { MARK, property, stateOf } from './mapping.ts';
+
+/** Records of our own project: what each step needs to know before it touches one. */
+export class Records {
+  readonly glance: Glance;
+  readonly log: Logger;
+  readonly #keystone: Keystone;
+
+  constructor(glance: Glance, keystone: Keystone, log: Logger) {
+    this.glance = glance;
+    this.log = log;
+    this.#keystone = keystone;
+  }
+
+  /** Undefined also for an image that we can see but that another project owns. */
+  async own(id: string, signal: AbortSignal): Promise<Image | undefined> {
+    const image = await this.glance.get(id, signal);
+    if (image === undefined) return undefined;
+    const { projectId } = await this.#keystone.session(signal);
+    return image.owner === projectId ? image : undefined;
+  }
+
+  /** @throws Failure Conflict when it has gone: whoever asked must look again. */
+  async present(id: string, signal: AbortSignal): Promise<Image> {
+    const image = await this.own(id, signal);
+    if (image === undefined) throw new Failure('Conflict', `image ${id} is not in our project any more: looking again`);
+    return image;
+  }
+
+  /** Removes and makes sure. A protected record is unprotected first. False when there was none. */
+  async remove(id: string, signal: AbortSignal): Promise<boolean> {
+    const image = await this.own(id, signal);
+    if (image === undefined) return false;
+    if (image.protected) {
+      await this.glance.update(id, [{ op: 'replace', path: '/protected', value: false }], signal);
+    }
+    if (stateOf(image.status) !== 'Deleting') await this.glance.delete(id, signal);
+    // With delayed deletion an admin still sees the record as pending_delete; it serves nobody.
+    const left = await this.until(id, (now) => now === undefined || stateOf(now.status) === 'Deleting', 20_000, signal);
+    if (left !== undefined && stateOf(left.status) !== 'Deleting') {
+      throw new Failure('Conflict', `Glance said that image ${id} is deleted, and still shows it as ${left.status}`);
+    }
+    return true;
+  }
+
+  /** Asks for the record, ever less often, until the condition holds or the time (in milliseconds of pauses) is over. */
+  async until(
+    id: string,
+    holds: (image: Image | undefined) => boolean,
+    withinMs: number,
+    signal: AbortSignal,
+  ): Promise<Image | undefined> {
+    let image = await this.own(id, signal);
+    for (
+      let spent = 0, wait = 100;
+      !holds(image) && spent < withinMs;
+      spent += wait, wait = Math.min(wait * 2, 5_000)
+    ) {
+      await this.glance.pause(wait, signal);
+      image = await this.own(id, signal);
+    }
+    return image;
+  }
+}
+
+/**
+ * Whether a record is this owner's and guid's. Properties that were stripped behind our back count as ours where the caller
+ * knows the id (`strict: false`): ids are derived from our identity.
+ */
+export function belongs(
+  image: Image,
+  ownership: Pick<Ownership, 'owner' | 'guid'>,
+  { strict }: { strict: boolean },
+): boolean {
+  const same = (name: string, value: string): boolean => {
+    const is = property(image, name);
+    return is === value || (!strict && is === undefined);
+  };
+  return same(MARK.owner, ownership.owner) && same(MARK.guid, ownership.guid);
+}
+
+/** @throws Failure ClaimedByOther */
+export function assertClaim(image: Image, claim: string): void {
+  const is = property(image, MARK.claim);
+  if (is !== undefined && is !== claim) {
+    throw new Failure(
+      'ClaimedByOther',
+      `image ${image.id} belongs to another VMImage with the same guid (uid ${is}): delete that one, or use another guid`,
+    );
+  }
+}
