@@ -113,9 +113,11 @@ function toCel(node: Structural, value: unknown): CelInput {
     return new Map(entries);
   }
   if (node.type === 'integer' && typeof value === 'number') return BigInt(value);
-  if (node.format === 'date-time' && typeof value === 'string') {
+  const time = node.format === 'date-time' ? Date.parse(String(value)) : NaN;
+  // What is no date is reported by the schema, which does not keep the other rules from running: it stays a string.
+  if (!Number.isNaN(time)) {
     wkt ??= require('@bufbuild/protobuf/wkt') as Wkt;
-    return wkt.timestampFromMs(Date.parse(value));
+    return wkt.timestampFromMs(time);
   }
   return value as CelInput;
 }

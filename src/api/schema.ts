@@ -28,7 +28,7 @@ export interface Schemas {
   /** The kind's CRD: its scope, short name and schema. */
   crd(kind: ApiKind): Crd;
   /**
-   * The verdict on an object as somebody wrote it, or, with `old` (an earlier verdict's object), on an update of it. Neither is
+   * The verdict on an object as somebody wrote it, or, with `old` (the object as it is stored), on an update of it. Neither is
    * changed. Never throws, whatever the input is.
    */
   validate(kind: ApiKind, input: unknown, old?: Record<string, unknown>): Verdict;
@@ -65,9 +65,11 @@ function judge(crd: Crd, input: unknown, old: Fields | undefined): Verdict {
   const admitted = { ...(admit(crd.schema, withoutMetadata(input), '', warnings) as Fields), metadata };
   const errors = [...headErrors(crd, input), ...metadataErrors(metadata, crd.namespaced)];
 
-  const structural = violations(crd.schema, admitted, old, '');
+  // An object may have been stored before a field and its default existed: the API server defaults what it reads, too.
+  const before = old === undefined ? undefined : admit(crd.schema, withoutMetadata(old), '', []);
+  const structural = violations(crd.schema, admitted, before, '');
   errors.push(...structural.map(({ path, message }) => ({ path, message })));
-  if (!structural.some(({ blocking }) => blocking)) errors.push(...brokenRules(crd.schema, admitted, old, ''));
+  if (!structural.some(({ blocking }) => blocking)) errors.push(...brokenRules(crd.schema, admitted, before, ''));
   return errors.length === 0 ? { object: inOrder(admitted), errors, warnings } : { errors, warnings };
 }
 
