@@ -30,6 +30,8 @@ export interface FileSourceSpec {
 /** Addresses that sources may reach beside the public Internet, in CIDR notation (`--allow-network`). */
 export interface NetworkPolicy {
   allow: readonly string[];
+  /** Addresses that stay closed whatever `allow` says: the API server, sites' endpoints. */
+  deny?: readonly string[];
 }
 
 /**

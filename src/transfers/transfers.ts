@@ -59,6 +59,11 @@ export interface FetchListener {
     offset: number;
     contentType?: string;
   }): Promise<void>;
+  /**
+   * Every declared digest is computed and agrees: an upload that follows this generation may send its tail. The fetch itself goes on
+   * until `also` is known and everything is durable. Not called when nothing was declared.
+   */
+  onProven?(proof: { generation: number; size: number; digests: Digests }): void;
   /** At most four times a second. `durable` has been fdatasynced (every 64 MiB). */
   onProgress?(progress: { bytes: number; durable: number; totalBytes?: number }): void;
 }

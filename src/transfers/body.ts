@@ -1,0 +1,142 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { Failure } from '../api/failure.ts';
+import type { Generation, Generations } from './generation.ts';
+import type { UploadRequest } from './transfers.ts';
+
+/** A follower that has had nothing to send for this long gives way: servers cut pauses of 5 s (uWSGI) and longer anyway. */
+export const DRY_MS = 3000;
+
+/** The bytes of an upload: a file that is complete, or one that still grows. */
+export interface UploadBody {
+  /**
+   * Reads up to `length` bytes at `position`, waiting for them where they have not come yet.
+   * @throws Failure UploadCut when they do not come, because the download is dry or has failed
+   */
+  read(buffer: Uint8Array, length: number, position: number, signal: AbortSignal): Promise<number>;
+  /** Calls when the download that is followed has failed. Returns the way to stop it. */
+  onFailure(listener: (failure: Failure) => void): () => void;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens it once: the file may be renamed into the cache while it is sent.
+ * @throws Failure UploadCut | TooLarge
+ */
+export async function openBody(request: UploadRequest, generations: Generations): Promise<UploadBody> {
+  const { follow, path, totalBytes } = request;
+  if (follow !== undefined) {
+    const generation = generations.find(follow.directory, follow.generation);
+    if (generation === undefined) {
+      // Its file may have holes where bytes were still to come, so it is not read on the strength of its size.
+      throw new Failure(
+        'UploadCut',
+        'the download to follow has ended; the upload starts again from the complete file',
+      );
+    }
+    if (generation.totalBytes !== totalBytes) {
+      throw new Failure(
+        'InternalError',
+        `an upload of ${totalBytes} bytes cannot follow a download of ${generation.totalBytes}`,
+      );
+    }
+    return new GrowingBody(generation);
+  }
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size !== totalBytes) {
+      throw new Failure('InternalError', `the file to send has ${size} bytes where ${totalBytes} were announced`);
+    }
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+  return new CompleteBody(handle);
+}
+
+class CompleteBody implements UploadBody {
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  async read(buffer: Uint8Array, length: number, position: number): Promise<number> {
+    const { bytesRead } = await this.#handle.read(buffer, 0, length, position);
+    if (bytesRead === 0) throw new Failure('InternalError', `the file to send ended at ${position}, before its size`);
+    return bytesRead;
+  }
+
+  onFailure(): () => void {
+    return () => {};
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+class GrowingBody implements UploadBody {
+  readonly #generation: Generation;
+
+  constructor(generation: Generation) {
+    this.#generation = generation;
+    generation.hold();
+  }
+
+  async read(buffer: Uint8Array, length: number, position: number, signal: AbortSignal): Promise<number> {
+    if (this.#generation.watermark <= position) await this.#grown(position, signal);
+    return this.#generation.read(buffer, length, position);
+  }
+
+  onFailure(listener: (failure: Failure) => void): () => void {
+    const look = () => {
+      const { outcome } = this.#generation;
+      if (outcome instanceof Failure) listener(cut(outcome));
+    };
+    look();
+    return this.#generation.onChange(look);
+  }
+
+  close(): Promise<void> {
+    return this.#generation.release();
+  }
+
+  #grown(position: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = (error?: Failure) => {
+        clearTimeout(timer);
+        stop();
+        signal.removeEventListener('abort', abort);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const look = () => {
+        const { watermark, outcome } = this.#generation;
+        if (watermark > position) settle();
+        else if (outcome instanceof Failure) settle(cut(outcome));
+      };
+      const abort = () => settle(new Failure('Aborted', 'stopped'));
+      const timer = setTimeout(
+        () =>
+          settle(
+            new Failure(
+              'UploadCut',
+              `the download brought nothing for ${DRY_MS / 1000} s; the upload starts again from the complete file`,
+            ),
+          ),
+        DRY_MS,
+      );
+      const stop = this.#generation.onChange(look);
+      signal.addEventListener('abort', abort, { once: true });
+      if (signal.aborted) abort();
+      else look();
+    });
+  }
+}
+
+function cut(failure: Failure): Failure {
+  return new Failure('UploadCut', `the download that the upload followed has failed (${failure.reason})`, {
+    cause: failure,
+  });
+}

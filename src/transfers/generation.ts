@@ -1,0 +1,205 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Failure } from '../api/failure.ts';
+import { Ranges } from './ranges.ts';
+
+/** How much may be lost to a power cut, and how long the sync at the end may take. */
+export const SYNC_BYTES = 64 * 1024 * 1024;
+
+export function pathOf(directory: string, generation: number): string {
+  return join(directory, `${generation}.part`);
+}
+
+/**
+ * One inode with the bytes of one representation, append-only below its watermark: what was read from it once never changes. A
+ * restart from zero or another mirror is another generation. (Else a site could have been sent the beginning of one mirror's file
+ * and the end of another's, while the digest of the rewritten file is right.)
+ *
+ * The writer and everybody who reads hold it; the descriptor is closed when the last lets go, so a reader goes on after the file
+ * has been renamed into the cache.
+ */
+export class Generation {
+  readonly directory: string;
+  readonly number: number;
+  readonly path: string;
+  /** Bytes of the whole, where the origin told. */
+  totalBytes: number | undefined;
+  readonly #handle: FileHandle;
+  readonly #ranges = new Ranges();
+  readonly #listeners = new Set<() => void>();
+  #holders = 1;
+  #durable: number;
+  #syncing: Promise<void> | undefined;
+  #failure: Failure | undefined;
+  #outcome: 'growing' | 'complete' | Failure = 'growing';
+
+  private constructor(directory: string, number: number, handle: FileHandle, watermark: number) {
+    this.directory = directory;
+    this.number = number;
+    this.path = pathOf(directory, number);
+    this.#handle = handle;
+    this.#ranges.add(0, watermark);
+    this.#durable = watermark;
+  }
+
+  /** A new inode; what an earlier process may have left under the name is unlinked, not written over. */
+  static async create(directory: string, number: number): Promise<Generation> {
+    const path = pathOf(directory, number);
+    await rm(path, { force: true });
+    // 0600: nobody else reads what is not proven.
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    return new Generation(directory, number, await open(path, flags, 0o600), 0);
+  }
+
+  /** What an earlier run left, up to its durable watermark; undefined when it is not there any more, or shorter than it should be. */
+  static async reopen(directory: string, number: number, watermark: number): Promise<Generation | undefined> {
+    let handle: FileHandle;
+    try {
+      handle = await open(pathOf(directory, number), constants.O_RDWR | constants.O_NOFOLLOW);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    try {
+      const stat = await handle.stat();
+      if (stat.isFile() && stat.size >= watermark) {
+        await handle.truncate(watermark); // nobody vouches for what is beyond
+        return new Generation(directory, number, handle, watermark);
+      }
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    await handle.close();
+    return undefined;
+  }
+
+  /** Bytes from the beginning without a gap. */
+  get watermark(): number {
+    return this.#ranges.watermark;
+  }
+
+  /** All bytes that are there. */
+  get size(): number {
+    return this.#ranges.size;
+  }
+
+  /** Bytes from the beginning that a power cut cannot take. */
+  get durable(): number {
+    return this.#durable;
+  }
+
+  get outcome(): 'growing' | 'complete' | Failure {
+    return this.#outcome;
+  }
+
+  /** Writes all of it. @throws Failure DiskFull; the bytes before stay */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, offset + done);
+        done += bytesWritten;
+      }
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    this.#ranges.add(offset, offset + bytes.length);
+    for (const listener of this.#listeners) listener();
+    // Beside the reception, one at a time: a sync that is overtaken by 64 MiB is followed by one for all of them.
+    if (this.watermark - this.#durable >= SYNC_BYTES && this.#syncing === undefined) void this.sync().catch(() => {});
+  }
+
+  /** Makes everything below the present watermark durable. */
+  async sync(): Promise<void> {
+    while (this.#syncing !== undefined) await this.#syncing.catch(() => {});
+    const { watermark } = this;
+    if (this.#durable === watermark) return;
+    this.#syncing = this.#handle.datasync().then(
+      () => {
+        this.#durable = watermark;
+      },
+      (error: unknown) => {
+        // After a failed fsync the kernel has forgotten which pages were dirty: a second call would succeed and mean nothing.
+        throw this.#fail(error);
+      },
+    );
+    try {
+      await this.#syncing;
+    } finally {
+      this.#syncing = undefined;
+    }
+  }
+
+  /** Reads below the watermark. */
+  async read(buffer: Uint8Array, length: number, position: number): Promise<number> {
+    const { bytesRead } = await this.#handle.read(buffer, 0, Math.min(length, this.watermark - position), position);
+    return bytesRead;
+  }
+
+  /** Calls at every growth and at the end. Returns the way to stop it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** No byte will be added: either all are there, or the fetch has failed; it may fail after the last byte too, by its digest. */
+  end(outcome: 'complete' | Failure): void {
+    if (this.#outcome instanceof Failure || this.#outcome === outcome) return;
+    this.#outcome = outcome;
+    for (const listener of this.#listeners) listener();
+  }
+
+  hold(): void {
+    this.#holders += 1;
+  }
+
+  async release(): Promise<void> {
+    this.#holders -= 1;
+    if (this.#holders === 0) await this.#handle.close();
+  }
+
+  #fail(error: unknown): Failure {
+    this.#failure ??= Failure.from(error);
+    return this.#failure;
+  }
+}
+
+/** A file that was fetched faster than a cloud could make the record for it is still found by the upload that was to follow it. */
+const LINGER_MS = 60_000;
+const MAX_LINGERING = 16;
+
+/** The generations that are being written now, and those just completed, so that uploads find them. */
+export class Generations {
+  readonly #live = new Map<string, Generation>();
+  /** Oldest first. */
+  readonly #lingering = new Map<Generation, NodeJS.Timeout>();
+
+  add(generation: Generation): void {
+    this.#live.set(generation.path, generation);
+  }
+
+  remove(generation: Generation): void {
+    if (this.#live.get(generation.path) === generation) this.#live.delete(generation.path);
+  }
+
+  /** Keeps a complete and proven one for a minute, with its descriptor: the file is about to be renamed. */
+  linger(generation: Generation): void {
+    generation.hold();
+    this.#lingering.set(generation, setTimeout(() => this.#forget(generation), LINGER_MS).unref());
+    const [oldest] = this.#lingering.keys();
+    if (this.#lingering.size > MAX_LINGERING && oldest !== undefined) this.#forget(oldest);
+  }
+
+  #forget(generation: Generation): void {
+    clearTimeout(this.#lingering.get(generation));
+    if (!this.#lingering.delete(generation)) return;
+    this.remove(generation);
+    void generation.release().catch(() => {}); // read only by now: a close has nothing to lose
+  }
+
+  find(directory: string, number: number): Generation | undefined {
+    return this.#live.get(pathOf(directory, number));
+  }
+}
