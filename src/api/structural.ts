@@ -8,7 +8,7 @@ export interface Violation extends FieldNote {
   blocking: boolean;
 }
 
-export type Report = (path: string, message: string, blocking?: boolean) => void;
+type Report = (path: string, message: string, blocking?: boolean) => void;
 
 /**
  * Types, enums, patterns, bounds, required fields, formats and unique list keys of an admitted value.
