@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import { Failure } from '../../api/failure.ts';
+import type { Change, ConfigMap, Kind, ObjectKey, Resource, Secret } from '../store.ts';
+import { deepFreeze } from './freeze.ts';
+import { idOf } from './kinds.ts';
+import type { ManifestObject } from './manifest.ts';
+import type { ScanResult } from './scan.ts';
+
+type Loose = Secret | ConfigMap;
+
+/** Secrets and ConfigMaps as the manifests have them now. They live in memory alone: none is ever written to the state. */
+export class LooseObjects {
+  readonly #instance: string;
+  readonly #startedAt: string;
+  readonly #objects = new Map<string, Loose>();
+  #refusals = new Map<string, string>();
+  #version = 0;
+
+  constructor(instance: string, startedAt: string) {
+    this.#instance = instance;
+    this.#startedAt = startedAt;
+  }
+
+  list(kind: Kind): Loose[] {
+    return [...this.#objects.values()].filter((object) => object.kind === kind);
+  }
+
+  get(kind: Kind, key: ObjectKey): Loose | undefined {
+    return this.#objects.get(idOf(kind, key));
+  }
+
+  /** @throws Failure InvalidSecret when it is there but must not be used. */
+  use(kind: Kind, key: ObjectKey): Loose | undefined {
+    const id = idOf(kind, key);
+    const refusal = this.#refusals.get(id);
+    if (refusal !== undefined) throw new Failure('InvalidSecret', refusal);
+    return this.#objects.get(id);
+  }
+
+  /** Takes over what a scan found. Returns what has changed. */
+  update(scan: ScanResult): Change<Loose>[] {
+    const changes: Change<Loose>[] = [];
+    for (const [id, found] of scan.objects) {
+      if (found.kind !== 'Secret' && found.kind !== 'ConfigMap') continue;
+      const before = this.#objects.get(id);
+      if (before !== undefined && sameContent(before, found)) continue;
+      const object = this.#object(id, found, before);
+      this.#objects.set(id, object);
+      changes.push({ type: 'Applied', object, ...(before === undefined ? {} : { previous: before }) });
+    }
+    for (const [id, object] of this.#objects) {
+      if (scan.objects.has(id)) continue;
+      const kept = !scan.refusals.has(id) && (scan.present.has(id) || !scan.clean);
+      if (kept) continue;
+      this.#objects.delete(id);
+      changes.push({ type: 'Deleted', object, previous: object });
+    }
+    // Those who wait for a Secret wake and learn why it cannot be used.
+    for (const id of scan.refusals.keys()) {
+      if (this.#refusals.has(id) || changes.some(({ object }) => idOf(object.kind, object) === id)) continue;
+      const [, namespace = '', name = ''] = id.split('/');
+      const metadata = {
+        name,
+        namespace,
+        uid: this.#uid(id),
+        generation: 1,
+        resourceVersion: '0',
+        creationTimestamp: this.#startedAt,
+      };
+      changes.push({ type: 'Deleted', object: deepFreeze({ apiVersion: 'v1', kind: 'Secret', metadata, data: {} }) });
+    }
+    this.#refusals = scan.refusals;
+    return changes;
+  }
+
+  #object(id: string, found: ManifestObject, before: Loose | undefined): Loose {
+    const content = found.content as Pick<Secret, 'kind' | 'data'> | Pick<ConfigMap, 'kind' | 'data'>;
+    const metadata = {
+      ...found.key,
+      uid: this.#uid(id),
+      generation: 1,
+      // Counted, not derived: a hash of a Secret in some status would let it be guessed.
+      resourceVersion: String(++this.#version),
+      creationTimestamp: before?.metadata.creationTimestamp ?? this.#startedAt,
+      labels: found.labels,
+      annotations: found.annotations,
+    } satisfies Resource['metadata'];
+    return deepFreeze({ apiVersion: 'v1', ...content, metadata } as Loose);
+  }
+
+  /** The same in every run: there is no state to keep a random one in. */
+  #uid(id: string): string {
+    const hex = createHash('sha256').update(`${this.#instance}\n${id}`).digest('hex');
+    return [
+      hex.slice(0, 8),
+      hex.slice(8, 12),
+      `8${hex.slice(13, 16)}`,
+      `8${hex.slice(17, 20)}`,
+      hex.slice(20, 32),
+    ].join('-');
+  }
+}
+
+function sameContent(object: Loose, found: ManifestObject): boolean {
+  return (
+    isDeepStrictEqual(object.data, (found.content as Loose).data) &&
+    isDeepStrictEqual(object.metadata.labels, found.labels) &&
+    isDeepStrictEqual(object.metadata.annotations, found.annotations)
+  );
+}

@@ -1,0 +1,218 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { join, sep } from 'node:path';
+import { AbsenceLedger } from './absence.ts';
+import { intentOf, transitionFaults, withIntent } from './change.ts';
+import { inParallel } from './concurrency.ts';
+import type { Disk } from './disk.ts';
+import { idOf, isStoredKind, nameOf, type Validate } from './kinds.ts';
+import { lineOfField, type ManifestObject, type Problem } from './manifest.ts';
+import type { ObjectRecord } from './records.ts';
+import type { ScanResult } from './scan.ts';
+import { isMapping, type Log, type Now } from './seams.ts';
+import { readJson } from './state.ts';
+import type { ObjectTable } from './table.ts';
+
+const WRITES_AT_ONCE = 32;
+
+export interface MergerOptions {
+  root: string;
+  state: string;
+  disk: Disk;
+  table: ObjectTable;
+  validate: Validate;
+  now: Now;
+  log: Log;
+}
+
+/** Carries what the manifests say into the table: new and changed objects at once, absent ones with the caution that the ledger has. */
+export class Merger {
+  readonly #options: MergerOptions;
+  readonly #ledger = new AbsenceLedger();
+  /** What was taken over, so that a scan costs nothing for an object that is as it was. */
+  readonly #merged = new Map<string, ManifestObject>();
+  /** Manifests that the object as it is does not admit, for as long as both are the same. */
+  readonly #rejected = new Map<
+    string,
+    { manifest: ManifestObject; uid: string; generation: number; problems: Problem[] }
+  >();
+  /** Number of the scan during which an object was removed: that scan may have read its manifest before. */
+  readonly #removedIn = new Map<string, number>();
+  #scan = 0;
+  #present: ReadonlySet<string> = new Set();
+  /** Folder that the objects were last read from. */
+  #home: string | undefined;
+
+  constructor(options: MergerOptions) {
+    this.#options = options;
+  }
+
+  async open(): Promise<void> {
+    const kept = await readJson(join(this.#options.state, 'manifests.json'));
+    if (isMapping(kept) && typeof kept.home === 'string') this.#home = kept.home;
+  }
+
+  /** To be called before a scan begins to read. */
+  begin(): void {
+    this.#scan++;
+    for (const [id, scan] of this.#removedIn) if (scan < this.#scan - 1) this.#removedIn.delete(id);
+  }
+
+  removed(id: string): void {
+    this.#removedIn.set(id, this.#scan);
+    this.#merged.delete(id);
+  }
+
+  /** Returns what else is wrong with the manifests, and the objects that are to be deleted now. */
+  async merge(
+    scan: ScanResult,
+    startedAt: number,
+  ): Promise<{ problems: Problem[]; due: ObjectRecord[]; again: boolean }> {
+    let again = false;
+    this.#present = scan.present;
+    await inParallel(scan.objects, WRITES_AT_ONCE, async ([id, manifest]) => {
+      if (!isStoredKind(manifest.kind)) return;
+      if (this.#merged.get(id) === manifest) return;
+      if (this.#removedIn.get(id) === this.#scan) again = true;
+      else await this.#take(id, manifest, scan);
+    });
+    for (const id of this.#rejected.keys()) if (!scan.objects.has(id)) this.#rejected.delete(id);
+    const problems = [...this.#rejected.values()].flatMap(({ problems }) => problems);
+    const due = await this.#absent(scan, startedAt);
+    const { held } = this.#ledger;
+    if (held !== undefined) problems.push(this.#heldProblem(held));
+    return { problems, due, again };
+  }
+
+  nextLookMs(now: number): number | undefined {
+    return this.#ledger.nextLookMs(now);
+  }
+
+  /** Whether the last scan found it. */
+  isPresent(id: string): boolean {
+    return this.#present.has(id);
+  }
+
+  confirm(): string[] {
+    return this.#ledger.confirm();
+  }
+
+  async #take(id: string, manifest: ManifestObject, scan: ScanResult): Promise<void> {
+    const { table, validate, now } = this.#options;
+    const intent = intentOf(manifest);
+    let faults: { field: string; message: string }[] = [];
+    const record = await table.change(manifest.kind, manifest.key, (record) => {
+      const outcome = withIntent(record, intent, now());
+      if (record === undefined || outcome.type === 'Unchanged') return outcome;
+      const known = this.#rejected.get(id);
+      const { uid, generation } = record.object.metadata;
+      if (known?.manifest === manifest && known.uid === uid && known.generation === generation) {
+        faults = known.problems;
+        return { type: 'Unchanged' };
+      }
+      const owned = ownedByAnother(record) ?? heldByAnotherFile(record, manifest, scan);
+      faults =
+        owned === undefined
+          ? transitionFaults(record, intent.draft, validate).map(({ path, message }) => ({ field: path, message }))
+          : [owned];
+      return faults.length === 0 ? outcome : { type: 'Unchanged' };
+    });
+    if (faults.length === 0) {
+      this.#rejected.delete(id);
+      this.#merged.set(id, manifest);
+      return;
+    }
+    if (record === undefined || this.#rejected.get(id)?.problems === faults) return;
+    const { uid, generation } = record.object.metadata;
+    this.#rejected.set(id, { manifest, uid, generation, problems: await withLines(manifest, faults) });
+  }
+
+  async #absent(scan: ScanResult, at: number): Promise<ObjectRecord[]> {
+    const { table, root, log } = this.#options;
+    const expected = [...table.records()].filter(
+      ({ origin, object }) => origin === 'manifest' && object.metadata.deletionTimestamp === undefined,
+    );
+    const absent = new Map<string, ObjectRecord>();
+    for (const record of expected) {
+      const id = idOf(record.object.kind, record.object);
+      if (scan.present.has(id) || (record.file !== undefined && scan.uncertainFiles.has(record.file))) continue;
+      absent.set(id, record);
+    }
+    const home = scan.root === undefined ? undefined : `${await realpath(root).catch(() => root)}:${scan.root}`;
+    const elsewhere = this.#isElsewhere(home, expected, absent);
+    const due = this.#ledger.observe({
+      at,
+      clean: scan.clean,
+      absent: [...absent.keys()],
+      total: expected.length,
+      elsewhere,
+    });
+    if (home !== undefined && home !== this.#home && scan.clean && !elsewhere && expected.length > 0)
+      await this.#settle(home);
+    return due.flatMap((id) => {
+      const record = absent.get(id);
+      if (record === undefined) return [];
+      this.#merged.delete(id);
+      log.info({ object: id }, 'it is no longer in the manifests, and is deleted');
+      return [record];
+    });
+  }
+
+  /** A volume that is not mounted shows another, mostly empty folder; a wrong `--manifests` one with other objects. */
+  #isElsewhere(home: string | undefined, expected: ObjectRecord[], absent: Map<string, ObjectRecord>): boolean {
+    const noneOf = (records: ObjectRecord[]): boolean =>
+      records.length > 0 && records.every(({ object }) => absent.has(idOf(object.kind, object)));
+    const strays = expected.filter(({ file }) => file !== undefined && !file.startsWith(this.#options.root + sep));
+    return noneOf(strays) || (this.#home !== undefined && home !== this.#home && noneOf(expected));
+  }
+
+  async #settle(home: string): Promise<void> {
+    const { state, disk } = this.#options;
+    await disk.replace(join(state, 'manifests.json'), `${JSON.stringify({ home })}\n`, true);
+    this.#home = home;
+  }
+
+  #heldProblem({ count, total, elsewhere }: { count: number; total: number; elsewhere: boolean }): Problem {
+    const what = elsewhere
+      ? `this is another folder than before (another path, or a volume that is not mounted), and ${count} of ${total} objects are not in it`
+      : `${count} of ${total} objects are gone at once`;
+    const message = `${what}; nothing of them is deleted: put the manifests back, or run "imageproxy confirm-deletions"`;
+    return { file: this.#options.root, document: 0, line: 0, field: '', message, severity: 'error' };
+  }
+}
+
+/** An object that a subscription keeps up to date is not taken away from it by a manifest of the same name. */
+function ownedByAnother(record: ObjectRecord): { field: string; message: string } | undefined {
+  if (record.origin === 'manifest') return undefined;
+  const owner = record.object.metadata.ownerReferences?.find(({ controller }) => controller === true);
+  if (owner === undefined) return undefined;
+  const { kind, metadata } = record.object;
+  return {
+    field: 'metadata.name',
+    message: `${nameOf(kind, metadata)} is made by ${owner.kind} ${owner.name}: choose another name`,
+  };
+}
+
+/** Where the file that counts cannot be read just now, its last good state stays, and a second one does not step in. */
+function heldByAnotherFile(
+  record: ObjectRecord,
+  manifest: ManifestObject,
+  scan: ScanResult,
+): { field: string; message: string } | undefined {
+  const { file } = record;
+  if (file === undefined || file >= manifest.file || !scan.uncertainFiles.has(file)) return undefined;
+  return {
+    field: '',
+    message: `${nameOf(manifest.kind, manifest.key)} was in ${file}, which cannot be read: repair or remove that one`,
+  };
+}
+
+async function withLines(manifest: ManifestObject, faults: { field: string; message: string }[]): Promise<Problem[]> {
+  const { file, document } = manifest;
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  const problems: Problem[] = [];
+  for (const { field, message } of faults) {
+    const line = text === undefined ? manifest.line : await lineOfField(manifest, text, field);
+    problems.push({ file, document, line, field, message, severity: 'error' });
+  }
+  return problems;
+}

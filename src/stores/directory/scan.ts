@@ -1,0 +1,262 @@
+import { createHash } from 'node:crypto';
+import { type BigIntStats, constants } from 'node:fs';
+import { open, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { inParallel } from './concurrency.ts';
+import { idOf, nameOf, type Validate } from './kinds.ts';
+import { type ManifestObject, type ParsedManifest, type Problem, parseManifest } from './manifest.ts';
+import { briefly, codeOf, type Now } from './seams.ts';
+
+const MAX_FILE_BYTES = 4 * 1024 * 1024;
+const MAX_FOLDER_DEPTH = 32;
+const FILES_AT_ONCE = 16;
+/** A file changed less than this before it was read may change again without its times showing it. */
+const SETTLED_MS = 2_000;
+const MANIFEST = /\.(ya?ml|json)$/i;
+
+export interface ScanResult {
+  /** By id; the first of each in path order. */
+  objects: Map<string, ManifestObject>;
+  /** Ids written in the manifests, the wrong ones included. */
+  present: Set<string>;
+  /** Secrets that are there but may not be used, with the cure. */
+  refusals: Map<string, string>;
+  /** Files whose former objects may still be meant. */
+  uncertainFiles: Set<string>;
+  problems: Problem[];
+  /** Every folder and file could be listed and looked at: what is absent is absent. */
+  clean: boolean;
+  /** Which folder this was, to tell an unmounted volume from an emptied folder; absent when it could not be read. */
+  root?: string;
+}
+
+interface FileEntry {
+  /** Times, size, inode and mode: as long as they are the same, the file is not read again. */
+  fingerprint: string;
+  settled: boolean;
+  /** Of the content; a file that was touched is not parsed again. */
+  digest: string;
+  parsed: ParsedManifest;
+  /** Others can read or change it. */
+  exposed: boolean;
+}
+
+/** Reads a folder of manifests again and again, each time only what has changed. */
+export class Scanner {
+  readonly #root: string;
+  readonly #validate: Validate;
+  readonly #now: Now;
+  #files = new Map<string, FileEntry>();
+  /** Folders of the last scan, for who wants to watch them. */
+  folders: string[] = [];
+
+  constructor(root: string, validate: Validate, now: Now) {
+    this.#root = root;
+    this.#validate = validate;
+    this.#now = now;
+  }
+
+  async scan(): Promise<ScanResult> {
+    const walk = new Walk(this.#root);
+    const root = await walk.run();
+    const problems = [...walk.problems];
+    const files = new Map<string, FileEntry>();
+    let clean = walk.complete;
+    const uncertainFiles = new Set<string>();
+    await inParallel(walk.files, FILES_AT_ONCE, async (path) => {
+      const known = this.#files.get(path);
+      try {
+        const entry = await this.#look(path, known);
+        files.set(path, entry);
+      } catch (error) {
+        uncertainFiles.add(path);
+        if (known !== undefined) files.set(path, { ...known, fingerprint: '' });
+        // Gone between listing and reading, or changing under our hands: this scan cannot tell what is absent.
+        if (error instanceof Unsteady || codeOf(error) === 'ENOENT') clean = false;
+        else
+          problems.push({
+            ...whole(path),
+            message: `cannot be read (${briefly(error)}): its objects stay as they were`,
+          });
+      }
+    });
+    for (const path of walk.dangling) {
+      uncertainFiles.add(path);
+      const known = this.#files.get(path);
+      if (known !== undefined) files.set(path, { ...known, fingerprint: '' });
+      problems.push({ ...whole(path), message: 'is a symbolic link to nowhere: its objects stay as they were' });
+    }
+    // What is below a folder that could not be listed has not been looked at.
+    if (!walk.complete) for (const [path, entry] of this.#files) if (!files.has(path)) files.set(path, entry);
+    this.#files = files;
+    this.folders = walk.folders;
+    const result = assemble(files, uncertainFiles, problems);
+    return { ...result, clean, ...(root === undefined ? {} : { root }) };
+  }
+
+  async #look(path: string, known: FileEntry | undefined): Promise<FileEntry> {
+    const facts = await stat(path, { bigint: true });
+    const fingerprint = fingerprintOf(facts);
+    if (known?.fingerprint === fingerprint && known.settled) return known;
+    const exposed = (facts.mode & 0o066n) !== 0n;
+    const settled = Math.abs(this.#now() - Number(facts.mtimeMs)) > SETTLED_MS;
+    const { text, fault } = await readBounded(path, fingerprint);
+    const digest = fault ?? createHash('sha256').update(text).digest('base64');
+    if (known?.digest === digest) return { ...known, fingerprint, settled, exposed };
+    const parsed = fault === undefined ? await parseManifest(path, text, this.#validate) : refusedFile(path, fault);
+    return { fingerprint, settled, digest, exposed, parsed: withFormer(parsed, known?.parsed) };
+  }
+}
+
+/** A file in which something cannot be read keeps the objects that it had and that are not found in it now. */
+function withFormer(parsed: ParsedManifest, former: ParsedManifest | undefined): ParsedManifest {
+  if (!parsed.uncertain || former === undefined) return parsed;
+  const found = new Set([...parsed.objects.map((object) => idOf(object.kind, object.key)), ...parsed.refused]);
+  const kept = former.objects.filter((object) => !found.has(idOf(object.kind, object.key)));
+  const refused = former.refused.filter((id) => !found.has(id));
+  return { ...parsed, objects: [...parsed.objects, ...kept], refused: [...parsed.refused, ...refused] };
+}
+
+function assemble(
+  files: Map<string, FileEntry>,
+  uncertainFiles: Set<string>,
+  problems: Problem[],
+): Omit<ScanResult, 'clean'> {
+  const objects = new Map<string, ManifestObject>();
+  const present = new Set<string>();
+  const refusals = new Map<string, string>();
+  for (const path of [...files.keys()].sort()) {
+    const { parsed, exposed } = files.get(path) as FileEntry;
+    problems.push(...parsed.problems);
+    if (parsed.uncertain) uncertainFiles.add(path);
+    for (const id of parsed.refused) present.add(id);
+    for (const object of parsed.objects) {
+      const id = idOf(object.kind, object.key);
+      const first = objects.get(id);
+      if (first !== undefined) {
+        const message = `${nameOf(object.kind, object.key)} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
+        problems.push({ ...at(object), field: 'metadata.name', message, severity: 'error' });
+        continue;
+      }
+      present.add(id);
+      if (object.kind === 'Secret' && exposed) {
+        const message = `${nameOf('Secret', object.key)} is not used, because others can read or change its file: chmod 600 ${path}`;
+        refusals.set(id, message);
+        problems.push({ ...at(object), message, severity: 'error' });
+      } else objects.set(id, object);
+    }
+  }
+  return { objects, present, refusals, uncertainFiles, problems };
+}
+
+function at(object: ManifestObject): Pick<Problem, 'file' | 'document' | 'line' | 'field'> {
+  return { file: object.file, document: object.document, line: object.line, field: '' };
+}
+
+function whole(file: string): Omit<Problem, 'message'> {
+  return { file, document: 0, line: 0, field: '', severity: 'error' };
+}
+
+function refusedFile(file: string, message: string): ParsedManifest {
+  return { objects: [], refused: [], uncertain: true, problems: [{ ...whole(file), message }] };
+}
+
+class Unsteady extends Error {}
+
+async function readBounded(path: string, fingerprint: string): Promise<{ text: string; fault?: string }> {
+  // Non-blocking: a FIFO put in the file's place must not hang the scan.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const facts = await file.stat({ bigint: true });
+    if (facts.size > MAX_FILE_BYTES) {
+      return {
+        text: '',
+        fault: `has ${facts.size} bytes; ${MAX_FILE_BYTES} is the most for a file of manifests: split it`,
+      };
+    }
+    const buffer = Buffer.alloc(Number(facts.size) + 1);
+    let length = 0;
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
+      length += bytesRead;
+      if (bytesRead === 0 || length === buffer.length) break;
+    }
+    const after = await file.stat({ bigint: true });
+    if (fingerprintOf(after) !== fingerprint || length !== Number(facts.size)) throw new Unsteady();
+    const text = buffer.subarray(0, length);
+    const decoder = new TextDecoder('utf-8', { fatal: true });
+    try {
+      return { text: decoder.decode(text) };
+    } catch {
+      return { text: '', fault: 'is not UTF-8 text' };
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function fingerprintOf(facts: BigIntStats): string {
+  return [facts.dev, facts.ino, facts.size, facts.mtimeNs, facts.ctimeNs, facts.mode].join(':');
+}
+
+/** Lists the manifests below a folder, following symbolic links as Kubernetes mounts have them (`a.yaml -> ..data/a.yaml`). */
+class Walk {
+  readonly #root: string;
+  readonly #seen = new Set<string>();
+  readonly files: string[] = [];
+  /** Symbolic links to nowhere: a file may come back there. */
+  readonly dangling: string[] = [];
+  readonly folders: string[] = [];
+  readonly problems: Problem[] = [];
+  complete = true;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  async run(): Promise<string | undefined> {
+    try {
+      const facts = await stat(this.#root, { bigint: true });
+      await this.#folder(this.#root, facts, 0);
+      return this.complete || this.folders.length > 0 ? `${facts.dev}:${facts.ino}` : undefined;
+    } catch (error) {
+      this.#incomplete(this.#root, error);
+      return undefined;
+    }
+  }
+
+  async #folder(path: string, facts: BigIntStats, depth: number): Promise<void> {
+    const identity = `${facts.dev}:${facts.ino}`;
+    // Links may lead in circles, or twice to the same place.
+    if (this.#seen.has(identity)) return;
+    this.#seen.add(identity);
+    if (depth > MAX_FOLDER_DEPTH) throw new Error(`folders are nested more than ${MAX_FOLDER_DEPTH} deep`);
+    this.folders.push(path);
+    for (const entry of await readdir(path, { withFileTypes: true })) {
+      // Editors' and version control's own files, and the folders behind Kubernetes' links.
+      if (entry.name.startsWith('.')) continue;
+      const child = join(path, entry.name);
+      if (entry.isFile()) {
+        if (MANIFEST.test(entry.name)) this.files.push(child);
+      } else if (entry.isDirectory() || entry.isSymbolicLink()) await this.#entry(child, entry.isSymbolicLink(), depth);
+    }
+  }
+
+  async #entry(path: string, isLink: boolean, depth: number): Promise<void> {
+    try {
+      const facts = await stat(path, { bigint: true });
+      if (facts.isDirectory()) await this.#folder(path, facts, depth + 1);
+      else if (facts.isFile() && MANIFEST.test(path)) this.files.push(path);
+    } catch (error) {
+      if (isLink && codeOf(error) === 'ENOENT') {
+        if (MANIFEST.test(path)) this.dangling.push(path);
+      } else this.#incomplete(path, error);
+    }
+  }
+
+  #incomplete(path: string, error: unknown): void {
+    this.complete = false;
+    const message = `the folder cannot be read (${briefly(error)}): nothing below it is taken as gone`;
+    this.problems.push({ ...whole(path), message });
+  }
+}
