@@ -1,0 +1,43 @@
+# Every target stands on its own: it sets up what it needs first, and is quick when that is done already.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# The Node.js that `make setup` found or brought comes first.
+export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+NODE := node --disable-warning=ExperimentalWarning
+
+.PHONY: help setup setup-tests demo check unit integration test bench bundle clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Bring Node.js 24 or newer and the locked dependencies (into .tools/ and node_modules/)
+	@sh scripts/setup.sh
+
+setup-tests: setup ## As root on Debian: install the real parts that integration tests run against
+	@sh scripts/setup-tests.sh
+
+demo: setup ## See the main job done on this machine: no root, no Docker, no cluster
+	@bin/imageproxy demo
+
+check: setup ## Format, types, lint, unused code, generated files, architecture, docs
+	@$(NODE) scripts/check.ts
+
+unit: setup ## Unit tests
+	@$(NODE) scripts/test.ts unit
+
+integration: setup-tests ## Tests against real parts: Keystone, Glance, nginx, qemu-img
+	@$(NODE) scripts/test.ts integration
+
+test: setup setup-tests check ## All of it: check, unit and integration; the last line counts
+	@$(NODE) scripts/test.ts unit integration
+
+bench: setup-tests ## Measure URL -> Ready against the usual pipeline and against the floor
+	@$(NODE) bench/main.ts
+
+bundle: setup ## What the npm package and the container image hold: dist/
+	@$(NODE) scripts/bundle.ts
+
+clean: ## Remove everything that these targets made
+	rm -rf node_modules .tools .cache dist coverage demo-state

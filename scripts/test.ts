@@ -1,0 +1,70 @@
+/**
+ * `node scripts/test.ts unit integration`: runs these vitest projects one after another (integration tests measure time and start
+ * servers; unit tests beside them would disturb both). The last line is `N passed, N failed[, N skipped]` over all of them.
+ * With CI=true a skipped test is a failure: there, everything that tests need is installed.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { tallyOf } from './tally.ts';
+
+const root = join(import.meta.dirname, '..');
+const projects = process.argv.slice(2);
+if (projects.length === 0) {
+  console.error('usage: node scripts/test.ts PROJECT…   (unit, integration)');
+  process.exit(64);
+}
+
+async function run(project: string, report: string): Promise<number> {
+  const child = spawn(
+    process.execPath,
+    [
+      join('node_modules', 'vitest', 'vitest.mjs'),
+      ...['run', '--project', project, '--passWithNoTests'],
+      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+    ],
+    { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },
+  );
+  // Ctrl-C reaches vitest as well; it stops its tests and we tell what came out.
+  const ignore = (): void => undefined;
+  process.on('SIGINT', ignore);
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  child.on('error', reject);
+  child.on('close', (code) => resolve(code ?? 1));
+  const code = await promise;
+  process.off('SIGINT', ignore);
+  return code;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'imageproxy-tests-'));
+let [passed, failed] = [0, 0];
+const skipped: string[] = [];
+try {
+  for (const project of projects) {
+    const report = join(folder, `${project}.json`);
+    const code = await run(project, report);
+    const tally = tallyOf(readReport(report), code, root);
+    passed += tally.passed;
+    failed += tally.failed;
+    skipped.push(...tally.skipped);
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function readReport(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+const strict = process.env['CI'] === 'true' || process.env['CI'] === '1';
+if (skipped.length > 0) {
+  console.log(strict ? 'Skipped, which CI refuses:' : 'Skipped:');
+  for (const name of skipped) console.log(`  ${name}`);
+}
+if (failed > 0 || (strict && skipped.length > 0)) process.exitCode = 1;
+console.log(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`);
