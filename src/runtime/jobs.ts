@@ -4,9 +4,12 @@
  */
 export interface JobHandle {
   readonly signal: AbortSignal;
-  /** Tells the askers that there is something to look at (they are queued again). */
-  changed(): void;
+  /** There is something new to see in the view: the askers are queued again, at once or (progress) when it suits. */
+  changed(urgency: Urgency): void;
 }
+
+/** `Now`: a decision depends on it. `Soon`: people like to see it, at most once a second. */
+export type Urgency = 'Now' | 'Soon';
 
 export type Outcome<T> = { ok: true; value: T } | { ok: false; error: unknown };
 
@@ -24,12 +27,12 @@ interface Job {
 
 export class Jobs {
   readonly #jobs = new Map<string, Job>();
-  readonly #wake: (asker: string) => void;
+  readonly #wake: (asker: string, urgency: Urgency) => void;
   readonly #lanes: Lanes;
   #closed = false;
 
   /** `wake` queues an asker (a resource's key) again. */
-  constructor(wake: (asker: string) => void) {
+  constructor(wake: (asker: string, urgency: Urgency) => void) {
     this.#wake = wake;
     this.#lanes = new Lanes();
   }
@@ -70,8 +73,8 @@ export class Jobs {
       done: Promise.resolve(),
     };
     this.#jobs.set(key, job);
-    const wakeAll = () => {
-      for (const each of job.askers) this.#wake(each);
+    const wakeAll = (urgency: Urgency) => {
+      for (const each of job.askers) this.#wake(each, urgency);
     };
     job.done = this.#lanes
       .enter(options.lane, abort.signal, () => run({ signal: abort.signal, changed: wakeAll }, options.view))
@@ -86,8 +89,8 @@ export class Jobs {
       .then(() => {
         // The last asker left while it ran: nobody will come to take the outcome.
         if (job.askers.size === 0 && this.#jobs.get(key) === job) this.#jobs.delete(key);
-        wakeAll();
-        for (const each of job.successors) this.#wake(each);
+        wakeAll('Now');
+        for (const each of job.successors) this.#wake(each, 'Now');
       });
   }
 

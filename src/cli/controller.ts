@@ -1,0 +1,137 @@
+import { join } from 'node:path';
+import { loadSchemas } from '../api/schema.ts';
+import type { VMImage } from '../api/types.ts';
+import { openCache } from '../cache/index.ts';
+import { openCloud } from '../clouds/index.ts';
+import { createControllers, type Controllers } from '../controllers/index.ts';
+import { createImages } from '../images/index.ts';
+import type { SiteDeps } from '../reconcilers/imagesite/index.ts';
+import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
+import { Downloads } from '../reconcilers/vmimage/downloads.ts';
+import type { Settings } from '../reconcilers/deps.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
+import { Jobs } from '../runtime/jobs.ts';
+import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
+import { startTransfers } from '../transfers/index.ts';
+import { VERSION } from './version.ts';
+
+export interface ControllerOptions {
+  manifests?: string;
+  state: string;
+  /** Default: `cache` in the state directory. */
+  cache?: string;
+  cacheQuotaBytes?: number;
+  cacheReserveFreeBytes?: number;
+  instance?: string;
+  allowNetworks: readonly string[];
+  fileRoots: ReadonlyMap<string, string>;
+  maxParallelDownloads: number;
+  log: Logger;
+  clock?: Clock;
+  timeouts?: Settings['timeouts'];
+  lossConfirmMs?: number;
+}
+
+export interface RunningController {
+  readonly store: DirectoryStore;
+  readonly metrics: Metrics;
+  readonly controllers: Controllers;
+  /** Ends when everything has stopped at a safe point: after the signal, or with the error that stopped it. */
+  readonly done: Promise<void>;
+}
+
+const DEFAULT_TIMEOUTS = { connectMs: 15_000, headersMs: 60_000, stallMs: 60_000 };
+const TiB = 2 ** 40;
+
+/**
+ * Puts the program together and starts it: store, cache, transfers, controllers. One signal ends it, from top to bottom; what is
+ * begun then stays on the disk, and the next start goes on from there.
+ * @throws Failure when the state or the cache cannot be taken
+ */
+export async function startController(options: ControllerOptions, signal: AbortSignal): Promise<RunningController> {
+  const { log, clock = systemClock } = options;
+  const schemas = loadSchemas();
+  const metrics = createMetrics({ version: VERSION });
+  const store = await openDirectoryStore({
+    state: options.state,
+    ...(options.manifests === undefined ? {} : { manifests: options.manifests }),
+    ...(options.instance === undefined ? {} : { instance: options.instance }),
+    validate: (kind, input, old) => schemas.validate(kind, input, old),
+    now: () => clock.now(),
+    timers: globalThis,
+    log,
+  });
+  const transfers = startTransfers({ log });
+  const closing: (() => Promise<void>)[] = [() => transfers.close(), () => store.close()];
+  try {
+    const directory = options.cache ?? join(options.state, 'cache');
+    const cache = await openCache({
+      directory,
+      ...(options.cacheQuotaBytes === undefined ? {} : { quotaBytes: options.cacheQuotaBytes }),
+      ...(options.cacheReserveFreeBytes === undefined ? {} : { reserveFreeBytes: options.cacheReserveFreeBytes }),
+      now: () => clock.now(),
+      log,
+    });
+    closing.unshift(() => cache.close());
+    const images = createImages({ scratchDirectory: join(directory, 'scratch'), log });
+    for (const { tool, package: name } of await images.missingTools()) {
+      log.warn({ tool }, `${tool} is not installed: images that need it wait until the package ${name} is there`);
+    }
+    const jobs = new Jobs((asker, urgency) => controllers.wakeAsker(asker, urgency));
+    closing.unshift(() => jobs.close());
+    const deps: SiteDeps = {
+      store,
+      cache,
+      transfers,
+      images,
+      jobs,
+      downloads: new Downloads({ cache, transfers, images, clock, log, metrics }),
+      sites: new SiteConnections(),
+      clock,
+      log,
+      metrics,
+      authority: { goodForMs: () => !signal.aborted },
+      followed: new Map(),
+      wake: (kind, key) => controllers.wake(kind, key),
+      openCloud,
+      settings: {
+        instance: store.instance,
+        controllerNamespace: 'imageproxy',
+        network: { allow: options.allowNetworks },
+        fileRoots: options.fileRoots,
+        maxParallelDownloads: options.maxParallelDownloads,
+        maxImageBytes: TiB,
+        lossConfirmMs: options.lossConfirmMs ?? 30_000,
+        timeouts: options.timeouts ?? DEFAULT_TIMEOUTS,
+      },
+    };
+    metrics.watchCache(() => cache.stats());
+    metrics.watchJobs(() => jobs.running);
+    metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
+    await store.start(signal);
+    const controllers = createControllers(deps);
+    const done = controllers.run(signal).finally(() => closeAll(closing, log));
+    return { store, metrics, controllers, done };
+  } catch (error) {
+    await closeAll(closing, log);
+    throw error;
+  }
+}
+
+function phasesOf(images: readonly VMImage[]): Map<string, number> {
+  const phases = new Map<string, number>();
+  for (const image of images) {
+    const phase = image.status.phase ?? 'Pending';
+    phases.set(phase, (phases.get(phase) ?? 0) + 1);
+  }
+  return phases;
+}
+
+/** In order, each even if the one before failed: a lock that is not given back would keep the next start out. */
+async function closeAll(closing: readonly (() => Promise<void>)[], log: Logger): Promise<void> {
+  for (const close of closing) {
+    await close().catch((error: unknown) => log.error({ err: error }, 'something did not close cleanly'));
+  }
+}

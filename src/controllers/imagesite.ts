@@ -1,0 +1,35 @@
+import type { ImageSite, VMImage } from '../api/types.ts';
+import { reconcileImageSite, type SiteDeps } from '../reconcilers/imagesite/index.ts';
+import { keyOf } from '../stores/store.ts';
+import { Controller } from './controller.ts';
+
+/** Rows change in flocks; the counts in a site's status follow a little later. */
+const COUNT_DELAY_MS = 2000;
+
+/** What wakes an ImageSite: itself, its Secret, the last image that leaves it, and its probe. */
+export function imagesiteController(deps: SiteDeps): Controller {
+  const controller = new Controller('ImageSite', deps, (key) => reconcileImageSite(key, deps));
+  const { store, clock } = deps;
+  store.subscribe<ImageSite>('ImageSite', ({ object, previous }) => {
+    // Its own status is written by its own reconcile.
+    const { metadata } = object;
+    const told = JSON.stringify([metadata.generation, metadata.annotations, metadata.deletionTimestamp, metadata.finalizers]);
+    const before = previous?.metadata;
+    if (before === undefined || told !== JSON.stringify([before.generation, before.annotations, before.deletionTimestamp, before.finalizers])) {
+      controller.add(keyOf(object));
+    }
+  });
+  for (const kind of ['Secret', 'ConfigMap'] as const) {
+    store.subscribe(kind, ({ object }) => {
+      if (object.metadata.namespace !== deps.settings.controllerNamespace) return;
+      for (const site of store.list<ImageSite>('ImageSite')) controller.add(keyOf(site));
+    });
+  }
+  store.subscribe<VMImage>('VMImage', ({ object, type, previous }) => {
+    const tell = (image: VMImage | undefined) => JSON.stringify(image?.status.sites?.map((row) => [row.name, row.phase, row.imageID]));
+    if (type === 'Applied' && tell(object) === tell(previous)) return;
+    const names = new Set([...(object.status.sites ?? []), ...(previous?.status.sites ?? [])].map((row) => row.name));
+    for (const name of names) clock.after(COUNT_DELAY_MS, () => controller.add(name));
+  });
+  return controller;
+}

@@ -1,0 +1,175 @@
+import { type Algorithm, sameBytes, strongest } from '../../api/digest.ts';
+import { Failure, type FailureClass } from '../../api/failure.ts';
+import type { Blob } from '../../cache/cache.ts';
+import type { Role } from '../../images/format.ts';
+import { backoffMs } from '../../runtime/backoff.ts';
+import { timestamp } from '../../runtime/clock.ts';
+import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
+import { contentOf, Downloads, type DownloadView } from './downloads.ts';
+import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
+import { lookAgain, type Round, stamp } from './round.ts';
+
+const FETCH_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
+/** A named thing that is missing wakes its image itself; this is the look in case that is missed. */
+const WAITING_LOOK_MS = 5 * 60_000;
+/** What stalled is looked at again this often: the origin may have been mended without anybody telling us. */
+const STALLED_LOOK_MS = 6 * 3_600_000;
+
+/** Where the bytes of an image are on their way. */
+export type Content =
+  | { step: 'Ready'; blobs: ReadonlyMap<Role, Blob> }
+  | { step: 'Fetching'; blobs: ReadonlyMap<Role, Blob>; views: ReadonlyMap<Role, DownloadView> }
+  | { step: 'Failed'; failure: Failure; stalled: boolean };
+
+/** Classes that nothing but a changed input can mend. */
+export const STALLING: readonly FailureClass[] = ['InvalidSpec', 'VerificationFailed', 'UnsafeImage', 'Unauthorized'];
+
+/**
+ * The parts that a metafile names. It is fetched like any part (it is small, and stays in the cache).
+ * @throws Failure InvalidMetafile | Secret…
+ */
+export async function readMetafile(round: Round, plan: MetafilePlan): Promise<Plan | Content> {
+  const content = await gather(round, [plan.metafile], plan.inputsHash, { maxBytes: MAX_METAFILE_BYTES, also: [] });
+  const blob = content.step === 'Ready' ? content.blobs.get(plan.metafile.role) : undefined;
+  if (blob === undefined) return content;
+  return planOfMetafile(round.image, plan, await contentOf(blob, MAX_METAFILE_BYTES), round.deps);
+}
+
+/** Brings the parts here: what is in the cache is used, the rest is fetched by jobs that this looks at. */
+export async function gather(
+  round: Round,
+  parts: readonly Part[],
+  inputsHash: string,
+  options: { maxBytes: number; also: readonly Algorithm[] },
+): Promise<Content> {
+  const { deps, status } = round;
+  const blobs = new Map<Role, Blob>();
+  const missing: Part[] = [];
+  for (const part of parts) {
+    const blob = await ready(part, round);
+    if (blob === undefined) missing.push(part);
+    else blobs.set(part.role, blob);
+  }
+  for (const blob of blobs.values()) deps.cache.pin(blob.sha256, round.image.metadata.uid);
+  if (missing.length === 0) {
+    delete status.failure;
+    return { step: 'Ready', blobs };
+  }
+  if (status.failure?.inputsHash !== inputsHash || round.asked) {
+    delete status.failure;
+    for (const part of missing) deps.downloads.forgive(part);
+  }
+  for (const part of missing) {
+    const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
+    if (outcome === undefined || outcome.ok) continue;
+    recordFailure(round, Failure.from(outcome.error), inputsHash);
+  }
+  const failed = standing(round);
+  if (failed !== undefined) return failed;
+
+  const views = new Map<Role, DownloadView>();
+  for (const part of missing) {
+    const key = Downloads.key(part);
+    const view = Downloads.newView();
+    deps.jobs.start(key, round.key, { lane: { name: 'downloads', limit: deps.settings.maxParallelDownloads }, view }, (handle, mine) =>
+      deps.downloads.run(part, options, handle, mine),
+    );
+    const shown = deps.jobs.view<DownloadView>(key);
+    if (shown !== undefined) views.set(part.role, shown);
+  }
+  return { step: 'Fetching', blobs, views };
+}
+
+/** A blob that proves what the part declares and has been looked into; one fetched without any digest is known by its job alone. */
+async function ready(part: Part, round: Round): Promise<Blob | undefined> {
+  const { cache, jobs } = round.deps;
+  const wanted = Object.keys(part.declared).length > 0 ? part.declared : part.content;
+  if (Object.keys(wanted).length > 0) {
+    if (jobs.runs(Downloads.key(part))) return undefined;
+    const blob = await cache.find(wanted, part.scope);
+    if (blob === undefined || !looked(blob, part)) return undefined;
+    jobs.leave(Downloads.key(part), round.key);
+    return blob;
+  }
+  const outcome = jobs.take<Blob>(Downloads.key(part), round.key);
+  if (outcome?.ok === true) return outcome.value;
+  if (outcome !== undefined) recordFailure(round, Failure.from(outcome.error), round.status.failure?.inputsHash ?? '');
+  const kept = round.status.artifacts?.find((artifact) => artifact.role === part.role);
+  const sha256 = kept?.digest?.startsWith('sha256:') === true ? kept.digest.slice(7) : undefined;
+  return sha256 === undefined || kept?.inputsHash !== part.key ? undefined : cache.get(sha256);
+}
+
+function looked(blob: Blob, part: Part): boolean {
+  if (blob.compression === undefined) return false;
+  return part.role !== 'Disk' || part.metafile === true || blob.compression !== 'None' || blob.format !== undefined;
+}
+
+/** Remembers a failed fetch in the status, so that a restart neither forgets a back-off nor fetches wrong bytes again. */
+export function recordFailure(round: Round, failure: Failure, inputsHash: string): void {
+  if (failure.reason === 'Aborted') return;
+  const before = round.status.failure;
+  const attempts = before?.inputsHash === inputsHash ? (before.attempts ?? 0) + 1 : 1;
+  const { clock } = round.deps;
+  const pause =
+    failure.failureClass === 'Transient'
+      ? Math.max(failure.retryAfterMs ?? 0, backoffMs(attempts, FETCH_BACKOFF, clock))
+      : failure.failureClass === 'Waiting'
+        ? WAITING_LOOK_MS
+        : STALLED_LOOK_MS;
+  round.status.failure = {
+    class: failure.failureClass,
+    reason: failure.reason,
+    message: failure.message,
+    attempts,
+    nextAttemptTime: timestamp(round.now + pause),
+    inputsHash,
+  };
+}
+
+/** The recorded failure, while it stands. */
+function standing(round: Round): Content | undefined {
+  const { failure } = round.status;
+  if (failure === undefined) return undefined;
+  const next = Date.parse(failure.nextAttemptTime ?? '');
+  const stalled = STALLING.includes(failure.class as FailureClass);
+  // Wrong bytes are not fetched again because time has passed: that takes a new input, or a person.
+  const final = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
+  if (final || next > round.now) {
+    if (!final) lookAgain(round, next);
+    return { step: 'Failed', failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''), stalled };
+  }
+  return undefined;
+}
+
+/** What the status tells about the parts that are here. */
+export function describeArtifacts(round: Round, parts: readonly Part[], blobs: ReadonlyMap<Role, Blob>): void {
+  const before = round.status.artifacts ?? [];
+  round.status.artifacts = parts.flatMap((part) => {
+    const blob = blobs.get(part.role);
+    const kept = before.find((artifact) => artifact.role === part.role);
+    if (blob === undefined) return kept === undefined ? [] : [kept];
+    return [
+      {
+        role: part.role,
+        digest: `sha256:${blob.sha256}`,
+        size: blob.size,
+        ...(blob.format === undefined ? {} : { format: blob.format }),
+        ...(blob.virtualSize === undefined ? {} : { virtualSize: blob.virtualSize }),
+        ...(blob.source === undefined ? {} : { source: blob.source }),
+        fetchedAt: blob.fetchedAt.replace(/\.\d+Z$/, 'Z') || stamp(round),
+        inputsHash: part.key,
+      },
+    ];
+  });
+}
+
+/** `alg:hex` by which a part's registration is known: as published, else of its content, else of what was fetched. */
+export function sourceDigestOf(part: Part, blob: Blob | undefined): string | undefined {
+  return strongest(part.declared) ?? strongest(part.content) ?? (blob === undefined ? undefined : `sha256:${blob.sha256}`);
+}
+
+/** Whether a blob is what this digest names. */
+export function blobHas(blob: Blob, digest: string): boolean {
+  const [algorithm, hex] = digest.split(':') as [Algorithm, string];
+  return blob.digests[algorithm] === hex || sameBytes(blob.digests, { [algorithm]: hex });
+}

@@ -1,0 +1,221 @@
+import { type Algorithm, strongest } from '../../api/digest.ts';
+import { Failure } from '../../api/failure.ts';
+import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
+import type { ObjectKey } from '../../stores/store.ts';
+import type { Deps } from '../deps.ts';
+import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
+import type { DownloadView } from './downloads.ts';
+import { clear, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { type MetafilePlan, type Plan, planOf } from './plan.ts';
+import { beginRound, lookAgain, note, type Round } from './round.ts';
+import { rowOf, tell } from './rows.ts';
+import { openWork, serve, type Wanted } from './serve.ts';
+import { namesakesOf, byAge } from './siblings.ts';
+import { type Facts, isReady, summarize } from './summary.ts';
+import { bytesOf, type Target, targetsOf } from './targets.ts';
+
+/**
+ * Brings one VMImage a step nearer to what its spec says. Reads what is, decides the next step of each site, writes the status
+ * once, then starts what was decided. Never waits for bytes.
+ *
+ * @returns milliseconds after which to look again without being woken; undefined when nothing is due
+ */
+export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<number | undefined> {
+  const image = deps.store.get<VMImage>('VMImage', key);
+  if (image === undefined) return undefined;
+  const round = beginRound(image, requestOf(image), deps);
+  if (image.metadata.deletionTimestamp !== undefined) return finalize(round);
+  if (!(image.metadata.finalizers ?? []).includes(FINALIZER)) {
+    // From here on nothing can be registered without somebody being asked before the object goes. The change wakes us again.
+    await deps.store.addFinalizer(image, FINALIZER);
+    return undefined;
+  }
+  return conclude(round, await work(round));
+}
+
+async function work(round: Round): Promise<Facts> {
+  const { image, deps } = round;
+  const targets = targetsOf(image, deps.store);
+  const facts = (more: Partial<Facts>): Facts => ({
+    image,
+    guid: round.guid,
+    rows: round.status.sites,
+    required: targets.filter((target) => !target.optional).map((target) => target.name),
+    optional: targets.filter((target) => target.optional).map((target) => target.name),
+    fetched: false,
+    disposition: 'Serve',
+    ...more,
+  });
+
+  if (image.spec.suspend) {
+    // Nothing that runs may publish any more; partial files stay for the day it is taken up again.
+    deps.jobs.leaveAll(round.key);
+    return facts({ disposition: 'Suspended' });
+  }
+  const older = namesakesOf(image, deps.store, deps.settings.instance).find((other) => byAge(other, image) < 0);
+  if (older !== undefined) {
+    const handover = older.metadata.deletionTimestamp !== undefined;
+    const message = handover
+      ? `VMImage ${older.metadata.name} has the same guid ${round.guid} and is being deleted; its registrations come here when it has gone`
+      : `VMImage ${older.metadata.name} has the same guid ${round.guid} and is older: delete it to have its registrations handed over, or give this image a guid of its own`;
+    return facts({ trouble: { stalled: !handover, reason: 'GuidInUse', message } });
+  }
+
+  const end = endOf(round);
+  if (end !== undefined) {
+    withdrawAll(round, targets, end);
+    return facts({ disposition: end });
+  }
+
+  const required = targets.filter((target) => !target.optional);
+  const served = () => required.every((target) => isReady(rowOf(round, target.name), round.generation));
+  let wanted: Wanted;
+  let content: Content | undefined;
+  try {
+    wanted = wantedOf(round, await planOf(image, deps), targets, (found) => {
+      content = found;
+    });
+    for (const target of targets) {
+      const row = rowOf(round, target.name);
+      const open = openWork(round, target, row, wanted.plan);
+      if (open !== undefined) await serve(open, wanted);
+    }
+  } catch (error) {
+    const failure = Failure.from(error);
+    lookAgain(round, round.now + 5 * 60_000);
+    // Where every site serves, nothing has to be fetched, so nothing that a fetch would need is missed.
+    if (failure.failureClass === 'Waiting' && served()) return facts({});
+    for (const target of targets) {
+      const row = rowOf(round, target.name);
+      tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), failure.reason, failure.message);
+    }
+    return facts({ trouble: { stalled: STALLING.includes(failure.failureClass), reason: failure.reason, message: failure.message } });
+  }
+  leaveUnwanted(round, targets, served());
+  if (content === undefined) {
+    // No site needs the bytes now: they may make room for others, and a failed fetch is in nobody's way.
+    deps.cache.unpinAll(image.metadata.uid);
+    delete round.status.failure;
+  }
+  if (content?.step === 'Ready') describeArtifacts(round, wanted.plan.parts, content.blobs);
+  const failed = content?.step === 'Failed' ? content : undefined;
+  const download = content?.step === 'Fetching' ? leastFar([...content.views.values()]) : undefined;
+  return facts({
+    fetched: content?.step === 'Ready',
+    ...(failed === undefined ? {} : { trouble: { stalled: failed.stalled, reason: failed.failure.reason, message: failed.failure.message } }),
+    ...(download === undefined ? {} : { download }),
+  });
+}
+
+/** What the sites shall serve. The bytes, and with a metafile even the parts, are asked for only when a site needs them. */
+function wantedOf(round: Round, plan: Plan | MetafilePlan, targets: readonly Target[], found: (content: Content) => void): Wanted {
+  const known = 'parts' in plan ? plan : undefined;
+  const disk = known?.parts.find((part) => part.role === 'Disk');
+  let gathered: Promise<Content> | undefined;
+  const wanted: Wanted = {
+    plan: { parts: known?.parts ?? [], inputsHash: plan.inputsHash },
+    digest: 'metafile' in plan ? strongest(plan.metafile.declared) : disk === undefined ? undefined : sourceDigestOf(disk, undefined),
+    content: () => (gathered ??= bring()),
+  };
+  async function bring(): Promise<Content> {
+    if ('metafile' in plan) {
+      const named = await readMetafile(round, plan);
+      if ('step' in named) {
+        found(named);
+        return named;
+      }
+      wanted.plan = named;
+    }
+    const content = await gather(round, wanted.plan.parts, plan.inputsHash, { maxBytes: maxBytesOf(round, targets), also: cloudDigests(round, targets) });
+    found(content);
+    return content;
+  }
+  return wanted;
+}
+
+/** The smallest bound that any of the sites sets would keep the image from the others, so it is the largest that counts. */
+function maxBytesOf(round: Round, targets: readonly Target[]): number {
+  const { maxImageBytes } = round.deps.settings;
+  const bounds = targets.map((target) => bytesOf(target.site?.spec.maxImageSize) ?? maxImageBytes);
+  return Math.min(maxImageBytes, Math.max(...bounds, 0) || maxImageBytes);
+}
+
+/** Digests that the sites' clouds compute themselves, so that ours is there when theirs comes. */
+function cloudDigests(round: Round, targets: readonly Target[]): Algorithm[] {
+  const digests = targets.map((target) => round.deps.sites.get(target.name)?.cloud.traits.digest);
+  return [...new Set(digests.filter((digest) => digest !== undefined))];
+}
+
+/** Whether the image is to be out of service, and why. */
+function endOf(round: Round): 'Deactivated' | 'Expired' | undefined {
+  const { spec } = round.image;
+  if (spec.state === 'Deactivated') return 'Deactivated';
+  if (spec.expiresAt === undefined) return undefined;
+  const at = Date.parse(spec.expiresAt);
+  if (at > round.now) {
+    lookAgain(round, at);
+    return undefined;
+  }
+  return spec.onExpiry === 'Retain' ? undefined : 'Expired';
+}
+
+function withdrawAll(round: Round, targets: readonly Target[], end: 'Deactivated' | 'Expired'): void {
+  const { image, deps } = round;
+  deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
+  const remove = end === 'Expired' && image.spec.onExpiry === 'Delete';
+  for (const target of targets) {
+    const row = rowOf(round, target.name);
+    const inputsHash = `${end}/${image.spec.onExpiry}`;
+    if (!remove) withdraw(round, target, row, end, inputsHash);
+    else if (clear(round, target, row, inputsHash)) {
+      row.observedGeneration = round.generation;
+      tell(row, end, end, 'removed here when it expired');
+    }
+  }
+  leaveUnwanted(round, targets, true);
+  deps.cache.unpinAll(image.metadata.uid);
+}
+
+async function finalize(round: Round): Promise<number | undefined> {
+  const { image, deps } = round;
+  if (!(image.metadata.finalizers ?? []).includes(FINALIZER)) return undefined;
+  const done = finish(round);
+  const holdup = holdupOf(image, round.status.sites);
+  const facts: Facts = {
+    image,
+    guid: round.guid,
+    rows: round.status.sites,
+    required: round.status.sites.map((row) => row.name),
+    optional: [],
+    fetched: true,
+    disposition: 'Deleting',
+    ...(holdup === undefined ? {} : { trouble: { stalled: false, reason: 'DeletionHeld', message: holdup } }),
+  };
+  const next = await conclude(round, facts);
+  if (!done) return next;
+  await deps.store.removeFinalizer(image, FINALIZER);
+  return undefined;
+}
+
+/** Writes the status once, then starts what was decided. */
+async function conclude(round: Round, facts: Facts): Promise<number | undefined> {
+  const { image, deps, status } = round;
+  const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
+  summarize(facts, status, round.now);
+  const after = status.conditions?.find((condition) => condition.type === 'Ready');
+  if (facts.trouble?.stalled === true && before?.message !== after?.message) note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
+  await deps.store.applyStatus(image, status);
+  for (const start of round.starts) start();
+  for (const each of round.notes) deps.store.event(image, each);
+  if (round.lookAgainAt === undefined) return undefined;
+  return Math.max(0, round.lookAgainAt - deps.clock.now());
+}
+
+function leastFar(views: readonly DownloadView[]): DownloadView | undefined {
+  return [...views].sort((a, b) => a.bytes / (a.totalBytes ?? Number.POSITIVE_INFINITY) - b.bytes / (b.totalBytes ?? Number.POSITIVE_INFINITY))[0];
+}
+
+function requestOf(image: VMImage): string | undefined {
+  const { annotations = {} } = image.metadata;
+  return annotations[ANNOTATIONS.requestedAt] ?? annotations[ANNOTATIONS.fluxRequestedAt];
+}

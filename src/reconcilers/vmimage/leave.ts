@@ -1,0 +1,144 @@
+import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
+import { attend, openWork } from './serve.ts';
+import { begin, startDelete, startRetire, startTidy } from './operations.ts';
+import { hashOf } from './identity.ts';
+import { lookAgain, note, type Round } from './round.ts';
+import { dropRow, holds, tell } from './rows.ts';
+import { namesakesOf } from './siblings.ts';
+import { registrationOf, removalConfirmed, type Target } from './targets.ts';
+
+/** Whether anything of the image may be at the site: an id, or an operation that may have made one. */
+export function holdsAnything(row: SiteRow): boolean {
+  return row.imageID !== undefined || row.operation !== undefined || (row.previous ?? []).length > 0;
+}
+
+/** Takes the image out of service at a site, and keeps it there: `spec.state: Deactivated`, or an expiry that says so. */
+export function withdraw(round: Round, target: Target, row: SiteRow, phase: 'Deactivated' | 'Expired', inputsHash: string): void {
+  if (!holdsAnything(row)) return tell(row, phase, phase, 'nothing is registered here');
+  const work = openWork(round, target, row, { inputsHash });
+  if (work === undefined) return;
+  const { busy } = attend(work);
+  if (busy) {
+    if (row.operation?.kind === 'Register') begin(work, { kind: 'Tidy' });
+    if (row.operation?.kind === 'Tidy') round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+    return;
+  }
+  if (holds(round, row, work.inputsHash)) return;
+  if (row.operation?.kind === 'Register' || row.operation?.kind === 'Tidy') {
+    begin(work, { kind: 'Tidy' });
+    return startTidy(work);
+  }
+  if (row.imageID !== undefined && row.retired !== true) {
+    begin(work, { kind: 'Withdraw' });
+    return startRetire(work, 'Withdraw', row.artifacts ?? []);
+  }
+  delete row.operation;
+  row.observedGeneration = round.generation;
+  tell(row, phase, phase, row.imageID === undefined ? 'nothing is registered here' : `out of service here: ${row.imageID}`);
+}
+
+/** Removes every registration of the image from a site. True when nothing is left there. */
+export function clear(round: Round, target: Target, row: SiteRow, inputsHash: string): boolean {
+  if (!holdsAnything(row)) return true;
+  if (target.site?.spec.abandoned === true) {
+    note(round, 'Warning', 'Abandoned', `ImageSite ${row.name} is abandoned: ${row.imageID ?? 'what was begun'} there is forgotten, not removed`);
+    return true;
+  }
+  const work = openWork(round, target, row, { inputsHash });
+  if (work === undefined) return false;
+  const { busy, result } = attend(work);
+  if (busy) {
+    if (row.operation?.kind !== 'Delete') {
+      round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+      begin(work, { kind: 'Delete' });
+      lookAgain(round, round.now + 500);
+    }
+    return false;
+  }
+  if (result?.kind === 'Delete') return true;
+  if (holds(round, row, work.inputsHash)) return false;
+  begin(work, { kind: 'Delete' });
+  tell(row, 'Deleting', 'Delete', 'its registrations are being removed');
+  startDelete(work);
+  return false;
+}
+
+/**
+ * Rows of sites that the spec does not ask for any more. One that was taken out of `spec.sites` goes as the deletion policy says,
+ * once the remaining sites are ready; one that a selector no longer matches stays until a person confirms it, for a changed
+ * label is no order to delete.
+ */
+export function leaveUnwanted(round: Round, targets: readonly Target[], othersReady: boolean): void {
+  const wanted = new Set(targets.map((target) => target.name));
+  for (const row of [...round.status.sites]) {
+    if (wanted.has(row.name)) continue;
+    if (!holdsAnything(row)) {
+      round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+      dropRow(round, row);
+      continue;
+    }
+    const listed = round.image.spec.sites !== undefined;
+    if (!listed && !removalConfirmed(round.image, row.name)) {
+      tell(row, row.phase ?? 'Ready', 'ConfirmationRequired', `spec.siteSelector does not match ImageSite ${row.name} any more; ${row.imageID ?? 'its registration'} stays until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${row.name}`);
+      continue;
+    }
+    if (!othersReady && !removalConfirmed(round.image, row.name)) {
+      tell(row, row.phase ?? 'Ready', 'WaitsForOthers', 'taken out of spec.sites: removed when the remaining sites are ready');
+      continue;
+    }
+    if (round.image.spec.deletionPolicy === 'Retain') {
+      note(round, 'Normal', 'Retained', `${row.imageID ?? 'what was registered'} stays at ${row.name} (spec.deletionPolicy: Retain) and is no longer looked after`);
+      dropRow(round, row);
+      continue;
+    }
+    if (clear(round, departing(round, row), row, hashOf(['removed', row.name]))) dropRow(round, row);
+  }
+}
+
+/**
+ * The image is being deleted: work is stopped, registrations go or stay as `deletionPolicy` says (it may be changed even now), or
+ * are handed over to a younger image of the same guid. True when nothing holds the image any more.
+ */
+export function finish(round: Round): boolean {
+  const { image, deps } = round;
+  const heir = namesakesOf(image, deps.store, deps.settings.instance).find((other) => other.metadata.deletionTimestamp === undefined);
+  const keep = image.spec.deletionPolicy === 'Retain' ? 'Retained' : heir === undefined ? undefined : 'HandedOver';
+  const siteJob = (key: string) => key.startsWith(`site/${image.metadata.uid}/`);
+  // Downloads and conversions are given up at once; what touches a cloud ends first, so that nothing is made behind our back.
+  deps.jobs.leaveAll(round.key, (key) => keep === undefined && siteJob(key));
+  if (keep !== undefined && round.status.sites.some((row) => deps.jobs.runs(`site/${image.metadata.uid}/${row.name}`))) {
+    lookAgain(round, round.now + 500);
+    return false;
+  }
+  for (const row of [...round.status.sites]) {
+    if (keep === undefined) {
+      if (clear(round, departing(round, row), row, hashOf(['deleted', image.metadata.uid]))) dropRow(round, row);
+      continue;
+    }
+    if (row.imageID !== undefined) {
+      const why = keep === 'Retained' ? 'spec.deletionPolicy: Retain' : `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
+      note(round, 'Normal', keep, `${row.imageID} stays at ${row.name}: ${why}`);
+    }
+    dropRow(round, row);
+  }
+  deps.cache.unpinAll(image.metadata.uid);
+  return round.status.sites.length === 0;
+}
+
+/** Why the deletion waits, and the ways out. */
+export function holdupOf(image: VMImage, rows: readonly SiteRow[]): string | undefined {
+  const held = rows.find((row) => row.reason !== undefined && !['Delete', 'Busy'].includes(row.reason));
+  if (held === undefined) return undefined;
+  return `deletion waits for ${held.name}: ${held.message ?? held.reason}. Ways out: repair the site; set spec.deletionPolicy: Retain on ${image.metadata.name} to leave ${held.imageID ?? 'its registration'} there; or set spec.abandoned: true on ImageSite ${held.name} if that cloud is gone for good`;
+}
+
+function departing(round: Round, row: SiteRow): Target {
+  return {
+    name: row.name,
+    optional: false,
+    registration: registrationOf(round.image, undefined),
+    site: round.deps.store.get('ImageSite', { name: row.name }),
+  };
+}
+
+export const FINALIZER = FINALIZERS.registrations;

@@ -1,0 +1,93 @@
+import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
+import { timestamp } from '../../runtime/clock.ts';
+import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
+import { lookAgain, note, stamp } from './round.ts';
+import { clearImage, tell } from './rows.ts';
+
+const DAY_MS = 24 * 3_600_000;
+/** An image that is gone is registered again; somebody who removes it again and again means it. */
+const MAX_LOSSES_A_DAY = 3;
+/** More than this many, or this share, gone at once is not the loss of images but of something greater. */
+const MASS_LOSS = { count: 3, share: 0.05 };
+
+/**
+ * What a look at the cloud means for the row. True when the image is there and may be maintained further; false when this round
+ * is over for the row.
+ */
+export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kind: 'Check' }>): boolean {
+  const { round, row, site } = work;
+  const { look, census } = result;
+  row.lastCheckedTime = stamp(round);
+  if (look.gone.length > 0) return judgeGone(work, look.gone, census);
+  delete row.missingSince;
+  if (look.tampered !== undefined) {
+    tell(row, 'Failed', 'CloudDigestMismatch', `${row.imageID} at ${row.name} is not what was registered: ${look.tampered}; have the cloud's operator look at it, then delete it there to get it registered again`);
+    return false;
+  }
+  if (look.held !== undefined) {
+    const done = look.held === 'Deactivated' ? 'deactivated' : 'hidden';
+    tell(row, 'Held', 'HeldByCloud', `somebody at ${row.name} has ${done} ${row.imageID}; ask the cloud's operator, who alone can undo it`);
+    lookAgain(round, round.now + 60_000);
+    return true;
+  }
+  if (row.phase === 'Held') tell(row, 'Ready');
+  if (look.changed.length > 0) {
+    const fields = look.changed.join(', ');
+    if (site.spec.drift?.policy === 'Report') {
+      tell(row, 'Ready', 'Drifted', `at ${row.name} these are not as the spec says, and are only reported (spec.drift.policy): ${fields}`);
+      return true;
+    }
+    note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
+    begin(work, { kind: 'Update' });
+    startUpdate(work);
+    return false;
+  }
+  return true;
+}
+
+function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<string> | undefined): boolean {
+  const { round, row } = work;
+  const ids = gone.join(', ');
+  if (row.missingSince === undefined || census === undefined) {
+    row.missingSince ??= stamp(round);
+    tell(row, 'Missing', 'Missing', `${ids} was not found at ${row.name}; a second look decides`);
+    lookAgain(round, Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs);
+    // The others of the site are looked at too: one image gone is a loss, many are a sign.
+    return true;
+  }
+  if (gone.some((id) => census.has(id))) {
+    delete row.missingSince;
+    return true;
+  }
+  const rows = rowsAt(work, row.name);
+  const missing = rows.filter((id) => !census.has(id)).length;
+  const massive = missing > Math.max(MASS_LOSS.count, MASS_LOSS.share * rows.length) || (rows.length > 1 && missing === rows.length);
+  if (massive && !confirmed(work)) {
+    tell(row, 'Missing', 'MassLoss', `${missing} of ${rows.length} images are gone from ${row.name}, ${ids} among them: nothing is registered again until somebody has looked; then annotate the ImageSite with ${ANNOTATIONS.confirmLoss}: "${timestamp(round.now)}"`);
+    lookAgain(round, round.now + 5 * 60_000);
+    return false;
+  }
+  const recent = (row.losses ?? []).filter((at) => Date.parse(at) > round.now - DAY_MS);
+  if (recent.length >= MAX_LOSSES_A_DAY && !round.asked) {
+    tell(row, 'Missing', 'LossLimit', `${ids} is gone from ${row.name} for the ${recent.length + 1}th time in a day: somebody there removes it; it is registered again tomorrow, or when you ask for it (imageproxy reconcile)`);
+    lookAgain(round, Date.parse(recent[0] ?? '') + DAY_MS);
+    return false;
+  }
+  row.losses = [...recent, stamp(round)];
+  note(round, 'Warning', 'Lost', `${ids} is gone from ${row.name}: it is registered again`);
+  clearImage(row);
+  return true;
+}
+
+/** Ids in service at this site, of every image. */
+function rowsAt(work: SiteWork, site: string): string[] {
+  return work.round.deps.store.list<VMImage>('VMImage').flatMap((image) =>
+    (image.status.sites ?? []).flatMap((row) => (row.name === site && row.imageID !== undefined ? [row.imageID] : [])),
+  );
+}
+
+/** Somebody has looked after the loss was noticed. */
+function confirmed(work: SiteWork): boolean {
+  const word = work.site.metadata.annotations?.[ANNOTATIONS.confirmLoss];
+  return word !== undefined && Date.parse(word) >= Date.parse(work.row.missingSince ?? '');
+}

@@ -1,0 +1,178 @@
+import { type Algorithm, type Digests, sameBytes, strongest } from '../../api/digest.ts';
+import { Failure } from '../../api/failure.ts';
+import type { Blob } from '../../cache/cache.ts';
+import type { Format } from '../../images/format.ts';
+import type { Deps } from '../deps.ts';
+import { headOf } from './downloads.ts';
+import type { Part } from './plan.ts';
+
+/** What is sent to a site that takes these formats. */
+export interface Prepared {
+  blob: Blob;
+  format: Format;
+  /** How it was made of the published file; part of the registration's id. */
+  transform: string;
+}
+
+export const AS_PUBLISHED = 'as-published';
+
+/** Raw bytes are raw bytes: an ISO image is a disk that can be read, and nothing has to be converted between the two. */
+function accepts(formats: readonly Format[], format: Format): Format | undefined {
+  if (formats.includes(format)) return format;
+  if (format === 'Iso' && formats.includes('Raw')) return 'Raw';
+  return undefined;
+}
+
+type PrepareDeps = Pick<Deps, 'cache' | 'images'>;
+
+/**
+ * What the site gets, if all of it is in the cache already.
+ * @throws Failure FormatMismatch | ToolMissing
+ */
+export async function prepared(part: Part, published: Blob, formats: readonly Format[], deps: PrepareDeps): Promise<Prepared | undefined> {
+  if (part.role !== 'Disk' && (published.compression ?? 'None') === 'None') {
+    return { blob: published, format: 'Raw', transform: AS_PUBLISHED };
+  }
+  const steps: string[] = [];
+  let blob = published;
+  const { compression = 'None' } = published;
+  if (compression !== 'None') {
+    const step = await unpackId(part, compression, deps);
+    const unpacked = await deps.cache.findTransform(blob.sha256, step);
+    if (unpacked === undefined) return undefined;
+    steps.push(step);
+    blob = unpacked;
+  }
+  if (part.role !== 'Disk') return { blob, format: 'Raw', transform: steps.join('+') || AS_PUBLISHED };
+  if (blob.format === undefined) return undefined;
+  checkFormat(part, blob.format);
+  const fits = accepts(formats, blob.format);
+  if (fits !== undefined) return { blob, format: fits, transform: steps.join('+') || AS_PUBLISHED };
+  const toFormat = targetOf(formats);
+  const step = await deps.images.transformId({ fromFormat: blob.format, toFormat });
+  const converted = await deps.cache.findTransform(blob.sha256, step);
+  if (converted === undefined) return undefined;
+  return { blob: converted, format: toFormat, transform: [...steps, step].join('+') };
+}
+
+/** The format in which a growing download may be sent as it is; undefined when it has to be complete first. */
+export function sendableAsPublished(part: Part, format: Format | 'Unknown' | undefined, formats: readonly Format[]): Format | undefined {
+  if (format === undefined || format === 'Unknown' || part.member !== undefined) return undefined;
+  if (part.format !== 'Auto' && part.format !== format) return undefined;
+  return accepts(formats, format);
+}
+
+/** Makes what `prepared` did not find: unpacks, checks the content's digest, converts. Runs as a job. */
+export async function prepare(
+  part: Part,
+  published: Blob,
+  formats: readonly Format[],
+  deps: PrepareDeps & Pick<Deps, 'settings'>,
+  progress: (bytes: number, totalBytes?: number) => void,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  const content = await unpack(part, published, deps, progress, signal);
+  if (part.role === 'Disk' && content.format !== undefined) {
+    checkFormat(part, content.format);
+    if (accepts(formats, content.format) === undefined) await convert(content, targetOf(formats), deps, progress, signal);
+  }
+  const result = await prepared(part, published, formats, deps);
+  if (result === undefined) throw new Failure('CacheFull', `${part.field}: the converted image was evicted before it was used; give the cache more space (--cache-quota)`);
+  return result;
+}
+
+async function unpack(
+  part: Part,
+  published: Blob,
+  deps: PrepareDeps & Pick<Deps, 'settings'>,
+  progress: (bytes: number, totalBytes?: number) => void,
+  signal: AbortSignal,
+): Promise<Blob> {
+  const { cache, images } = deps;
+  const { compression = 'None' } = published;
+  if (compression === 'None') {
+    checkContent(part, published.digests, published);
+    return published;
+  }
+  const step = await unpackId(part, compression, deps);
+  const known = await cache.findTransform(published.sha256, step);
+  if (known !== undefined) return known;
+  // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
+  const reservation = await cache.reserve(Math.max(2 * published.size, 2 ** 20), `unpack ${published.sha256}`);
+  const to = cache.scratch('.unpacked');
+  try {
+    const produced = await images.decompress(
+      {
+        from: published.path,
+        to,
+        compression,
+        maxOutputBytes: deps.settings.maxImageBytes,
+        digests: [...new Set<Algorithm>(['sha256', ...(Object.keys(part.content) as Algorithm[])])],
+        progress,
+        ...(part.member === undefined ? {} : { member: part.member }),
+      },
+      signal,
+    );
+    checkContent(part, produced.digests, published);
+    const { compression: inner } = images.recognise(await headOf(to));
+    if (inner !== 'None') throw new Failure('NotSupported', `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`);
+    const facts = part.role === 'Disk' ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, signal) : undefined;
+    return await cache.admitTransform(published.sha256, step, to, produced.digests.sha256 ?? '', {
+      digests: produced.digests,
+      size: produced.size,
+      compression: 'None',
+      fetchedAt: published.fetchedAt,
+      ...(facts === undefined ? {} : { format: facts.format, virtualSize: facts.virtualSize }),
+    });
+  } finally {
+    reservation.release();
+  }
+}
+
+async function convert(content: Blob, toFormat: Format, deps: PrepareDeps, progress: (bytes: number, totalBytes?: number) => void, signal: AbortSignal): Promise<void> {
+  const { cache, images } = deps;
+  const fromFormat = content.format ?? 'Raw';
+  const step = await images.transformId({ fromFormat, toFormat });
+  if ((await cache.findTransform(content.sha256, step)) !== undefined) return;
+  // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
+  const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
+  const reservation = await cache.reserve(Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20)), `convert ${content.sha256}`);
+  const to = cache.scratch('.converted');
+  try {
+    const produced = await images.convert({ from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress }, signal);
+    await cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
+      digests: produced.digests,
+      size: produced.size,
+      compression: 'None',
+      format: toFormat,
+      fetchedAt: content.fetchedAt,
+      ...(content.virtualSize === undefined ? {} : { virtualSize: content.virtualSize }),
+    });
+  } finally {
+    reservation.release();
+  }
+}
+
+async function unpackId(part: Part, compression: NonNullable<Blob['compression']>, deps: PrepareDeps): Promise<string> {
+  const id = await deps.images.transformId({ compression });
+  return part.member === undefined ? id : `${id}:${part.member}`;
+}
+
+/** Nothing is ever converted to an OVA: it is a package for people, not a disk for machines. */
+function targetOf(formats: readonly Format[]): Format {
+  const target = formats.find((format) => format !== 'Ova' && format !== 'Iso');
+  if (target === undefined) throw new Failure('FormatNotAccepted', `the site accepts ${formats.join(', ')} only, and an image cannot be converted to that; add Raw or Qcow2 to its acceptedFormats`);
+  return target;
+}
+
+function checkFormat(part: Part, format: Format): void {
+  if (part.format === 'Auto' || part.format === format || (part.format === 'Raw' && format === 'Iso')) return;
+  throw new Failure('FormatMismatch', `${part.field}.format says ${part.format}, but the bytes are ${format}: correct the field, or leave it out`);
+}
+
+function checkContent(part: Part, digests: Digests, published: Blob): void {
+  if (Object.keys(part.content).length === 0 || sameBytes(digests, part.content)) return;
+  const wanted = strongest(part.content) ?? '';
+  const algorithm = wanted.split(':')[0] as Algorithm;
+  throw new Failure('DigestMismatch', `${part.field}.contentChecksums: the content of ${published.source ?? 'the file'} has ${algorithm} ${digests[algorithm] ?? '(unknown)'}, not ${wanted.slice(wanted.indexOf(':') + 1)}`);
+}

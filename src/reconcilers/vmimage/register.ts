@@ -1,0 +1,160 @@
+import type { Algorithm } from '../../api/digest.ts';
+import { Failure } from '../../api/failure.ts';
+import type { Cloud, CloudRecord, PartBytes, Registration } from '../../clouds/cloud.ts';
+import type { Format, Role } from '../../images/format.ts';
+
+/** A part that shall be on the site. */
+export interface SitePart {
+  role: Role;
+  /** Id to register under where the client chooses it; derived from identity and attempt. */
+  id: string;
+  /** `alg:hex` as published. */
+  sourceDigest: string;
+  format: Format;
+  virtualSize?: number;
+  bytes: PartBytes;
+  /** What was done to the published bytes; part of the id. */
+  transform: string;
+}
+
+export interface RegisterJob {
+  cloud: Cloud;
+  owner: string;
+  guid: string;
+  /** uid of the VMImage. */
+  claim: string;
+  attempt: number;
+  registration: Registration;
+  parts: readonly SitePart[];
+  /** Records that the row already names: neither half-made nor unknown. */
+  known: ReadonlySet<string>;
+  /** Whether a VMImage of this uid exists. A record claimed by one that does is never taken. */
+  isAlive(uid: string): boolean;
+  onProgress(bytes: number, totalBytes: number): void;
+}
+
+export interface RegisteredPart {
+  id: string;
+  role: Role;
+  digest: string;
+  sentDigest: string;
+  format: Format;
+  size: number;
+}
+
+export interface Registered {
+  parts: RegisteredPart[];
+  /** Earlier registrations of this image that the row had forgotten (its state was lost): to be retired. */
+  forgotten: CloudRecord[];
+  /** Whether nothing had to be sent. */
+  adopted: boolean;
+}
+
+/** The kernel and the ramdisk are complete before the disk that names them becomes visible. */
+const ORDER: readonly Role[] = ['Kernel', 'Ramdisk', 'Disk'];
+
+/**
+ * Gets an image onto a site, exactly once. Looks first: what is ours and proven is adopted; only what is missing is sent. The
+ * records become visible in the last step. Safe to call again after a crash at any point.
+ */
+export async function register(job: RegisterJob, signal: AbortSignal): Promise<Registered> {
+  const { cloud } = job;
+  const records = await cloud.find({ owner: job.owner, guid: job.guid }, signal);
+  refuseForeignClaims(records, job);
+
+  const done: RegisteredPart[] = [];
+  let adopted = true;
+  for (const role of ORDER) {
+    const part = job.parts.find((each) => each.role === role);
+    if (part === undefined) continue;
+    const own = await adopt(part, records, job, signal);
+    if (own === undefined) adopted = false;
+    const record = own ?? (await stage(part, job, signal));
+    done.push({
+      id: record.id,
+      role,
+      digest: part.sourceDigest,
+      sentDigest: `sha256:${await part.bytes.digest('sha256')}`,
+      format: part.format,
+      size: part.bytes.size,
+    });
+  }
+  const chosen = new Set(done.map((part) => part.id));
+  const others = records.filter((record) => !chosen.has(record.id) && !job.known.has(record.id));
+  await cloud.remove(others.filter(isHalfMade), signal);
+  for (const part of job.parts) await part.bytes.mayFinish();
+  await cloud.publish(
+    {
+      parts: done.map(({ id, role, sentDigest }) => ({ id, role, digests: { sha256: sentDigest.slice('sha256:'.length) } })),
+      ownership: { owner: job.owner, guid: job.guid, claim: job.claim },
+      registration: job.registration,
+    },
+    signal,
+  );
+  return { parts: done, forgotten: others.filter((record) => !isHalfMade(record)), adopted };
+}
+
+/** Two images never share a registration: what belongs to one that lives is named, never taken. */
+function refuseForeignClaims(records: readonly CloudRecord[], job: RegisterJob): void {
+  const taken = records.find((record) => record.claim !== job.claim && job.isAlive(record.claim));
+  if (taken === undefined) return;
+  throw new Failure('ClaimedByOther', `the registration ${taken.id} with guid ${job.guid} belongs to another VMImage (uid ${taken.claim}); delete that one, or give this one a guid of its own`);
+}
+
+/**
+ * A record of ours that holds, by the cloud's own hash, exactly the bytes that would be sent. Look-alikes (same properties,
+ * other bytes) are left alone: they are not this image.
+ */
+async function adopt(part: SitePart, records: readonly CloudRecord[], job: RegisterJob, signal: AbortSignal): Promise<CloudRecord | undefined> {
+  const algorithm = job.cloud.traits.digest;
+  const candidates = records
+    .filter((record) => record.role === part.role && (record.state === 'Active' || record.state === 'Deactivated'))
+    .filter((record) => record.sourceDigest === part.sourceDigest || record.sentSha256 !== undefined)
+    .sort((a, b) => rank(a) - rank(b));
+  for (const record of candidates) {
+    // Waits for the proof where the bytes are still arriving: only when there is something to compare.
+    const proven = algorithm === undefined ? record.sentSha256 === (await part.bytes.digest('sha256')) : await holds(record, part, algorithm);
+    if (!proven) continue;
+    if (record.claim !== job.claim) await job.cloud.claim(record.id, ownershipOf(part, job, record.attempt), signal);
+    if (record.state === 'Deactivated') {
+      await job.cloud.reactivate([{ id: record.id, role: record.role, digests: { sha256: await part.bytes.digest('sha256') } }], signal);
+    }
+    return record;
+  }
+  return undefined;
+}
+
+async function holds(record: CloudRecord, part: SitePart, algorithm: Algorithm): Promise<boolean> {
+  const told = record.cloudDigests[algorithm];
+  return told !== undefined && told.toLowerCase() === (await part.bytes.digest(algorithm));
+}
+
+/** In service before out of service, the newest first. */
+function rank(record: CloudRecord): number {
+  return (record.state === 'Active' ? 0 : 2) + (record.published ? 0 : 1);
+}
+
+function stage(part: SitePart, job: RegisterJob, signal: AbortSignal): Promise<CloudRecord> {
+  return job.cloud.stage(
+    {
+      id: part.id,
+      role: part.role,
+      ownership: ownershipOf(part, job, job.attempt),
+      registration: job.registration,
+      format: part.format,
+      ...(part.virtualSize === undefined ? {} : { virtualSize: part.virtualSize }),
+      bytes: part.bytes,
+      onProgress: (bytes, totalBytes) => job.onProgress(bytes, totalBytes),
+    },
+    signal,
+  );
+}
+
+function ownershipOf(part: SitePart, job: RegisterJob, attempt: number) {
+  return { owner: job.owner, guid: job.guid, claim: job.claim, sourceDigest: part.sourceDigest, attempt };
+}
+
+/** No machine can boot it and nothing but us knows of it: left by a process that died. */
+export function isHalfMade(record: CloudRecord): boolean {
+  return record.state === 'Empty' || record.state === 'Uploading' || record.state === 'Broken';
+}

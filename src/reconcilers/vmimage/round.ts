@@ -1,0 +1,71 @@
+import type { SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
+import type { EventNote } from '../../stores/store.ts';
+import { keyOf } from '../../stores/store.ts';
+import { timestamp } from '../../runtime/clock.ts';
+import type { Deps } from '../deps.ts';
+import { defaultGuid, ownerOf } from './identity.ts';
+
+/**
+ * One reconcile of one image: the object as it was read, the status that will be written, and what is started once that is
+ * durable. Steps change the draft; `index.ts` writes it once.
+ */
+export interface Round {
+  readonly image: VMImage;
+  readonly deps: Deps;
+  readonly key: string;
+  readonly namespace: string;
+  readonly guid: string;
+  readonly owner: string;
+  readonly now: number;
+  readonly generation: number;
+  /** A private copy; becomes the new status. */
+  readonly status: VMImageStatus & { sites: SiteRow[] };
+  /** Somebody asked for a fresh look since the last round: every back-off is void. */
+  readonly asked: boolean;
+  /** Run after the status is durable: work that may create something in a cloud must find its operation written down. */
+  readonly starts: (() => void)[];
+  readonly notes: EventNote[];
+  /** When to look again without being woken, in milliseconds since the epoch. */
+  lookAgainAt: number | undefined;
+}
+
+export function beginRound(image: VMImage, requestedAt: string | undefined, deps: Deps): Round {
+  const namespace = image.metadata.namespace ?? 'default';
+  const status = structuredClone(image.status ?? {}) as Round['status'];
+  status.sites ??= [];
+  const asked = requestedAt !== undefined && requestedAt !== status.lastHandledReconcileAt;
+  if (requestedAt !== undefined) status.lastHandledReconcileAt = requestedAt;
+  return {
+    image,
+    deps,
+    key: keyOf(image),
+    namespace,
+    guid: guidOf(image, deps.settings.instance),
+    owner: ownerOf(deps.settings.instance, namespace),
+    now: deps.clock.now(),
+    generation: image.metadata.generation,
+    status,
+    asked,
+    starts: [],
+    notes: [],
+    lookAgainAt: undefined,
+  };
+}
+
+/** The guid that an image's registrations carry: its own word, or a function of instance, namespace and name. */
+export function guidOf(image: VMImage, instance: string): string {
+  return image.spec.guid ?? defaultGuid(instance, image.metadata.namespace ?? 'default', image.metadata.name);
+}
+
+/** Asks to be woken at this time at the latest. */
+export function lookAgain(round: Round, at: number): void {
+  if (round.lookAgainAt === undefined || at < round.lookAgainAt) round.lookAgainAt = at;
+}
+
+export function stamp(round: Round): string {
+  return timestamp(round.now);
+}
+
+export function note(round: Round, type: EventNote['type'], reason: string, message: string): void {
+  round.notes.push({ type, reason, message });
+}

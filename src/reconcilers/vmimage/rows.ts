@@ -1,0 +1,138 @@
+import { Failure, type Reason } from '../../api/failure.ts';
+import { clip } from '../../api/conditions.ts';
+import type { RegisteredArtifact, SiteRow } from '../../api/types.ts';
+import type { PartRef } from '../../clouds/cloud.ts';
+import type { Role } from '../../images/format.ts';
+import { backoffMs } from '../../runtime/backoff.ts';
+import { timestamp } from '../../runtime/clock.ts';
+import { STALLING } from './content.ts';
+import { lookAgain, type Round, stamp } from './round.ts';
+
+const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
+const WAITING_LOOK_MS = 5 * 60_000;
+
+/** The row of a site, made where it is not there yet. */
+export function rowOf(round: Round, name: string): SiteRow {
+  const row = round.status.sites.find((each) => each.name === name);
+  if (row !== undefined) return row;
+  const fresh: SiteRow = { name };
+  round.status.sites.push(fresh);
+  return fresh;
+}
+
+export function dropRow(round: Round, row: SiteRow): void {
+  round.status.sites.splice(round.status.sites.indexOf(row), 1);
+}
+
+/** Says where the row stands. A reason and message belong to what is in the way; a row that is well has none. */
+export function tell(row: SiteRow, phase: string, reason?: string, message?: string): void {
+  row.phase = phase;
+  if (reason === undefined) delete row.reason;
+  else row.reason = reason;
+  if (message === undefined) delete row.message;
+  else row.message = clip(message);
+  delete row.progress;
+}
+
+/** Nothing failed any more: the next failure starts its back-off afresh. */
+export function clearFailure(row: SiteRow): void {
+  delete row.attempts;
+  delete row.nextAttemptTime;
+  delete row.inputsHash;
+}
+
+/** Remembers a failed step, with what decides when it is tried again. */
+export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, inputsHash: string): void {
+  if (failure.reason === 'Aborted') return;
+  row.attempts = (row.attempts ?? 0) + 1;
+  row.inputsHash = inputsHash;
+  tell(row, STALLING.includes(failure.failureClass) ? 'Failed' : row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), failure.reason, failure.message);
+  const { clock } = round.deps;
+  const pause =
+    failure.failureClass === 'Transient'
+      ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts, SITE_BACKOFF, clock))
+      : failure.failureClass === 'Waiting'
+        ? Math.max(failure.retryAfterMs ?? 0, WAITING_LOOK_MS)
+        : undefined;
+  if (pause === undefined) delete row.nextAttemptTime;
+  else row.nextAttemptTime = timestamp(round.now + pause);
+}
+
+/**
+ * Whether an earlier failure still holds the row. A changed input or a person's request ends the waiting; so does time, for what
+ * time can mend.
+ */
+export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
+  if (row.inputsHash === undefined) return false;
+  if (round.asked || row.inputsHash !== inputsHash) {
+    clearFailure(row);
+    return false;
+  }
+  if (row.nextAttemptTime === undefined) return true;
+  const next = Date.parse(row.nextAttemptTime);
+  if (next <= round.now) return false;
+  lookAgain(round, next);
+  return true;
+}
+
+/** Every id that the row names: in service, and retired. */
+export function knownIds(row: SiteRow): Set<string> {
+  const ids = new Set<string>();
+  for (const part of row.artifacts ?? []) ids.add(part.id);
+  for (const previous of row.previous ?? []) for (const part of previous.artifacts ?? []) ids.add(part.id);
+  return ids;
+}
+
+export function refsOf(artifacts: readonly RegisteredArtifact[] | undefined): PartRef[] {
+  return (artifacts ?? []).map((part) => ({
+    id: part.id,
+    role: part.role as Role,
+    ...(part.sentDigest === undefined ? {} : { digests: { sha256: part.sentDigest.slice('sha256:'.length) } }),
+  }));
+}
+
+/** The parts that went into service become the row's; what was in service before becomes the first of `previous`. */
+export function putInService(round: Round, row: SiteRow, artifacts: RegisteredArtifact[], digest: string): void {
+  const ids = new Set(artifacts.map((part) => part.id));
+  const before = row.artifacts ?? [];
+  if (row.imageID !== undefined && !ids.has(row.imageID)) {
+    row.previous = [
+      {
+        imageID: row.imageID,
+        ...(row.digest === undefined ? {} : { digest: row.digest }),
+        artifacts: before.filter((part) => !ids.has(part.id)),
+      },
+      ...(row.previous ?? []),
+    ];
+  }
+  // What came back into service is no longer among the retired.
+  const previous = (row.previous ?? []).filter((each) => !ids.has(each.imageID));
+  if (previous.length === 0) delete row.previous;
+  else row.previous = previous;
+  row.artifacts = artifacts;
+  row.digest = digest;
+  const idOf = (role: Role) => artifacts.find((part) => part.role === role)?.id;
+  setOrDelete(row, 'imageID', idOf('Disk'));
+  setOrDelete(row, 'kernelID', idOf('Kernel'));
+  setOrDelete(row, 'ramdiskID', idOf('Ramdisk'));
+  row.registeredAt = stamp(round);
+  row.lastCheckedTime = stamp(round);
+  delete row.retired;
+  delete row.missingSince;
+}
+
+/** The row's image has gone from the cloud: nothing of it is left to name. */
+export function clearImage(row: SiteRow): void {
+  for (const field of ['imageID', 'kernelID', 'ramdiskID', 'digest', 'artifacts', 'registeredAt', 'registrationHash', 'missingSince', 'retired'] as const) {
+    delete row[field];
+  }
+}
+
+export function failureOf(reason: Reason, message: string): Failure {
+  return new Failure(reason, message);
+}
+
+function setOrDelete(row: SiteRow, field: 'imageID' | 'kernelID' | 'ramdiskID', value: string | undefined): void {
+  if (value === undefined) delete row[field];
+  else row[field] = value;
+}

@@ -1,0 +1,141 @@
+import { clip, READY, RECONCILING, removeCondition, setCondition, STALLED } from '../../api/conditions.ts';
+import type { Condition, SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
+import { percentOf } from './operations.ts';
+import type { DownloadView } from './downloads.ts';
+
+/** What the top of the status is made of: the spec, the rows, and what is known of the bytes. Nothing else. */
+export interface Facts {
+  image: VMImage;
+  guid: string;
+  rows: readonly SiteRow[];
+  /** Names of the sites asked for that are not optional; the others. */
+  required: readonly string[];
+  optional: readonly string[];
+  /** Stalled, or in the way: what keeps the whole image from going on. */
+  trouble?: { stalled: boolean; reason: string; message: string };
+  download?: DownloadView;
+  /** All parts are here, proven. */
+  fetched: boolean;
+  disposition: 'Serve' | 'Deactivated' | 'Expired' | 'Suspended' | 'Deleting';
+}
+
+/** Phases of rows in the order in which the busiest one speaks for the image. */
+const BUSY = ['Registering', 'Updating', 'Preparing', 'Verifying', 'Fetching', 'Deactivating', 'Deleting', 'Missing', 'Held', 'Pending'];
+
+/** A site serves this very generation. */
+export function isReady(row: SiteRow | undefined, generation: number): boolean {
+  return row?.phase === 'Ready' && row.observedGeneration === generation && row.imageID !== undefined;
+}
+
+/** A site serves some verified image. */
+function isAvailable(row: SiteRow | undefined): boolean {
+  return row?.imageID !== undefined && row.retired !== true && row.phase !== 'Held' && row.phase !== 'Missing';
+}
+
+/** Phase, conditions, progress and summary of an image: a pure function of its facts. */
+export function summarize(facts: Facts, status: VMImageStatus, now: number): void {
+  const { image, rows, required, optional, disposition } = facts;
+  const generation = image.metadata.generation;
+  const rowOf = (name: string) => rows.find((row) => row.name === name);
+  const stalledRow = required.map(rowOf).find((row) => row?.phase === 'Failed');
+  const trouble = facts.trouble ?? (stalledRow === undefined ? undefined : { stalled: true, reason: stalledRow.reason ?? 'Failed', message: `${stalledRow.name}: ${stalledRow.message ?? ''}` });
+
+  const done =
+    disposition === 'Serve'
+      ? required.every((name) => isReady(rowOf(name), generation))
+      : disposition === 'Deactivated' || disposition === 'Expired'
+        ? rows.every((row) => row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined))
+        : false;
+  status.observedGeneration = generation;
+  status.guid = facts.guid;
+  status.phase = phaseOf(facts, done, trouble);
+  if (disposition === 'Suspended') return summary(facts, status, generation);
+
+  const message = messageOf(facts, done, trouble);
+  const reason = done ? (disposition === 'Serve' ? 'Registered' : disposition) : (trouble?.reason ?? status.phase);
+  let conditions: readonly Condition[] = status.conditions ?? [];
+  const set = (type: string, value: boolean | 'Unknown', why: string, text: string) => {
+    conditions = setCondition(conditions, { type, status: value, reason: why, message: clip(text), observedGeneration: generation }, now);
+  };
+  set(READY, done, reason, message);
+  const available = disposition === 'Serve' && required.length + optional.length > 0 && required.every((name) => isAvailable(rowOf(name))) && [...required, ...optional].some((name) => isAvailable(rowOf(name)));
+  set('Available', available, available ? 'Serving' : reason, available ? 'every required site serves a verified image' : message);
+  const seen = facts.fetched || rows.some((row) => row.imageID !== undefined && row.observedGeneration === generation);
+  const download = facts.download?.step;
+  const fetching = trouble?.reason ?? (download === 'Verifying' ? 'Verifying' : 'Fetching');
+  set('Fetched', seen || download === 'Verifying', seen || download === 'Verifying' ? 'Fetched' : fetching, seen ? 'all bytes are here or registered' : message);
+  set('Verified', seen, seen ? 'Verified' : fetching, seen ? 'the bytes are what was declared' : message);
+  set('Registered', required.length > 0 && required.every((name) => rowOf(name)?.imageID !== undefined), done ? 'Registered' : reason, message);
+  const stalled = trouble?.stalled === true;
+  // Absent, not False: kstatus takes either one's presence with status True as the answer.
+  if (stalled) set(STALLED, true, reason, message);
+  else conditions = removeCondition(conditions, STALLED);
+  if (!done && !stalled) set(RECONCILING, true, status.phase, message);
+  else conditions = removeCondition(conditions, RECONCILING);
+  status.conditions = [...conditions];
+  summary(facts, status, generation);
+}
+
+function phaseOf(facts: Facts, done: boolean, trouble: Facts['trouble']): string {
+  const { disposition, rows, download } = facts;
+  if (disposition === 'Suspended' || disposition === 'Deleting') return disposition;
+  if (disposition !== 'Serve' && done) return disposition;
+  if (trouble?.stalled === true) return 'Failed';
+  if (done) return 'Ready';
+  const busy = BUSY.find((phase) => rows.some((row) => row.phase === phase));
+  if (busy === 'Fetching' || busy === 'Pending' || busy === undefined) {
+    if (download?.step === 'Verifying') return 'Verifying';
+    if (download !== undefined && download.step !== 'Queued') return 'Fetching';
+  }
+  return busy ?? 'Pending';
+}
+
+function messageOf(facts: Facts, done: boolean, trouble: Facts['trouble']): string {
+  const { disposition, rows, required, optional } = facts;
+  if (done && disposition === 'Serve') {
+    const failed = optional.map((name) => rows.find((row) => row.name === name)).filter((row) => row?.phase === 'Failed');
+    const also = failed.length > 0 ? `; optional and failed: ${failed.map((row) => row?.name).join(', ')}` : '';
+    if (required.length === 0 && optional.length === 0) return 'no site is asked for';
+    return `registered at ${listOf(rows.filter((row) => row.imageID !== undefined).map((row) => row.name))}${also}`;
+  }
+  if (done) return disposition === 'Expired' ? `expired at ${facts.image.spec.expiresAt}, as asked` : 'out of service everywhere, as asked';
+  if (trouble !== undefined) return trouble.message;
+  const waiting = [...required.map((name) => rows.find((row) => row.name === name))].find((row) => row !== undefined && row.phase !== 'Ready');
+  if (waiting !== undefined) return `${waiting.name}: ${waiting.message ?? waiting.phase ?? 'pending'}`;
+  return disposition === 'Deleting' ? 'its registrations are being removed' : 'work has begun';
+}
+
+function summary(facts: Facts, status: VMImageStatus, generation: number): void {
+  const { rows, required, optional, download } = facts;
+  const all = [...required, ...optional];
+  const ready = all.filter((name) => isReady(rows.find((row) => row.name === name), generation)).length;
+  const ids = [...new Set(rows.map((row) => row.imageID).filter((id) => id !== undefined))];
+  const transfer = progressOf(facts);
+  if (transfer === undefined) delete status.progress;
+  else status.progress = transfer;
+  const imageID = ids.length === 1 ? ids[0] : ids.length > 1 ? `${ids[0]} +${ids.length - 1}` : undefined;
+  status.summary = {
+    sites: `${ready}/${all.length}`,
+    ...(imageID === undefined ? {} : { imageID }),
+    ...(transfer?.percent === undefined ? (ready === all.length && all.length > 0 && download === undefined ? { progress: '100%' } : {}) : { progress: `${transfer.percent}%` }),
+  };
+}
+
+/** The download while there is one, else the upload that is least far. */
+function progressOf({ rows, download }: Facts): VMImageStatus['progress'] {
+  if (download !== undefined && download.step !== 'Queued') {
+    const { bytes, totalBytes, bytesPerSecond } = download;
+    return {
+      step: 'Fetch',
+      bytes,
+      bytesPerSecond,
+      ...(totalBytes === undefined ? {} : { totalBytes, percent: percentOf(bytes, totalBytes) }),
+    };
+  }
+  const uploads = rows.map((row) => row.progress).filter((progress) => progress !== undefined);
+  return uploads.sort((a, b) => (a.percent ?? 0) - (b.percent ?? 0))[0];
+}
+
+function listOf(names: readonly string[]): string {
+  return names.length > 5 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ') || 'no site';
+}
