@@ -1,8 +1,10 @@
-import { createReadStream, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { Failure } from '../api/failure.ts';
 
 const CHUNK_BYTES = 2 ** 20;
+const INPUT_BYTES = 256 * 1024;
 
 /**
  * Gunzips all members of a file (RFC 1952 section 2.2). node:zlib stops silently at the first NUL after a member and forgets
@@ -11,7 +13,8 @@ const CHUNK_BYTES = 2 ** 20;
  * @throws Failure CorruptImage
  */
 export async function gunzip(fd: number, size: number, take: (bytes: Buffer, consumed: number) => void): Promise<void> {
-  const source = createReadStream('', { fd, start: 0, autoClose: false, highWaterMark: CHUNK_BYTES });
+  // Not a ReadStream: destroying one closes the descriptor, whatever `autoClose` says.
+  const source = Readable.from(chunksOf(fd));
   const decoder = createGunzip({ chunkSize: CHUNK_BYTES });
   source.on('error', (error) => decoder.destroy(error));
   source.pipe(decoder);
@@ -31,6 +34,16 @@ export async function gunzip(fd: number, size: number, take: (bytes: Buffer, con
     source.destroy();
   }
   requirePadding(fd, decoder.bytesWritten, size);
+}
+
+function* chunksOf(fd: number): Generator<Buffer> {
+  for (let offset = 0; ; ) {
+    const chunk = Buffer.allocUnsafe(INPUT_BYTES);
+    const read = readSync(fd, chunk, 0, INPUT_BYTES, offset);
+    if (read === 0) return;
+    yield chunk.subarray(0, read);
+    offset += read;
+  }
 }
 
 function requirePadding(fd: number, from: number, size: number): void {

@@ -6,6 +6,9 @@ const SECTOR = 512;
 const GD_AT_END = 2 ** 64;
 const FLAG_COMPRESSED = 1 << 16;
 const MAX_DESCRIPTOR_BYTES = 2 ** 20;
+/** 64 TiB in the usual grains of 64 KiB. */
+const MAX_GRAIN_TABLES = 2 ** 21;
+const DIRECTORY_STEP = 64 * 1024;
 const SINGLE_FILE_TYPES = ['monolithicSparse', 'streamOptimized'];
 
 interface SparseHeader {
@@ -58,9 +61,7 @@ export async function examineVmdk(file: Window): Promise<number> {
   const descriptor = await file.read(header.descriptorOffset, header.descriptorBytes);
   judgeDescriptor(descriptor.toString('latin1'), header);
   if (header.directoryOffset === GD_AT_END) header = await readFooter(file, header);
-  requireInside(header.directoryOffset, 4, file.size, 'the VMDK grain directory');
-  const tableEntries = Math.ceil(header.capacity / header.grainSectors / 512);
-  requireInside(header.directoryOffset, tableEntries * 4, file.size, 'the VMDK grain directory');
+  await requireGrainTables(file, header);
   return header.capacity * SECTOR;
 }
 
@@ -85,9 +86,7 @@ function readSparseHeader(head: Buffer): SparseHeader {
   const descriptorOffset = u64le(head, 28) * SECTOR;
   const descriptorBytes = u64le(head, 36) * SECTOR;
   if (descriptorOffset === 0 || descriptorBytes === 0) {
-    throw unsafe(
-      'the VMDK file has no descriptor: it is one extent of a split disk. Publish the disk as one file (streamOptimized or monolithicSparse)',
-    );
+    throw oneExtent();
   }
   if (descriptorBytes > MAX_DESCRIPTOR_BYTES)
     throw unsafe(`the VMDK descriptor has ${descriptorBytes} bytes; more than 1 MiB is refused`);
@@ -100,6 +99,24 @@ function readSparseHeader(head: Buffer): SparseHeader {
     directoryOffset: directorySector === GD_AT_END ? GD_AT_END : directorySector * SECTOR,
     compressed: (head.readUInt32LE(8) & FLAG_COMPRESSED) !== 0,
   };
+}
+
+/** Each entry of the grain directory is the sector of a table of 512 entries: all must lie in the file. */
+async function requireGrainTables(
+  file: Window,
+  { capacity, grainSectors, directoryOffset }: SparseHeader,
+): Promise<void> {
+  const tables = Math.ceil(capacity / grainSectors / 512);
+  if (tables > MAX_GRAIN_TABLES)
+    throw unsafe(`the VMDK grain directory has ${tables} entries; more than ${MAX_GRAIN_TABLES} are refused`);
+  requireInside(directoryOffset, tables * 4, file.size, 'the VMDK grain directory');
+  for (let first = 0; first < tables; first += DIRECTORY_STEP) {
+    const directory = await file.read(directoryOffset + first * 4, Math.min(DIRECTORY_STEP, tables - first) * 4);
+    for (let at = 0; at < directory.length; at += 4) {
+      const sector = directory.readUInt32LE(at);
+      if (sector !== 0) requireInside(sector * SECTOR, 512 * 4, file.size, 'a VMDK grain table');
+    }
+  }
 }
 
 /** streamOptimized: the header is repeated before the last sector, with the directory's place, known only at the end. */
@@ -168,6 +185,12 @@ function refuseDescriptor(text: string): Failure {
   return unsafe(
     `the VMDK file is only a descriptor (${printable(type, 40)}) that names ${list}: a cloud would read those from its own hosts. ` +
       'Publish the disk as one file (streamOptimized or monolithicSparse)',
+  );
+}
+
+function oneExtent(): Failure {
+  return unsafe(
+    'the VMDK file has no descriptor: it is one extent of a split disk. Publish the disk as one file (streamOptimized or monolithicSparse)',
   );
 }
 
