@@ -49,8 +49,9 @@ export class EventRecorder {
 
   record(object: Resource, note: EventNote): void {
     const id = idOf(object.kind, object);
+    const at = this.#options.now();
     void this.#serial
-      .run(id, () => this.#record(id, object, note))
+      .run(id, () => this.#record(id, object, note, at))
       .catch((error: unknown) => {
         this.#options.log.warn({ object: id, err: error }, 'an event could not be kept');
       });
@@ -60,11 +61,11 @@ export class EventRecorder {
     return this.#serial.idle();
   }
 
-  async #record(id: string, object: Resource, { type, reason, message: full }: EventNote): Promise<void> {
-    const { state, disk, now, log, exists } = this.#options;
+  async #record(id: string, object: Resource, { type, reason, message: full }: EventNote, ms: number): Promise<void> {
+    const { state, disk, log, exists } = this.#options;
     const message = full.slice(0, MAX_MESSAGE);
-    const journal = await this.#journal(id, object);
-    const at = timestamp(now());
+    const journal = await this.#journal(id, object, ms);
+    const at = timestamp(ms);
     const known = journal.events.find(
       (event) => event.type === type && event.reason === reason && event.message === message,
     );
@@ -73,7 +74,7 @@ export class EventRecorder {
       known.lastSeen = at;
       log.debug({ object: id, reason, count: known.count }, message);
     } else {
-      if (!this.#spend(journal)) return;
+      if (!spend(journal, ms)) return;
       journal.events.push({ type, reason, message, count: 1, firstSeen: at, lastSeen: at });
       log[type === 'Warning' ? 'warn' : 'info']({ object: id, reason }, message);
       if (journal.events.length > PER_OBJECT) {
@@ -91,19 +92,7 @@ export class EventRecorder {
     if (!exists(object)) await disk.remove(path, false);
   }
 
-  #spend(journal: Journal): boolean {
-    const now = this.#options.now();
-    const refill = Math.floor((now - journal.refilledAt) / REFILL_MS);
-    if (refill > 0) {
-      journal.tokens = Math.min(BURST, journal.tokens + refill);
-      journal.refilledAt += refill * REFILL_MS;
-    }
-    if (journal.tokens === 0) return false;
-    journal.tokens--;
-    return true;
-  }
-
-  async #journal(id: string, object: Resource): Promise<Journal> {
+  async #journal(id: string, object: Resource, now: number): Promise<Journal> {
     const { uid } = object.metadata;
     let journal = this.#journals.get(id);
     this.#journals.delete(id);
@@ -113,7 +102,7 @@ export class EventRecorder {
         uid,
         events: decodeEvents(await readJson(path), uid),
         tokens: BURST,
-        refilledAt: this.#options.now(),
+        refilledAt: now,
       };
     }
     // The map's order is that of use.
@@ -124,6 +113,17 @@ export class EventRecorder {
     }
     return journal;
   }
+}
+
+function spend(journal: Journal, now: number): boolean {
+  const refill = Math.floor((now - journal.refilledAt) / REFILL_MS);
+  if (refill > 0) {
+    journal.tokens = Math.min(BURST, journal.tokens + refill);
+    journal.refilledAt += refill * REFILL_MS;
+  }
+  if (journal.tokens === 0) return false;
+  journal.tokens--;
+  return true;
 }
 
 /** The events in a file, if they are of this object; none when the file is torn. */

@@ -48,7 +48,7 @@ export async function requestState(
 ): Promise<StateAnswer | undefined> {
   if ((await holderOf(state)) === undefined) return undefined;
   const until = Date.now() + timeoutMs;
-  const id = `${String(Date.now()).padStart(15, '0')}-${randomBytes(8).toString('hex')}.json`;
+  const id = requestName();
   const path = join(state, 'inbox', id);
   const answer = join(state, 'answers', id);
   await new Disk().replace(path, JSON.stringify({ until, request } satisfies Envelope), false);
@@ -74,6 +74,14 @@ export async function requestState(
   } finally {
     await unlink(answer).catch(() => undefined);
   }
+}
+
+let asked = 0;
+
+/** In the order of asking: by the millisecond, and within it by this process's count. */
+function requestName(): string {
+  const count = (asked++ % 0x10000).toString(16).padStart(4, '0');
+  return `${String(Date.now()).padStart(15, '0')}-${count}${randomBytes(6).toString('hex')}.json`;
 }
 
 /** Takes the request back; once it is taken up, nobody knows what became of it. */
