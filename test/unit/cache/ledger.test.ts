@@ -417,6 +417,10 @@ describe('whatever is asked of the ledger', () => {
               volume.files.delete(path);
               volume.blobs += written;
               ledger.settle(path, undefined, written);
+              // What is written next is another file.
+              files += 1;
+              target.path = `/scratch/${files}`;
+              reservation.cover(target.path);
             } else {
               volume.files.delete(path);
               reservation.release();
@@ -432,7 +436,7 @@ describe('whatever is asked of the ledger', () => {
           if (reserved > 0) expect(volume.freeBytes() - (reserved - written)).toBeGreaterThanOrEqual(20);
         }
       }),
-      { numRuns: 200 },
+      { numRuns: 500 },
     );
   });
 });
