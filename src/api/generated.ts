@@ -826,6 +826,10 @@ export interface RegisteredArtifact {
    */
   sentDigest?: string;
   /**
+   * The cloud's own hash of the part, algorithm:hex, compared with ours before the part went into service; what a reactivation is compared with.
+   */
+  cloudDigest?: string;
+  /**
    * Format of the disk: Raw, Qcow2, …
    */
   format?: string;

@@ -13,9 +13,17 @@ export function imagesiteController(deps: SiteDeps): Controller {
   store.subscribe<ImageSite>('ImageSite', ({ object, previous }) => {
     // Its own status is written by its own reconcile.
     const { metadata } = object;
-    const told = JSON.stringify([metadata.generation, metadata.annotations, metadata.deletionTimestamp, metadata.finalizers]);
+    const told = JSON.stringify([
+      metadata.generation,
+      metadata.annotations,
+      metadata.deletionTimestamp,
+      metadata.finalizers,
+    ]);
     const before = previous?.metadata;
-    if (before === undefined || told !== JSON.stringify([before.generation, before.annotations, before.deletionTimestamp, before.finalizers])) {
+    if (
+      before === undefined ||
+      told !== JSON.stringify([before.generation, before.annotations, before.deletionTimestamp, before.finalizers])
+    ) {
       controller.add(keyOf(object));
     }
   });
@@ -26,7 +34,8 @@ export function imagesiteController(deps: SiteDeps): Controller {
     });
   }
   store.subscribe<VMImage>('VMImage', ({ object, type, previous }) => {
-    const tell = (image: VMImage | undefined) => JSON.stringify(image?.status.sites?.map((row) => [row.name, row.phase, row.imageID]));
+    const tell = (image: VMImage | undefined) =>
+      JSON.stringify(image?.status.sites?.map((row) => [row.name, row.phase, row.imageID]));
     if (type === 'Applied' && tell(object) === tell(previous)) return;
     const names = new Set([...(object.status.sites ?? []), ...(previous?.status.sites ?? [])].map((row) => row.name));
     for (const name of names) clock.after(COUNT_DELAY_MS, () => controller.add(name));

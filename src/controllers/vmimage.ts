@@ -10,9 +10,13 @@ export function referencesOf(image: VMImage): { secrets: Set<string>; configMaps
   const references = { secrets: new Set<string>(), configMaps: new Set<string>() };
   const { source, kernel, ramdisk } = image.spec;
   for (const each of [source, kernel?.source, ramdisk?.source]) {
-    for (const branch of Object.values(each ?? {}) as { secretRef?: { name: string }; caRef?: { kind: string; name: string } }[]) {
+    for (const branch of Object.values(each ?? {}) as {
+      secretRef?: { name: string };
+      caRef?: { kind: string; name: string };
+    }[]) {
       if (branch.secretRef !== undefined) references.secrets.add(branch.secretRef.name);
-      if (branch.caRef !== undefined) (branch.caRef.kind === 'Secret' ? references.secrets : references.configMaps).add(branch.caRef.name);
+      if (branch.caRef !== undefined)
+        (branch.caRef.kind === 'Secret' ? references.secrets : references.configMaps).add(branch.caRef.name);
     }
   }
   return references;
@@ -36,7 +40,9 @@ export function vmimageController(deps: Deps): Controller {
   store.subscribe<VMImage>('VMImage', ({ object, type, previous }) => {
     controller.add(keyOf(object));
     // Whoever waits for this guid looks again when its holder goes, is on its way, or lets go.
-    const left = type === 'Deleted' || (object.metadata.deletionTimestamp !== undefined && previous?.metadata.deletionTimestamp === undefined);
+    const left =
+      type === 'Deleted' ||
+      (object.metadata.deletionTimestamp !== undefined && previous?.metadata.deletionTimestamp === undefined);
     if (left) for (const other of namesakesOf(object, store, deps.settings.instance)) controller.add(keyOf(other));
   });
   for (const kind of ['Secret', 'ConfigMap'] as const) {
@@ -49,7 +55,12 @@ export function vmimageController(deps: Deps): Controller {
   }
   store.subscribe<ImageSite>('ImageSite', ({ object, type, previous }) => {
     // Its probes change its status every few minutes; what concerns images is whether it is there, and what it allows.
-    if (type === 'Applied' && previous?.metadata.generation === object.metadata.generation && sameWords(previous, object)) return;
+    if (
+      type === 'Applied' &&
+      previous?.metadata.generation === object.metadata.generation &&
+      sameWords(previous, object)
+    )
+      return;
     const { name } = object.metadata;
     for (const image of store.list<VMImage>('VMImage')) {
       const concerned =
@@ -62,7 +73,8 @@ export function vmimageController(deps: Deps): Controller {
   deps.cache.onSpace(() => {
     for (const image of store.list<VMImage>('VMImage')) {
       const waits = (reason: string | undefined) => reason === 'CacheFull' || reason === 'DiskFull';
-      if (waits(image.status.failure?.reason) || image.status.sites?.some((row) => waits(row.reason)) === true) controller.add(keyOf(image));
+      if (waits(image.status.failure?.reason) || image.status.sites?.some((row) => waits(row.reason)) === true)
+        controller.add(keyOf(image));
     }
   });
   return controller;

@@ -1,5 +1,13 @@
 import type { Logger } from 'pino';
-import { clip, findCondition, READY, RECONCILING, removeCondition, setCondition, STALLED } from '../../api/conditions.ts';
+import {
+  clip,
+  findCondition,
+  READY,
+  RECONCILING,
+  removeCondition,
+  setCondition,
+  STALLED,
+} from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, FINALIZERS, type ImageSite, type ImageSiteStatus, type VMImage } from '../../api/types.ts';
 import type { Cloud, CloudContext, Probe } from '../../clouds/cloud.ts';
@@ -59,7 +67,12 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
   if (site.spec.suspend || site.spec.abandoned) {
     close(key.name, deps);
     const reason = site.spec.abandoned ? 'Abandoned' : 'Suspended';
-    visit.notReady(reason, site.spec.abandoned ? 'the cloud is gone for good (spec.abandoned): nothing is sent there, and what was registered is forgotten as its images go' : 'nothing is sent there while spec.suspend is true');
+    visit.notReady(
+      reason,
+      site.spec.abandoned
+        ? 'the cloud is gone for good (spec.abandoned): nothing is sent there, and what was registered is forgotten as its images go'
+        : 'nothing is sent there while spec.suspend is true',
+    );
     return visit.conclude(undefined);
   }
   return visit.conclude(await probe(site, visit, deps));
@@ -95,7 +108,11 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
     deps.jobs.start(jobKey, siteKey(name), { view: {} }, async (handle) => {
       const cloud = current ? open.cloud : await deps.openCloud(site.spec, contextOf(site, secret, ca, deps));
       try {
-        return { cloud, inputsHash, probe: await cloud.probe(AbortSignal.any([handle.signal, AbortSignal.timeout(60_000)])) };
+        return {
+          cloud,
+          inputsHash,
+          probe: await cloud.probe(AbortSignal.any([handle.signal, AbortSignal.timeout(60_000)])),
+        };
       } catch (error) {
         if (!current) await cloud.close();
         throw error;
@@ -135,7 +152,8 @@ class Visit {
   }
 
   probing(): void {
-    if (findCondition(this.#status.conditions, READY) === undefined) this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
+    if (findCondition(this.#status.conditions, READY) === undefined)
+      this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
     this.#set(RECONCILING, true, 'Probing', 'endpoint and credentials are being tried');
   }
 
@@ -148,7 +166,10 @@ class Visit {
     if (known !== undefined && known !== probe.identity && confirmed !== probe.identity) {
       close(name, this.#deps);
       void cloud.close();
-      this.#stalled('IdentityChanged', `this site was ${known}, and is ${probe.identity} now: nothing is made, taken as gone or deleted there. If it is meant so, annotate the ImageSite with ${ANNOTATIONS.confirmIdentity}: "${probe.identity}"; else put endpoint and Secret back`);
+      this.#stalled(
+        'IdentityChanged',
+        `this site was ${known}, and is ${probe.identity} now: nothing is made, taken as gone or deleted there. If it is meant so, annotate the ImageSite with ${ANNOTATIONS.confirmIdentity}: "${probe.identity}"; else put endpoint and Secret back`,
+      );
       return this.#next(inputsHash, PROBE_INTERVAL_MS);
     }
     this.#status.identity = probe.identity;
@@ -168,7 +189,9 @@ class Visit {
     const attempts = (this.#status.attempts ?? 0) + 1;
     this.#status.attempts = attempts;
     const pause =
-      failure.failureClass === 'Waiting' ? WAITING_LOOK_MS : Math.max(failure.retryAfterMs ?? 0, backoffMs(attempts, PROBE_BACKOFF, this.#deps.clock));
+      failure.failureClass === 'Waiting'
+        ? WAITING_LOOK_MS
+        : Math.max(failure.retryAfterMs ?? 0, backoffMs(attempts, PROBE_BACKOFF, this.#deps.clock));
     const stalling = failure.failureClass === 'InvalidSpec' || failure.failureClass === 'Unauthorized';
     if (stalling) this.#stalled(failure.reason, failure.message);
     else this.#ready(false, failure.reason, failure.message);
@@ -187,7 +210,11 @@ class Visit {
     const before = findCondition(this.#site.status?.conditions, READY);
     const after = findCondition(this.#status.conditions, READY);
     if (after !== undefined && before?.status !== after.status) {
-      this.#notes.push({ type: after.status === 'True' ? 'Normal' : 'Warning', reason: after.reason, message: after.message });
+      this.#notes.push({
+        type: after.status === 'True' ? 'Normal' : 'Warning',
+        reason: after.reason,
+        message: after.message,
+      });
     }
     await store.applyStatus(this.#site, this.#status);
     for (const begin of this.#starts) begin();
@@ -207,7 +234,9 @@ class Visit {
 
   #formats(cloud: Cloud): Format[] {
     const accepted = (this.#site.spec.acceptedFormats ?? []) as Format[];
-    return accepted.length === 0 ? [...cloud.traits.formats] : accepted.filter((format) => cloud.traits.formats.includes(format));
+    return accepted.length === 0
+      ? [...cloud.traits.formats]
+      : accepted.filter((format) => cloud.traits.formats.includes(format));
   }
 
   #ready(value: boolean, reason: string, message: string): void {
@@ -225,7 +254,13 @@ class Visit {
 
   #set(type: string, value: boolean, reason: string, message: string): void {
     const observedGeneration = this.#site.metadata.generation;
-    this.#status.conditions = [...setCondition(this.#status.conditions, { type, status: value, reason, message: clip(message), observedGeneration }, this.#now)];
+    this.#status.conditions = [
+      ...setCondition(
+        this.#status.conditions,
+        { type, status: value, reason, message: clip(message), observedGeneration },
+        this.#now,
+      ),
+    ];
   }
 }
 
@@ -240,10 +275,17 @@ async function secretOf(site: ImageSite, deps: Deps): Promise<Secret | undefined
   if (reference === undefined) return undefined;
   const { name, namespace = deps.settings.controllerNamespace } = reference;
   if (namespace !== deps.settings.controllerNamespace) {
-    throw new Failure('InvalidSecret', `spec.${kindOf(site)}.secretRef.namespace: a site's Secret is read from the controller's own namespace, ${deps.settings.controllerNamespace}, not from ${namespace}`);
+    throw new Failure(
+      'InvalidSecret',
+      `spec.${kindOf(site)}.secretRef.namespace: a site's Secret is read from the controller's own namespace, ${deps.settings.controllerNamespace}, not from ${namespace}`,
+    );
   }
   const secret = await deps.store.secret({ namespace, name });
-  if (secret === undefined) throw new Failure('SecretNotFound', `spec.${kindOf(site)}.secretRef: there is no Secret ${namespace}/${name}; create it`);
+  if (secret === undefined)
+    throw new Failure(
+      'SecretNotFound',
+      `spec.${kindOf(site)}.secretRef: there is no Secret ${namespace}/${name}; create it`,
+    );
   return secret;
 }
 
@@ -255,7 +297,9 @@ async function caOf(site: ImageSite, deps: Deps): Promise<string | undefined> {
 }
 
 function fingerprint(secret: Secret): string {
-  return hashOf(Object.fromEntries(Object.entries(secret.data).map(([key, value]) => [key, Buffer.from(value).toString('base64')])));
+  return hashOf(
+    Object.fromEntries(Object.entries(secret.data).map(([key, value]) => [key, Buffer.from(value).toString('base64')])),
+  );
 }
 
 function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | undefined, deps: Deps): CloudContext {
@@ -265,7 +309,11 @@ function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | und
     secret:
       secret === undefined && ca === undefined
         ? undefined
-        : new Map([...Object.entries(secret?.data ?? {}), ...(ca === undefined ? [] : [['ca.crt', Buffer.from(ca)] as const])]),
+        : new Map([
+            ...Object.entries(secret?.data ?? {}),
+            ...(ca === undefined ? [] : [['ca.crt', Buffer.from(ca)] as const]),
+          ]),
+    ...(site.status.identity === undefined ? {} : { knownIdentity: site.status.identity }),
     transfers: deps.transfers,
     log,
     now: () => deps.clock.now(),
@@ -273,21 +321,34 @@ function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | und
 }
 
 function kindOf(site: ImageSite): string {
-  return (['directory', 'openstack', 'ec2', 'opennebula', 'handler'] as const).find((kind) => site.spec[kind] !== undefined) ?? 'site';
+  return (
+    (['directory', 'openstack', 'ec2', 'opennebula', 'handler'] as const).find(
+      (kind) => site.spec[kind] !== undefined,
+    ) ?? 'site'
+  );
 }
 
 function close(name: string, deps: SiteDeps): void {
   const open = deps.sites.get(name);
   if (open === undefined) return;
   deps.sites.delete(name);
-  void open.cloud.close().catch((error: unknown) => deps.log.warn({ err: error, site: name }, 'the connection to a site did not close'));
+  void open.cloud
+    .close()
+    .catch((error: unknown) => deps.log.warn({ err: error, site: name }, 'the connection to a site did not close'));
 }
 
 /** VMImages that have something registered (or begun) at the site. */
 function usersOf(site: ImageSite, deps: Deps): string[] {
   return deps.store
     .list<VMImage>('VMImage')
-    .filter((image) => image.status.sites?.some((row) => row.name === site.metadata.name && (row.imageID !== undefined || row.operation !== undefined || (row.previous?.length ?? 0) > 0)) === true)
+    .filter(
+      (image) =>
+        image.status.sites?.some(
+          (row) =>
+            row.name === site.metadata.name &&
+            (row.imageID !== undefined || row.operation !== undefined || (row.previous?.length ?? 0) > 0),
+        ) === true,
+    )
     .map((image) => `${image.metadata.namespace}/${image.metadata.name}`);
 }
 
@@ -295,7 +356,12 @@ function usersAndAskers(site: ImageSite, deps: Deps): string[] {
   const { name } = site.metadata;
   return deps.store
     .list<VMImage>('VMImage')
-    .filter((image) => image.spec.siteSelector !== undefined || image.spec.sites?.some((each) => each.name === name) === true || image.status.sites?.some((row) => row.name === name) === true)
+    .filter(
+      (image) =>
+        image.spec.siteSelector !== undefined ||
+        image.spec.sites?.some((each) => each.name === name) === true ||
+        image.status.sites?.some((row) => row.name === name) === true,
+    )
     .map((image) => `${image.metadata.namespace}/${image.metadata.name}`);
 }
 

@@ -71,8 +71,11 @@ export async function gather(
   for (const part of missing) {
     const key = Downloads.key(part);
     const view = Downloads.newView();
-    deps.jobs.start(key, round.key, { lane: { name: 'downloads', limit: deps.settings.maxParallelDownloads }, view }, (handle, mine) =>
-      deps.downloads.run(part, options, handle, mine),
+    deps.jobs.start(
+      key,
+      round.key,
+      { lane: { name: 'downloads', limit: deps.settings.maxParallelDownloads }, view },
+      (handle, mine) => deps.downloads.run(part, options, handle, mine),
     );
     const shown = deps.jobs.view<DownloadView>(key);
     if (shown !== undefined) views.set(part.role, shown);
@@ -136,7 +139,11 @@ function standing(round: Round): Content | undefined {
   const final = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
   if (final || next > round.now) {
     if (!final) lookAgain(round, next);
-    return { step: 'Failed', failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''), stalled };
+    return {
+      step: 'Failed',
+      failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''),
+      stalled,
+    };
   }
   return undefined;
 }
@@ -165,7 +172,9 @@ export function describeArtifacts(round: Round, parts: readonly Part[], blobs: R
 
 /** `alg:hex` by which a part's registration is known: as published, else of its content, else of what was fetched. */
 export function sourceDigestOf(part: Part, blob: Blob | undefined): string | undefined {
-  return strongest(part.declared) ?? strongest(part.content) ?? (blob === undefined ? undefined : `sha256:${blob.sha256}`);
+  return (
+    strongest(part.declared) ?? strongest(part.content) ?? (blob === undefined ? undefined : `sha256:${blob.sha256}`)
+  );
 }
 
 /** Whether a blob is what this digest names. */

@@ -39,7 +39,10 @@ export async function readCredentials(
     const { name } = references.secretRef;
     const secret = await deps.store.secret({ namespace, name });
     if (secret === undefined) {
-      throw new Failure('SecretNotFound', `${field}.secretRef: there is no Secret ${namespace}/${name}; create it, or remove the reference`);
+      throw new Failure(
+        'SecretNotFound',
+        `${field}.secretRef: there is no Secret ${namespace}/${name}; create it, or remove the reference`,
+      );
     }
     Object.assign(credentials, fromSecret(secret, field));
   }
@@ -121,12 +124,13 @@ export async function readCa(
 ): Promise<string> {
   const { kind, name, key = 'ca.crt' } = caRef;
   const found =
-    kind === 'Secret'
-      ? await deps.store.secret({ namespace, name })
-      : await deps.store.configMap({ namespace, name });
+    kind === 'Secret' ? await deps.store.secret({ namespace, name }) : await deps.store.configMap({ namespace, name });
   if (found === undefined) {
     const reason = kind === 'Secret' ? 'SecretNotFound' : 'ConfigMapNotFound';
-    throw new Failure(reason, `${field}.caRef: there is no ${kind} ${namespace}/${name}; create it with the key ${key}`);
+    throw new Failure(
+      reason,
+      `${field}.caRef: there is no ${kind} ${namespace}/${name}; create it with the key ${key}`,
+    );
   }
   const value = found.data[key];
   if (value === undefined) {

@@ -107,7 +107,11 @@ export class Downloads {
     return this.#inspected(part, blob, signal);
   }
 
-  async #fetch(running: Running, options: { maxBytes: number; also: readonly Algorithm[] }, handle: JobHandle): Promise<Blob> {
+  async #fetch(
+    running: Running,
+    options: { maxBytes: number; also: readonly Algorithm[] },
+    handle: JobHandle,
+  ): Promise<Blob> {
     const { part, view } = running;
     await this.#waitForRival(running, handle.signal);
     const cached = await this.#cached(part, handle.signal);
@@ -188,7 +192,14 @@ export class Downloads {
           directory,
           ...(earlier === undefined || earlier.watermark === 0 || earlier.source !== name
             ? {}
-            : { resume: { generation: earlier.generation, watermark: earlier.watermark, validators: earlier.validators, source: earlier.source } }),
+            : {
+                resume: {
+                  generation: earlier.generation,
+                  watermark: earlier.watermark,
+                  validators: earlier.validators,
+                  source: earlier.source,
+                },
+              }),
           nextGeneration,
           declared: part.declared,
           also: [...new Set<Algorithm>(['sha256', ...options.also, ...(Object.keys(part.content) as Algorithm[])])],
@@ -214,14 +225,22 @@ export class Downloads {
             this.#grow(reservation, progress.bytes, running);
             if (!looked && progress.bytes >= HEAD_BYTES) {
               looked = true;
-              this.#lookAtHead(running, generation).then(() => handle.changed('Now'), (error: unknown) => running.supersede.abort(error));
+              this.#lookAtHead(running, generation).then(
+                () => handle.changed('Now'),
+                (error: unknown) => running.supersede.abort(error),
+              );
             }
             handle.changed('Soon');
           },
         },
         signal,
       );
-      metrics.transferred({ step: 'Fetch', source: source.kind, bytes: fetched.size, seconds: (clock.now() - started) / 1000 });
+      metrics.transferred({
+        step: 'Fetch',
+        source: source.kind,
+        bytes: fetched.size,
+        seconds: (clock.now() - started) / 1000,
+      });
       view.step = 'Verifying';
       handle.changed('Soon');
       return await this.#admit(part, fetched, name, handle.signal);
@@ -248,7 +267,13 @@ export class Downloads {
     const blob = await cache.admit(
       fetched.path,
       sha256,
-      { digests: fetched.digests, size: fetched.size, source: name, fetchedAt: new Date(clock.now()).toISOString(), ...inspected },
+      {
+        digests: fetched.digests,
+        size: fetched.size,
+        source: name,
+        fetchedAt: new Date(clock.now()).toISOString(),
+        ...inspected,
+      },
       part.scope,
     );
     await cache.dropPartial(part.key);
@@ -268,7 +293,13 @@ export class Downloads {
       path = cache.scratch('.content');
       try {
         const produced = await images.decompress(
-          { from: fetched.path, to: path, compression, maxOutputBytes: cache.stats().quotaBytes, digests: Object.keys(part.content) as Algorithm[] },
+          {
+            from: fetched.path,
+            to: path,
+            compression,
+            maxOutputBytes: cache.stats().quotaBytes,
+            digests: Object.keys(part.content) as Algorithm[],
+          },
           signal,
         );
         ({ digests, size } = produced);
@@ -283,20 +314,34 @@ export class Downloads {
     }
     const sha256 = digests.sha256 ?? '';
     const inspected = await this.#look(part, path, true, signal);
-    const blob = await cache.admit(path, sha256, { digests, size, source: name, fetchedAt: new Date(clock.now()).toISOString(), ...inspected }, part.scope);
+    const blob = await cache.admit(
+      path,
+      sha256,
+      { digests, size, source: name, fetchedAt: new Date(clock.now()).toISOString(), ...inspected },
+      part.scope,
+    );
     await cache.dropPartial(part.key);
     return blob;
   }
 
   async #inspected(part: Part, blob: Blob, signal: AbortSignal): Promise<Blob> {
-    if (blob.compression !== undefined && (blob.compression !== 'None' || blob.format !== undefined || part.role !== 'Disk' || part.metafile === true)) return blob;
+    if (
+      blob.compression !== undefined &&
+      (blob.compression !== 'None' || blob.format !== undefined || part.role !== 'Disk' || part.metafile === true)
+    )
+      return blob;
     const found = await this.#look(part, blob.path, true, signal);
     await this.#deps.cache.annotate(blob.sha256, found);
     return { ...blob, ...found };
   }
 
   /** Compression and, where there is none, the facts of a safe image. */
-  async #look(part: Part, path: string, checksumDeclared: boolean, signal: AbortSignal): Promise<Pick<Blob, 'compression' | 'format' | 'virtualSize'>> {
+  async #look(
+    part: Part,
+    path: string,
+    checksumDeclared: boolean,
+    signal: AbortSignal,
+  ): Promise<Pick<Blob, 'compression' | 'format' | 'virtualSize'>> {
     if (part.metafile === true) return { compression: 'None' };
     const compression = part.compression === 'Auto' ? await this.#compressionOf(path) : part.compression;
     if (compression !== 'None') return { compression };
@@ -304,7 +349,11 @@ export class Downloads {
       await this.#deps.images.inspect(path, { format: 'Raw', role: part.role, checksumDeclared }, signal);
       return { compression };
     }
-    const facts = await this.#deps.images.inspect(path, { format: part.format, role: part.role, checksumDeclared }, signal);
+    const facts = await this.#deps.images.inspect(
+      path,
+      { format: part.format, role: part.role, checksumDeclared },
+      signal,
+    );
     return { compression, format: facts.format, virtualSize: facts.virtualSize };
   }
 
@@ -319,7 +368,10 @@ export class Downloads {
   }
 
   /** A page of text is given up at once; an image whose head says all lets uploads begin. */
-  async #lookAtHead(running: Running, generation: { directory: string; generation: number; path: string }): Promise<void> {
+  async #lookAtHead(
+    running: Running,
+    generation: { directory: string; generation: number; path: string },
+  ): Promise<void> {
     const { part, view } = running;
     const recognition = this.#deps.images.recognise(await headOf(generation.path));
     refuseText(part, recognition, view.source ?? '');
@@ -376,13 +428,17 @@ export async function headOf(path: string): Promise<Uint8Array> {
 
 /** Reads a small blob whole. */
 export async function contentOf(blob: Blob, maxBytes: number): Promise<Uint8Array> {
-  if (blob.size > maxBytes) throw new Failure('TooLarge', `${blob.source ?? 'the file'} has ${blob.size} bytes; at most ${maxBytes} are read`);
+  if (blob.size > maxBytes)
+    throw new Failure('TooLarge', `${blob.source ?? 'the file'} has ${blob.size} bytes; at most ${maxBytes} are read`);
   return readFile(blob.path);
 }
 
 function refuseText(part: Part, recognition: Recognition, name: string): void {
   if (recognition.text === undefined || part.role !== 'Disk' || part.metafile === true) return;
-  throw new Failure('NotAnImage', `${name} sent ${recognition.text} instead of an image: check the URL in a browser, and that it needs no log-in`);
+  throw new Failure(
+    'NotAnImage',
+    `${name} sent ${recognition.text} instead of an image: check the URL in a browser, and that it needs no log-in`,
+  );
 }
 
 function nameOf(source: SourceSpec): string {
@@ -390,7 +446,11 @@ function nameOf(source: SourceSpec): string {
 }
 
 function isVerdictOnBytes(failure: Failure): boolean {
-  return failure.failureClass === 'VerificationFailed' || failure.failureClass === 'UnsafeImage' || failure.reason === 'NotAnImage';
+  return (
+    failure.failureClass === 'VerificationFailed' ||
+    failure.failureClass === 'UnsafeImage' ||
+    failure.reason === 'NotAnImage'
+  );
 }
 
 /**
@@ -400,11 +460,17 @@ function isVerdictOnBytes(failure: Failure): boolean {
 function verdictOf(failures: readonly Failure[]): Failure {
   const [first] = failures;
   if (first === undefined) return new Failure('InternalError', 'there is no mirror to fetch from');
-  const decisive = failures.find((failure) => failure.failureClass === 'Waiting' || failure.failureClass === 'Transient') ?? first;
+  const decisive =
+    failures.find((failure) => failure.failureClass === 'Waiting' || failure.failureClass === 'Transient') ?? first;
   const others = failures.filter((failure) => failure !== decisive);
   if (others.length === 0) return decisive;
-  const message = [decisive.message, ...others.map((failure) => `also ${failure.reason}: ${failure.message}`)].join('; ');
-  return new Failure(decisive.reason, message, { cause: decisive, ...(decisive.retryAfterMs === undefined ? {} : { retryAfterMs: decisive.retryAfterMs }) });
+  const message = [decisive.message, ...others.map((failure) => `also ${failure.reason}: ${failure.message}`)].join(
+    '; ',
+  );
+  return new Failure(decisive.reason, message, {
+    cause: decisive,
+    ...(decisive.retryAfterMs === undefined ? {} : { retryAfterMs: decisive.retryAfterMs }),
+  });
 }
 
 function contentMismatch(part: Part, actual: Digests, name: string): Failure {

@@ -89,7 +89,9 @@ async function work(round: Round): Promise<Facts> {
       const row = rowOf(round, target.name);
       tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), failure.reason, failure.message);
     }
-    return facts({ trouble: { stalled: STALLING.includes(failure.failureClass), reason: failure.reason, message: failure.message } });
+    return facts({
+      trouble: { stalled: STALLING.includes(failure.failureClass), reason: failure.reason, message: failure.message },
+    });
   }
   leaveUnwanted(round, targets, served());
   if (content === undefined) {
@@ -102,19 +104,31 @@ async function work(round: Round): Promise<Facts> {
   const download = content?.step === 'Fetching' ? leastFar([...content.views.values()]) : undefined;
   return facts({
     fetched: content?.step === 'Ready',
-    ...(failed === undefined ? {} : { trouble: { stalled: failed.stalled, reason: failed.failure.reason, message: failed.failure.message } }),
+    ...(failed === undefined
+      ? {}
+      : { trouble: { stalled: failed.stalled, reason: failed.failure.reason, message: failed.failure.message } }),
     ...(download === undefined ? {} : { download }),
   });
 }
 
 /** What the sites shall serve. The bytes, and with a metafile even the parts, are asked for only when a site needs them. */
-function wantedOf(round: Round, plan: Plan | MetafilePlan, targets: readonly Target[], found: (content: Content) => void): Wanted {
+function wantedOf(
+  round: Round,
+  plan: Plan | MetafilePlan,
+  targets: readonly Target[],
+  found: (content: Content) => void,
+): Wanted {
   const known = 'parts' in plan ? plan : undefined;
   const disk = known?.parts.find((part) => part.role === 'Disk');
   let gathered: Promise<Content> | undefined;
   const wanted: Wanted = {
     plan: { parts: known?.parts ?? [], inputsHash: plan.inputsHash },
-    digest: 'metafile' in plan ? strongest(plan.metafile.declared) : disk === undefined ? undefined : sourceDigestOf(disk, undefined),
+    digest:
+      'metafile' in plan
+        ? strongest(plan.metafile.declared)
+        : disk === undefined
+          ? undefined
+          : sourceDigestOf(disk, undefined),
     content: () => (gathered ??= bring()),
   };
   async function bring(): Promise<Content> {
@@ -126,7 +140,10 @@ function wantedOf(round: Round, plan: Plan | MetafilePlan, targets: readonly Tar
       }
       wanted.plan = named;
     }
-    const content = await gather(round, wanted.plan.parts, plan.inputsHash, { maxBytes: maxBytesOf(round, targets), also: cloudDigests(round, targets) });
+    const content = await gather(round, wanted.plan.parts, plan.inputsHash, {
+      maxBytes: maxBytesOf(round, targets),
+      also: cloudDigests(round, targets),
+    });
     found(content);
     return content;
   }
@@ -203,7 +220,8 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
   const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
   summarize(facts, status, round.now);
   const after = status.conditions?.find((condition) => condition.type === 'Ready');
-  if (facts.trouble?.stalled === true && before?.message !== after?.message) note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
+  if (facts.trouble?.stalled === true && before?.message !== after?.message)
+    note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
   await deps.store.applyStatus(image, status);
   for (const start of round.starts) start();
   for (const each of round.notes) deps.store.event(image, each);
@@ -212,7 +230,10 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
 }
 
 function leastFar(views: readonly DownloadView[]): DownloadView | undefined {
-  return [...views].sort((a, b) => a.bytes / (a.totalBytes ?? Number.POSITIVE_INFINITY) - b.bytes / (b.totalBytes ?? Number.POSITIVE_INFINITY))[0];
+  return [...views].sort(
+    (a, b) =>
+      a.bytes / (a.totalBytes ?? Number.POSITIVE_INFINITY) - b.bytes / (b.totalBytes ?? Number.POSITIVE_INFINITY),
+  )[0];
 }
 
 function requestOf(image: VMImage): string | undefined {

@@ -13,14 +13,21 @@ export function holdsAnything(row: SiteRow): boolean {
 }
 
 /** Takes the image out of service at a site, and keeps it there: `spec.state: Deactivated`, or an expiry that says so. */
-export function withdraw(round: Round, target: Target, row: SiteRow, phase: 'Deactivated' | 'Expired', inputsHash: string): void {
+export function withdraw(
+  round: Round,
+  target: Target,
+  row: SiteRow,
+  phase: 'Deactivated' | 'Expired',
+  inputsHash: string,
+): void {
   if (!holdsAnything(row)) return tell(row, phase, phase, 'nothing is registered here');
   const work = openWork(round, target, row, { inputsHash });
   if (work === undefined) return;
   const { busy } = attend(work);
   if (busy) {
     if (row.operation?.kind === 'Register') begin(work, { kind: 'Tidy' });
-    if (row.operation?.kind === 'Tidy') round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+    if (row.operation?.kind === 'Tidy')
+      round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
     return;
   }
   if (holds(round, row, work.inputsHash)) return;
@@ -34,14 +41,24 @@ export function withdraw(round: Round, target: Target, row: SiteRow, phase: 'Dea
   }
   delete row.operation;
   row.observedGeneration = round.generation;
-  tell(row, phase, phase, row.imageID === undefined ? 'nothing is registered here' : `out of service here: ${row.imageID}`);
+  tell(
+    row,
+    phase,
+    phase,
+    row.imageID === undefined ? 'nothing is registered here' : `out of service here: ${row.imageID}`,
+  );
 }
 
 /** Removes every registration of the image from a site. True when nothing is left there. */
 export function clear(round: Round, target: Target, row: SiteRow, inputsHash: string): boolean {
   if (!holdsAnything(row)) return true;
   if (target.site?.spec.abandoned === true) {
-    note(round, 'Warning', 'Abandoned', `ImageSite ${row.name} is abandoned: ${row.imageID ?? 'what was begun'} there is forgotten, not removed`);
+    note(
+      round,
+      'Warning',
+      'Abandoned',
+      `ImageSite ${row.name} is abandoned: ${row.imageID ?? 'what was begun'} there is forgotten, not removed`,
+    );
     return true;
   }
   const work = openWork(round, target, row, { inputsHash });
@@ -79,15 +96,30 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
     }
     const listed = round.image.spec.sites !== undefined;
     if (!listed && !removalConfirmed(round.image, row.name)) {
-      tell(row, row.phase ?? 'Ready', 'ConfirmationRequired', `spec.siteSelector does not match ImageSite ${row.name} any more; ${row.imageID ?? 'its registration'} stays until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${row.name}`);
+      tell(
+        row,
+        row.phase ?? 'Ready',
+        'ConfirmationRequired',
+        `spec.siteSelector does not match ImageSite ${row.name} any more; ${row.imageID ?? 'its registration'} stays until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${row.name}`,
+      );
       continue;
     }
     if (!othersReady && !removalConfirmed(round.image, row.name)) {
-      tell(row, row.phase ?? 'Ready', 'WaitsForOthers', 'taken out of spec.sites: removed when the remaining sites are ready');
+      tell(
+        row,
+        row.phase ?? 'Ready',
+        'WaitsForOthers',
+        'taken out of spec.sites: removed when the remaining sites are ready',
+      );
       continue;
     }
     if (round.image.spec.deletionPolicy === 'Retain') {
-      note(round, 'Normal', 'Retained', `${row.imageID ?? 'what was registered'} stays at ${row.name} (spec.deletionPolicy: Retain) and is no longer looked after`);
+      note(
+        round,
+        'Normal',
+        'Retained',
+        `${row.imageID ?? 'what was registered'} stays at ${row.name} (spec.deletionPolicy: Retain) and is no longer looked after`,
+      );
       dropRow(round, row);
       continue;
     }
@@ -101,12 +133,17 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
  */
 export function finish(round: Round): boolean {
   const { image, deps } = round;
-  const heir = namesakesOf(image, deps.store, deps.settings.instance).find((other) => other.metadata.deletionTimestamp === undefined);
+  const heir = namesakesOf(image, deps.store, deps.settings.instance).find(
+    (other) => other.metadata.deletionTimestamp === undefined,
+  );
   const keep = image.spec.deletionPolicy === 'Retain' ? 'Retained' : heir === undefined ? undefined : 'HandedOver';
   const siteJob = (key: string) => key.startsWith(`site/${image.metadata.uid}/`);
   // Downloads and conversions are given up at once; what touches a cloud ends first, so that nothing is made behind our back.
   deps.jobs.leaveAll(round.key, (key) => keep === undefined && siteJob(key));
-  if (keep !== undefined && round.status.sites.some((row) => deps.jobs.runs(`site/${image.metadata.uid}/${row.name}`))) {
+  if (
+    keep !== undefined &&
+    round.status.sites.some((row) => deps.jobs.runs(`site/${image.metadata.uid}/${row.name}`))
+  ) {
     lookAgain(round, round.now + 500);
     return false;
   }
@@ -116,7 +153,10 @@ export function finish(round: Round): boolean {
       continue;
     }
     if (row.imageID !== undefined) {
-      const why = keep === 'Retained' ? 'spec.deletionPolicy: Retain' : `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
+      const why =
+        keep === 'Retained'
+          ? 'spec.deletionPolicy: Retain'
+          : `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
       note(round, 'Normal', keep, `${row.imageID} stays at ${row.name}: ${why}`);
     }
     dropRow(round, row);

@@ -21,12 +21,22 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
   if (look.gone.length > 0) return judgeGone(work, look.gone, census);
   delete row.missingSince;
   if (look.tampered !== undefined) {
-    tell(row, 'Failed', 'CloudDigestMismatch', `${row.imageID} at ${row.name} is not what was registered: ${look.tampered}; have the cloud's operator look at it, then delete it there to get it registered again`);
+    tell(
+      row,
+      'Failed',
+      'CloudDigestMismatch',
+      `${row.imageID} at ${row.name} is not what was registered: ${look.tampered}; have the cloud's operator look at it, then delete it there to get it registered again`,
+    );
     return false;
   }
   if (look.held !== undefined) {
     const done = look.held === 'Deactivated' ? 'deactivated' : 'hidden';
-    tell(row, 'Held', 'HeldByCloud', `somebody at ${row.name} has ${done} ${row.imageID}; ask the cloud's operator, who alone can undo it`);
+    tell(
+      row,
+      'Held',
+      'HeldByCloud',
+      `somebody at ${row.name} has ${done} ${row.imageID}; ask the cloud's operator, who alone can undo it`,
+    );
     lookAgain(round, round.now + 60_000);
     return true;
   }
@@ -34,7 +44,12 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
   if (look.changed.length > 0) {
     const fields = look.changed.join(', ');
     if (site.spec.drift?.policy === 'Report') {
-      tell(row, 'Ready', 'Drifted', `at ${row.name} these are not as the spec says, and are only reported (spec.drift.policy): ${fields}`);
+      tell(
+        row,
+        'Ready',
+        'Drifted',
+        `at ${row.name} these are not as the spec says, and are only reported (spec.drift.policy): ${fields}`,
+      );
       return true;
     }
     note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
@@ -61,15 +76,26 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
   }
   const rows = rowsAt(work, row.name);
   const missing = rows.filter((id) => !census.has(id)).length;
-  const massive = missing > Math.max(MASS_LOSS.count, MASS_LOSS.share * rows.length) || (rows.length > 1 && missing === rows.length);
+  const massive =
+    missing > Math.max(MASS_LOSS.count, MASS_LOSS.share * rows.length) || (rows.length > 1 && missing === rows.length);
   if (massive && !confirmed(work)) {
-    tell(row, 'Missing', 'MassLoss', `${missing} of ${rows.length} images are gone from ${row.name}, ${ids} among them: nothing is registered again until somebody has looked; then annotate the ImageSite with ${ANNOTATIONS.confirmLoss}: "${timestamp(round.now)}"`);
+    tell(
+      row,
+      'Missing',
+      'MassLoss',
+      `${missing} of ${rows.length} images are gone from ${row.name}, ${ids} among them: nothing is registered again until somebody has looked; then annotate the ImageSite with ${ANNOTATIONS.confirmLoss}: "${timestamp(round.now)}"`,
+    );
     lookAgain(round, round.now + 5 * 60_000);
     return false;
   }
   const recent = (row.losses ?? []).filter((at) => Date.parse(at) > round.now - DAY_MS);
   if (recent.length >= MAX_LOSSES_A_DAY && !round.asked) {
-    tell(row, 'Missing', 'LossLimit', `${ids} is gone from ${row.name} for the ${recent.length + 1}th time in a day: somebody there removes it; it is registered again tomorrow, or when you ask for it (imageproxy reconcile)`);
+    tell(
+      row,
+      'Missing',
+      'LossLimit',
+      `${ids} is gone from ${row.name} for the ${recent.length + 1}th time in a day: somebody there removes it; it is registered again tomorrow, or when you ask for it (imageproxy reconcile)`,
+    );
     lookAgain(round, Date.parse(recent[0] ?? '') + DAY_MS);
     return false;
   }
@@ -81,9 +107,13 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
 
 /** Ids in service at this site, of every image. */
 function rowsAt(work: SiteWork, site: string): string[] {
-  return work.round.deps.store.list<VMImage>('VMImage').flatMap((image) =>
-    (image.status.sites ?? []).flatMap((row) => (row.name === site && row.imageID !== undefined ? [row.imageID] : [])),
-  );
+  return work.round.deps.store
+    .list<VMImage>('VMImage')
+    .flatMap((image) =>
+      (image.status.sites ?? []).flatMap((row) =>
+        row.name === site && row.imageID !== undefined ? [row.imageID] : [],
+      ),
+    );
 }
 
 /** Somebody has looked after the loss was noticed. */

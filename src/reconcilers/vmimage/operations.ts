@@ -13,7 +13,16 @@ import { isLiving } from './siblings.ts';
 const MAX_ATTEMPTS = 16;
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
-export type OperationKind = 'Register' | 'Reactivate' | 'Update' | 'Retire' | 'Withdraw' | 'Trim' | 'Tidy' | 'Delete' | 'Check';
+export type OperationKind =
+  | 'Register'
+  | 'Reactivate'
+  | 'Update'
+  | 'Retire'
+  | 'Withdraw'
+  | 'Trim'
+  | 'Tidy'
+  | 'Delete'
+  | 'Check';
 
 export interface OperationView {
   kind: OperationKind;
@@ -52,40 +61,69 @@ export function registrationHashOf(registration: Registration): string {
 }
 
 /** Writes the operation into the row; it starts once that is durable. */
-export function begin(work: SiteWork, operation: { kind: OperationKind; id?: string; digest?: string; attempt?: number }): void {
+export function begin(
+  work: SiteWork,
+  operation: { kind: OperationKind; id?: string; digest?: string; attempt?: number },
+): void {
   const { row, round } = work;
   row.operation = { ...operation, startedAt: stamp(round) };
 }
 
 /** Starts the job of an operation after the status has been written. */
-export function startAfterWrite(work: SiteWork, view: OperationView, run: (signal: AbortSignal, view: OperationView, shown: (bytes: number, total: number) => void) => Promise<OperationResult>): void {
+export function startAfterWrite(
+  work: SiteWork,
+  view: OperationView,
+  run: (
+    signal: AbortSignal,
+    view: OperationView,
+    shown: (bytes: number, total: number) => void,
+  ) => Promise<OperationResult>,
+): void {
   const { round, site } = work;
   const { deps, key } = round;
-  const lane = view.kind === 'Register' ? { name: `uploads/${site.metadata.name}`, limit: site.spec.maxParallelUploads } : undefined;
+  const lane =
+    view.kind === 'Register'
+      ? { name: `uploads/${site.metadata.name}`, limit: site.spec.maxParallelUploads }
+      : undefined;
   round.starts.push(() =>
-    deps.jobs.start(jobKey(round, site.metadata.name), key, { ...(lane === undefined ? {} : { lane }), view }, async (handle, mine) => {
-      if (!deps.authority.goodForMs(10_000)) throw new Failure('Aborted', 'this controller does not hold the Lease');
-      const started = deps.clock.now();
-      const total = { bytes: 0 };
-      const result = await run(handle.signal, mine, (bytes, totalBytes) => {
-        const seconds = (deps.clock.now() - started) / 1000;
-        mine.progress = { bytes, totalBytes, bytesPerSecond: seconds > 0 ? Math.round(bytes / seconds) : 0 };
-        total.bytes = bytes;
-        handle.changed('Soon');
-      });
-      if (total.bytes > 0) {
-        const ms = deps.clock.now() - started;
-        deps.metrics.transferred({ step: 'Upload', site: site.metadata.name, bytes: total.bytes, seconds: ms / 1000 });
-        if (mine.follows !== true) deps.sites.measured(site.metadata.name, total.bytes, ms);
-      }
-      return result;
-    }),
+    deps.jobs.start(
+      jobKey(round, site.metadata.name),
+      key,
+      { ...(lane === undefined ? {} : { lane }), view },
+      async (handle, mine) => {
+        if (!deps.authority.goodForMs(10_000)) throw new Failure('Aborted', 'this controller does not hold the Lease');
+        const started = deps.clock.now();
+        const total = { bytes: 0 };
+        const result = await run(handle.signal, mine, (bytes, totalBytes) => {
+          const seconds = (deps.clock.now() - started) / 1000;
+          mine.progress = { bytes, totalBytes, bytesPerSecond: seconds > 0 ? Math.round(bytes / seconds) : 0 };
+          total.bytes = bytes;
+          handle.changed('Soon');
+        });
+        if (total.bytes > 0) {
+          const ms = deps.clock.now() - started;
+          deps.metrics.transferred({
+            step: 'Upload',
+            site: site.metadata.name,
+            bytes: total.bytes,
+            seconds: ms / 1000,
+          });
+          if (mine.follows !== true) deps.sites.measured(site.metadata.name, total.bytes, ms);
+        }
+        return result;
+      },
+    ),
   );
 }
 
 // ── the operations ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function startRegister(work: SiteWork, job: Omit<RegisterJob, 'cloud' | 'owner' | 'guid' | 'claim' | 'registration' | 'known' | 'isAlive' | 'onProgress'>, digest: string, follows: boolean): void {
+export function startRegister(
+  work: SiteWork,
+  job: Omit<RegisterJob, 'cloud' | 'owner' | 'guid' | 'claim' | 'registration' | 'known' | 'isAlive' | 'onProgress'>,
+  digest: string,
+  follows: boolean,
+): void {
   const { round, row, connection, registration } = work;
   const known = knownIds(row);
   const registrationHash = registrationHashOf(registration);
@@ -129,7 +167,11 @@ export function startUpdate(work: SiteWork): void {
   });
 }
 
-export function startRetire(work: SiteWork, kind: 'Retire' | 'Withdraw', artifacts: readonly RegisteredArtifact[]): void {
+export function startRetire(
+  work: SiteWork,
+  kind: 'Retire' | 'Withdraw',
+  artifacts: readonly RegisteredArtifact[],
+): void {
   startAfterWrite(work, { kind }, async (signal) => {
     await work.connection.cloud.retire(refsOf(artifacts), signal);
     return { kind, ids: artifacts.map((part) => part.id) };
@@ -149,7 +191,9 @@ export function startTidy(work: SiteWork): void {
   const known = knownIds(row);
   startAfterWrite(work, { kind: 'Tidy' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
-    const left = records.filter((record) => record.claim === round.image.metadata.uid && isHalfMade(record) && !known.has(record.id));
+    const left = records.filter(
+      (record) => record.claim === round.image.metadata.uid && isHalfMade(record) && !known.has(record.id),
+    );
     await connection.cloud.remove(left, signal);
     return { kind: 'Tidy', ids: left.map((record) => record.id) };
   });
@@ -162,10 +206,14 @@ export function startDelete(work: SiteWork): void {
   const { image, namespace, deps } = round;
   startAfterWrite(work, { kind: 'Delete' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
-    const ours = records.filter((record) => record.claim === image.metadata.uid || !isLiving(deps.store, namespace, record.claim));
+    const ours = records.filter(
+      (record) => record.claim === image.metadata.uid || !isLiving(deps.store, namespace, record.claim),
+    );
     // What the row names but another image has taken over meanwhile (a hand-over) is not ours to remove.
     const taken = new Set(records.filter((record) => !ours.includes(record)).map((record) => record.id));
-    const ids = new Map([...refs, ...ours].filter((part) => !taken.has(part.id)).map((part) => [part.id, part] as const));
+    const ids = new Map(
+      [...refs, ...ours].filter((part) => !taken.has(part.id)).map((part) => [part.id, part] as const),
+    );
     await connection.cloud.remove([...ids.values()], signal);
     return { kind: 'Delete', ids: [...ids.keys()] };
   });
@@ -194,7 +242,11 @@ function publishOf(work: SiteWork, artifacts: readonly RegisteredArtifact[]): Pu
 // ── what came of them ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Takes the outcome of the site's job into the row. */
-export function settle(work: SiteWork, outcome: Outcome<OperationResult>, view: OperationView | undefined): OperationResult | undefined {
+export function settle(
+  work: SiteWork,
+  outcome: Outcome<OperationResult>,
+  view: OperationView | undefined,
+): OperationResult | undefined {
   if (!outcome.ok) {
     settleFailure(work, Failure.from(outcome.error), view);
     return undefined;
@@ -237,7 +289,9 @@ export function settle(work: SiteWork, outcome: Outcome<OperationResult>, view: 
       break;
     case 'Trim': {
       const gone = new Set(result.ids);
-      const previous = (row.previous ?? []).filter((each) => !(each.artifacts ?? []).every((part) => gone.has(part.id)));
+      const previous = (row.previous ?? []).filter(
+        (each) => !(each.artifacts ?? []).every((part) => gone.has(part.id)),
+      );
       if (previous.length === 0) delete row.previous;
       else row.previous = previous;
       note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
@@ -262,7 +316,14 @@ function remember(row: SiteRow, registered: Registered): void {
     .map((record) => ({
       imageID: record.id,
       digest: record.sourceDigest,
-      artifacts: [{ role: record.role, id: record.id, digest: record.sourceDigest, ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }) }],
+      artifacts: [
+        {
+          role: record.role,
+          id: record.id,
+          digest: record.sourceDigest,
+          ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }),
+        },
+      ],
     }));
   if (former.length > 0) row.previous = [...(row.previous ?? []), ...former];
 }
@@ -270,7 +331,10 @@ function remember(row: SiteRow, registered: Registered): void {
 function settleFailure(work: SiteWork, failure: Failure, view: OperationView | undefined): void {
   const { round, row } = work;
   if (failure.reason === 'Aborted') return;
-  round.deps.log.info({ image: round.key, site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause }, failure.message);
+  round.deps.log.info(
+    { image: round.key, site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause },
+    failure.message,
+  );
   const attempt = row.operation?.attempt ?? 0;
   if (failure.reason === 'IdTaken' && row.operation !== undefined && attempt < MAX_ATTEMPTS) {
     // The next attempt is written down before it is made: the id derives from it.
@@ -333,4 +397,3 @@ export function inWords(kind: string): { phase: string; message: string } {
   };
   return words[kind] ?? { phase: 'Pending', message: kind };
 }
-

@@ -58,7 +58,14 @@ export async function planOf(image: VMImage, deps: Pick<Deps, 'store' | 'setting
   if (metafile !== undefined) {
     const declared = lower({ sha1: metafile.sha1, sha256: metafile.sha256 });
     proofRequired(declared, {}, spec.verification, 'spec.source.metafile');
-    const part = await partOf(image, 'Disk', 'spec', { source: { http: { ...metafile, urls: [metafile.url] } } }, declared, deps);
+    const part = await partOf(
+      image,
+      'Disk',
+      'spec',
+      { source: { http: { ...metafile, urls: [metafile.url] } } },
+      declared,
+      deps,
+    );
     return { metafile: { ...part, compression: 'None', metafile: true }, inputsHash: inputsHashOf(image, [part]) };
   }
   const asked: [Role, string, PartSpec | undefined][] = [
@@ -117,7 +124,12 @@ async function partOf(
     declared,
     content: lower(spec.contentChecksums ?? {}),
     // A ramdisk is a compressed cpio that the kernel unpacks itself: only a disk is unpacked unasked.
-    compression: spec.compression === undefined || spec.compression === 'Auto' ? (role === 'Disk' ? 'Auto' : 'None') : spec.compression,
+    compression:
+      spec.compression === undefined || spec.compression === 'Auto'
+        ? role === 'Disk'
+          ? 'Auto'
+          : 'None'
+        : spec.compression,
     format: spec.format ?? 'Auto',
     key: hashOf([candidates.map(nameOf), scope, declared, spec.contentChecksums]),
   };
@@ -153,12 +165,18 @@ async function candidatesOf(
     const root = fileRoots.get(source.file.root);
     if (root === undefined) {
       const known = [...fileRoots.keys()].join(', ') || 'none';
-      throw new Failure('SourceForbidden', `${field}.file.root: "${source.file.root}" is not a root of this controller (--file-root NAME=FOLDER; it has: ${known})`);
+      throw new Failure(
+        'SourceForbidden',
+        `${field}.file.root: "${source.file.root}" is not a root of this controller (--file-root NAME=FOLDER; it has: ${known})`,
+      );
     }
     return { candidates: [{ kind: 'file', root, path: source.file.path }], credentials: {} };
   }
   const named = Object.keys(source).find((key) => source[key as keyof typeof source] !== undefined) ?? 'source';
-  throw new Failure('NotSupported', `${field}.${named}: this version fetches from http and file; ${named} is not there yet`);
+  throw new Failure(
+    'NotSupported',
+    `${field}.${named}: this version fetches from http and file; ${named} is not there yet`,
+  );
 }
 
 /** What tells one place from another; headers count, since an origin may answer by them. */
@@ -167,11 +185,19 @@ function nameOf(source: SourceSpec): unknown {
 }
 
 /** @throws Failure when what is declared proves too little and the image does not say that this is wanted. */
-function proofRequired(declared: Digests, content: Digests, verification: VMImage['spec']['verification'], field: string): void {
+function proofRequired(
+  declared: Digests,
+  content: Digests,
+  verification: VMImage['spec']['verification'],
+  field: string,
+): void {
   if (provable(declared) || provable(content) || verification?.insecureSkipVerify === true) return;
   const weak = strongest(declared) ?? strongest(content);
   if (weak === undefined) {
-    throw new Failure('ChecksumRequired', `${field}.checksums: give sha256 or sha512 of the file; without one nothing proves what is fetched`);
+    throw new Failure(
+      'ChecksumRequired',
+      `${field}.checksums: give sha256 or sha512 of the file; without one nothing proves what is fetched`,
+    );
   }
   if (verification?.allowWeak === true) return;
   throw new Failure(

@@ -29,7 +29,12 @@ type PrepareDeps = Pick<Deps, 'cache' | 'images'>;
  * What the site gets, if all of it is in the cache already.
  * @throws Failure FormatMismatch | ToolMissing
  */
-export async function prepared(part: Part, published: Blob, formats: readonly Format[], deps: PrepareDeps): Promise<Prepared | undefined> {
+export async function prepared(
+  part: Part,
+  published: Blob,
+  formats: readonly Format[],
+  deps: PrepareDeps,
+): Promise<Prepared | undefined> {
   if (part.role !== 'Disk' && (published.compression ?? 'None') === 'None') {
     return { blob: published, format: 'Raw', transform: AS_PUBLISHED };
   }
@@ -56,7 +61,11 @@ export async function prepared(part: Part, published: Blob, formats: readonly Fo
 }
 
 /** The format in which a growing download may be sent as it is; undefined when it has to be complete first. */
-export function sendableAsPublished(part: Part, format: Format | 'Unknown' | undefined, formats: readonly Format[]): Format | undefined {
+export function sendableAsPublished(
+  part: Part,
+  format: Format | 'Unknown' | undefined,
+  formats: readonly Format[],
+): Format | undefined {
   if (format === undefined || format === 'Unknown' || part.member !== undefined) return undefined;
   if (part.format !== 'Auto' && part.format !== format) return undefined;
   return accepts(formats, format);
@@ -74,10 +83,15 @@ export async function prepare(
   const content = await unpack(part, published, deps, progress, signal);
   if (part.role === 'Disk' && content.format !== undefined) {
     checkFormat(part, content.format);
-    if (accepts(formats, content.format) === undefined) await convert(content, targetOf(formats), deps, progress, signal);
+    if (accepts(formats, content.format) === undefined)
+      await convert(content, targetOf(formats), deps, progress, signal);
   }
   const result = await prepared(part, published, formats, deps);
-  if (result === undefined) throw new Failure('CacheFull', `${part.field}: the converted image was evicted before it was used; give the cache more space (--cache-quota)`);
+  if (result === undefined)
+    throw new Failure(
+      'CacheFull',
+      `${part.field}: the converted image was evicted before it was used; give the cache more space (--cache-quota)`,
+    );
   return result;
 }
 
@@ -115,8 +129,15 @@ async function unpack(
     );
     checkContent(part, produced.digests, published);
     const { compression: inner } = images.recognise(await headOf(to));
-    if (inner !== 'None') throw new Failure('NotSupported', `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`);
-    const facts = part.role === 'Disk' ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, signal) : undefined;
+    if (inner !== 'None')
+      throw new Failure(
+        'NotSupported',
+        `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
+      );
+    const facts =
+      part.role === 'Disk'
+        ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, signal)
+        : undefined;
     return await cache.admitTransform(published.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
       size: produced.size,
@@ -129,17 +150,29 @@ async function unpack(
   }
 }
 
-async function convert(content: Blob, toFormat: Format, deps: PrepareDeps, progress: (bytes: number, totalBytes?: number) => void, signal: AbortSignal): Promise<void> {
+async function convert(
+  content: Blob,
+  toFormat: Format,
+  deps: PrepareDeps,
+  progress: (bytes: number, totalBytes?: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const { cache, images } = deps;
   const fromFormat = content.format ?? 'Raw';
   const step = await images.transformId({ fromFormat, toFormat });
   if ((await cache.findTransform(content.sha256, step)) !== undefined) return;
   // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
   const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
-  const reservation = await cache.reserve(Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20)), `convert ${content.sha256}`);
+  const reservation = await cache.reserve(
+    Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20)),
+    `convert ${content.sha256}`,
+  );
   const to = cache.scratch('.converted');
   try {
-    const produced = await images.convert({ from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress }, signal);
+    const produced = await images.convert(
+      { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
+      signal,
+    );
     await cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
       size: produced.size,
@@ -161,18 +194,28 @@ async function unpackId(part: Part, compression: NonNullable<Blob['compression']
 /** Nothing is ever converted to an OVA: it is a package for people, not a disk for machines. */
 function targetOf(formats: readonly Format[]): Format {
   const target = formats.find((format) => format !== 'Ova' && format !== 'Iso');
-  if (target === undefined) throw new Failure('FormatNotAccepted', `the site accepts ${formats.join(', ')} only, and an image cannot be converted to that; add Raw or Qcow2 to its acceptedFormats`);
+  if (target === undefined)
+    throw new Failure(
+      'FormatNotAccepted',
+      `the site accepts ${formats.join(', ')} only, and an image cannot be converted to that; add Raw or Qcow2 to its acceptedFormats`,
+    );
   return target;
 }
 
 function checkFormat(part: Part, format: Format): void {
   if (part.format === 'Auto' || part.format === format || (part.format === 'Raw' && format === 'Iso')) return;
-  throw new Failure('FormatMismatch', `${part.field}.format says ${part.format}, but the bytes are ${format}: correct the field, or leave it out`);
+  throw new Failure(
+    'FormatMismatch',
+    `${part.field}.format says ${part.format}, but the bytes are ${format}: correct the field, or leave it out`,
+  );
 }
 
 function checkContent(part: Part, digests: Digests, published: Blob): void {
   if (Object.keys(part.content).length === 0 || sameBytes(digests, part.content)) return;
   const wanted = strongest(part.content) ?? '';
   const algorithm = wanted.split(':')[0] as Algorithm;
-  throw new Failure('DigestMismatch', `${part.field}.contentChecksums: the content of ${published.source ?? 'the file'} has ${algorithm} ${digests[algorithm] ?? '(unknown)'}, not ${wanted.slice(wanted.indexOf(':') + 1)}`);
+  throw new Failure(
+    'DigestMismatch',
+    `${part.field}.contentChecksums: the content of ${published.source ?? 'the file'} has ${algorithm} ${digests[algorithm] ?? '(unknown)'}, not ${wanted.slice(wanted.indexOf(':') + 1)}`,
+  );
 }

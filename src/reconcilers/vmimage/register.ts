@@ -1,4 +1,4 @@
-import type { Algorithm } from '../../api/digest.ts';
+import type { Algorithm, Digests } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Cloud, CloudRecord, PartBytes, Registration } from '../../clouds/cloud.ts';
 import type { Format, Role } from '../../images/format.ts';
@@ -38,6 +38,8 @@ export interface RegisteredPart {
   role: Role;
   digest: string;
   sentDigest: string;
+  /** The cloud's own hash, which agreed with ours. */
+  cloudDigest?: string;
   format: Format;
   size: number;
 }
@@ -70,7 +72,9 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
     const own = await adopt(part, records, job, signal);
     if (own === undefined) adopted = false;
     const record = own ?? (await stage(part, job, signal));
+    const told = cloud.traits.digest === undefined ? undefined : record.cloudDigests[cloud.traits.digest];
     done.push({
+      ...(told === undefined ? {} : { cloudDigest: `${cloud.traits.digest}:${told}` }),
       id: record.id,
       role,
       digest: part.sourceDigest,
@@ -85,7 +89,11 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
   for (const part of job.parts) await part.bytes.mayFinish();
   await cloud.publish(
     {
-      parts: done.map(({ id, role, sentDigest }) => ({ id, role, digests: { sha256: sentDigest.slice('sha256:'.length) } })),
+      parts: done.map(({ id, role, sentDigest }) => ({
+        id,
+        role,
+        digests: { sha256: sentDigest.slice('sha256:'.length) },
+      })),
       ownership: { owner: job.owner, guid: job.guid, claim: job.claim },
       registration: job.registration,
     },
@@ -98,14 +106,22 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
 function refuseForeignClaims(records: readonly CloudRecord[], job: RegisterJob): void {
   const taken = records.find((record) => record.claim !== job.claim && job.isAlive(record.claim));
   if (taken === undefined) return;
-  throw new Failure('ClaimedByOther', `the registration ${taken.id} with guid ${job.guid} belongs to another VMImage (uid ${taken.claim}); delete that one, or give this one a guid of its own`);
+  throw new Failure(
+    'ClaimedByOther',
+    `the registration ${taken.id} with guid ${job.guid} belongs to another VMImage (uid ${taken.claim}); delete that one, or give this one a guid of its own`,
+  );
 }
 
 /**
  * A record of ours that holds, by the cloud's own hash, exactly the bytes that would be sent. Look-alikes (same properties,
  * other bytes) are left alone: they are not this image.
  */
-async function adopt(part: SitePart, records: readonly CloudRecord[], job: RegisterJob, signal: AbortSignal): Promise<CloudRecord | undefined> {
+async function adopt(
+  part: SitePart,
+  records: readonly CloudRecord[],
+  job: RegisterJob,
+  signal: AbortSignal,
+): Promise<CloudRecord | undefined> {
   const algorithm = job.cloud.traits.digest;
   const candidates = records
     .filter((record) => record.role === part.role && (record.state === 'Active' || record.state === 'Deactivated'))
@@ -113,11 +129,16 @@ async function adopt(part: SitePart, records: readonly CloudRecord[], job: Regis
     .sort((a, b) => rank(a) - rank(b));
   for (const record of candidates) {
     // Waits for the proof where the bytes are still arriving: only when there is something to compare.
-    const proven = algorithm === undefined ? record.sentSha256 === (await part.bytes.digest('sha256')) : await holds(record, part, algorithm);
+    const proven =
+      algorithm === undefined
+        ? record.sentSha256 === (await part.bytes.digest('sha256'))
+        : await holds(record, part, algorithm);
     if (!proven) continue;
     if (record.claim !== job.claim) await job.cloud.claim(record.id, ownershipOf(part, job, record.attempt), signal);
     if (record.state === 'Deactivated') {
-      await job.cloud.reactivate([{ id: record.id, role: record.role, digests: { sha256: await part.bytes.digest('sha256') } }], signal);
+      const digests: Digests = { sha256: await part.bytes.digest('sha256') };
+      if (algorithm !== undefined) digests[algorithm] = await part.bytes.digest(algorithm);
+      await job.cloud.reactivate([{ id: record.id, role: record.role, digests }], signal);
     }
     return record;
   }

@@ -19,9 +19,13 @@ export async function mayStillFinish(round: Round): Promise<void> {
   if (now === undefined || now.metadata.uid !== image.metadata.uid) return stop('the VMImage has gone');
   if (now.metadata.deletionTimestamp !== undefined) return stop('the VMImage is being deleted');
   if (now.spec.suspend) return stop('the VMImage is suspended');
-  if (now.spec.state === 'Deactivated' && image.spec.state !== 'Deactivated') return stop('the VMImage was deactivated');
-  if (JSON.stringify([now.spec.source, now.spec.checksums]) !== JSON.stringify([image.spec.source, image.spec.checksums])) {
+  if (now.spec.state === 'Deactivated' && image.spec.state !== 'Deactivated')
+    return stop('the VMImage was deactivated');
+  if (
+    JSON.stringify([now.spec.source, now.spec.checksums]) !== JSON.stringify([image.spec.source, image.spec.checksums])
+  ) {
     return stop('the VMImage names other bytes now');
   }
-  if (!deps.authority.goodForMs(LEASE_MARGIN_MS)) return stop('this controller may lose its Lease before the upload ends');
+  if (!deps.authority.goodForMs(LEASE_MARGIN_MS))
+    return stop('this controller may lose its Lease before the upload ends');
 }

@@ -1,3 +1,4 @@
+import { type Digests, parseDigest } from '../../api/digest.ts';
 import { Failure, type Reason } from '../../api/failure.ts';
 import { clip } from '../../api/conditions.ts';
 import type { RegisteredArtifact, SiteRow } from '../../api/types.ts';
@@ -46,7 +47,16 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
   if (failure.reason === 'Aborted') return;
   row.attempts = (row.attempts ?? 0) + 1;
   row.inputsHash = inputsHash;
-  tell(row, STALLING.includes(failure.failureClass) ? 'Failed' : row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), failure.reason, failure.message);
+  tell(
+    row,
+    STALLING.includes(failure.failureClass)
+      ? 'Failed'
+      : row.imageID === undefined
+        ? 'Pending'
+        : (row.phase ?? 'Pending'),
+    failure.reason,
+    failure.message,
+  );
   const { clock } = round.deps;
   const pause =
     failure.failureClass === 'Transient'
@@ -84,11 +94,14 @@ export function knownIds(row: SiteRow): Set<string> {
 }
 
 export function refsOf(artifacts: readonly RegisteredArtifact[] | undefined): PartRef[] {
-  return (artifacts ?? []).map((part) => ({
-    id: part.id,
-    role: part.role as Role,
-    ...(part.sentDigest === undefined ? {} : { digests: { sha256: part.sentDigest.slice('sha256:'.length) } }),
-  }));
+  return (artifacts ?? []).map((part) => {
+    const digests: Digests = {};
+    for (const known of [part.sentDigest, part.cloudDigest]) {
+      const digest = known === undefined ? undefined : parseDigest(known);
+      if (digest !== undefined) digests[digest.algorithm] = digest.hex;
+    }
+    return { id: part.id, role: part.role as Role, digests };
+  });
 }
 
 /** The parts that went into service become the row's; what was in service before becomes the first of `previous`. */
@@ -123,7 +136,17 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
 
 /** The row's image has gone from the cloud: nothing of it is left to name. */
 export function clearImage(row: SiteRow): void {
-  for (const field of ['imageID', 'kernelID', 'ramdiskID', 'digest', 'artifacts', 'registeredAt', 'registrationHash', 'missingSince', 'retired'] as const) {
+  for (const field of [
+    'imageID',
+    'kernelID',
+    'ramdiskID',
+    'digest',
+    'artifacts',
+    'registeredAt',
+    'registrationHash',
+    'missingSince',
+    'retired',
+  ] as const) {
     delete row[field];
   }
 }

@@ -53,16 +53,25 @@ export type Disposition = 'Serve' | 'Withdraw';
  * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
  * serving: what is in the way then concerns only what would come next.
  */
-export function openWork(round: Round, target: Target, row: SiteRow, plan: { inputsHash: string }): SiteWork | undefined {
+export function openWork(
+  round: Round,
+  target: Target,
+  row: SiteRow,
+  plan: { inputsHash: string },
+): SiteWork | undefined {
   const { deps, image } = round;
   const { site } = target;
   const wait = (reason: string, message: string): undefined => {
     tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), reason, message);
     return undefined;
   };
-  if (site === undefined) return wait('SiteNotFound', `there is no ImageSite ${target.name}: create it, or correct spec.sites`);
+  if (site === undefined)
+    return wait('SiteNotFound', `there is no ImageSite ${target.name}: create it, or correct spec.sites`);
   if (!admits(site, image)) {
-    return wait('NamespaceNotAllowed', `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${(site.spec.allowedNamespaces ?? []).join(', ')})`);
+    return wait(
+      'NamespaceNotAllowed',
+      `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${(site.spec.allowedNamespaces ?? []).join(', ')})`,
+    );
   }
   const connection = deps.sites.get(target.name);
   const ready = site.status.conditions?.find((condition) => condition.type === READY);
@@ -71,9 +80,17 @@ export function openWork(round: Round, target: Target, row: SiteRow, plan: { inp
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
   }
   if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity) {
-    return wait('IdentityChanged', `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was, or the row is confirmed away`);
+    return wait(
+      'IdentityChanged',
+      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was, or the row is confirmed away`,
+    );
   }
-  const inputsHash = hashOf([plan.inputsHash, registrationHashOf(target.registration), connection.inputsHash, image.metadata.generation]);
+  const inputsHash = hashOf([
+    plan.inputsHash,
+    registrationHashOf(target.registration),
+    connection.inputsHash,
+    image.metadata.generation,
+  ]);
   try {
     checkLimits(image, target, site);
   } catch (error) {
@@ -107,7 +124,12 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   const { round, row } = work;
   const { busy, result } = attend(work);
   if (busy) {
-    if (row.operation?.kind === 'Register' && row.operation.digest !== undefined && row.operation.digest !== wanted.digest && wanted.digest !== undefined) {
+    if (
+      row.operation?.kind === 'Register' &&
+      row.operation.digest !== undefined &&
+      row.operation.digest !== wanted.digest &&
+      wanted.digest !== undefined
+    ) {
       // Something else is wanted now: the upload is cut, and what it left is removed before the next begins.
       round.deps.jobs.leave(jobKey(round, row.name), round.key);
       begin(work, { kind: 'Tidy' });
@@ -162,11 +184,18 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const unretired = previous.slice(0, image.spec.history).filter((each) => each.retiredAt === undefined);
   if (excess.length > 0) {
     begin(work, { kind: 'Trim' });
-    return startTrim(work, excess.flatMap((each) => each.artifacts ?? []));
+    return startTrim(
+      work,
+      excess.flatMap((each) => each.artifacts ?? []),
+    );
   }
   if (unretired.length > 0) {
     begin(work, { kind: 'Retire' });
-    return startRetire(work, 'Retire', unretired.flatMap((each) => each.artifacts ?? []));
+    return startRetire(
+      work,
+      'Retire',
+      unretired.flatMap((each) => each.artifacts ?? []),
+    );
   }
   delete row.operation;
   if (result?.kind === 'Check') row.lastCheckedTime = timestamp(round.now);
@@ -174,7 +203,10 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   // Spread by uid, so that ten thousand images that became ready together are not looked at together; stable across restarts.
   const spread = (Number.parseInt(hashOf([image.metadata.uid, row.name]).slice(0, 6), 16) / 0xffffff) * 0.2 + 0.9;
   const due = Date.parse(row.lastCheckedTime ?? '') + interval * spread;
-  const second = row.missingSince === undefined ? Number.POSITIVE_INFINITY : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
+  const second =
+    row.missingSince === undefined
+      ? Number.POSITIVE_INFINITY
+      : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
   const next = Math.min(Number.isNaN(due) ? 0 : due, second);
   if (result?.kind !== 'Check' && (next <= round.now || round.asked)) return startCheck(work);
   lookAgain(round, Math.max(next, round.now + 1000));
@@ -192,7 +224,10 @@ async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
     if (sent === undefined) return;
     follows ||= sent.follows;
     if (sent.bytes.size > (bytesOf(site.spec.maxImageSize) ?? Number.POSITIVE_INFINITY)) {
-      const failure = new Failure('TooLarge', `${part.field}: the ${part.role.toLowerCase()} has ${sent.bytes.size} bytes, ImageSite ${row.name} takes at most ${site.spec.maxImageSize}`);
+      const failure = new Failure(
+        'TooLarge',
+        `${part.field}: the ${part.role.toLowerCase()} has ${sent.bytes.size} bytes, ImageSite ${row.name} takes at most ${site.spec.maxImageSize}`,
+      );
       return recordSiteFailure(round, row, failure, work.inputsHash);
     }
     parts.push({
@@ -238,7 +273,11 @@ interface Sendable {
 }
 
 /** What of this part can be sent now; undefined (and the row says why) while there is nothing. */
-async function sendable(work: SiteWork, part: Part, content: Exclude<Content, { step: 'Failed' }>): Promise<Sendable | undefined> {
+async function sendable(
+  work: SiteWork,
+  part: Part,
+  content: Exclude<Content, { step: 'Failed' }>,
+): Promise<Sendable | undefined> {
   const { round } = work;
   const blob = content.blobs.get(part.role);
   if (blob === undefined) {
@@ -272,7 +311,12 @@ async function sendable(work: SiteWork, part: Part, content: Exclude<Content, { 
 }
 
 /** The part in a form that the site takes: there already, or being made by a job. */
-async function preparedFor(work: SiteWork, part: Part, sha256: string, content: Exclude<Content, { step: 'Failed' }>): Promise<Prepared | undefined> {
+async function preparedFor(
+  work: SiteWork,
+  part: Part,
+  sha256: string,
+  content: Exclude<Content, { step: 'Failed' }>,
+): Promise<Prepared | undefined> {
   const { round, row, connection } = work;
   const { deps } = round;
   const blob = content.blobs.get(part.role);
@@ -313,7 +357,11 @@ async function preparedFor(work: SiteWork, part: Part, sha256: string, content: 
   const shown = deps.jobs.view<typeof view>(key);
   tell(row, 'Preparing', 'Preparing', 'being unpacked or converted for this site');
   if (shown !== undefined && shown.bytes > 0) {
-    row.progress = { step: 'Prepare', bytes: shown.bytes, ...(shown.totalBytes === undefined ? {} : { totalBytes: shown.totalBytes }) };
+    row.progress = {
+      step: 'Prepare',
+      bytes: shown.bytes,
+      ...(shown.totalBytes === undefined ? {} : { totalBytes: shown.totalBytes }),
+    };
   }
   return undefined;
 }
@@ -325,14 +373,17 @@ async function preparedFor(work: SiteWork, part: Part, sha256: string, content: 
 function following(work: SiteWork, part: Part, view: DownloadView): Sendable | undefined {
   const { round, row, connection } = work;
   const { growing } = view;
-  if (growing === undefined || part.role !== 'Disk' || !connection.cloud.traits.mayFollow || !provable(part.declared)) return undefined;
-  if (Object.keys(part.content).length > 0 || (part.compression !== 'Auto' && part.compression !== 'None')) return undefined;
+  if (growing === undefined || part.role !== 'Disk' || !connection.cloud.traits.mayFollow || !provable(part.declared))
+    return undefined;
+  if (Object.keys(part.content).length > 0 || (part.compression !== 'Auto' && part.compression !== 'None'))
+    return undefined;
   if (growing.recognition.compression !== 'None' || !growing.recognition.judgedByHead) return undefined;
   const format = sendableAsPublished(part, growing.recognition.format, connection.formats);
   if (format === undefined || row.attempts !== undefined) return undefined;
   const tried = `${part.key}/${growing.generation}`;
   if (round.deps.followed.get(jobKey(round, row.name)) === tried) return undefined;
-  const remaining = view.bytesPerSecond > 0 ? (growing.size - view.bytes) / view.bytesPerSecond : Number.POSITIVE_INFINITY;
+  const remaining =
+    view.bytesPerSecond > 0 ? (growing.size - view.bytes) / view.bytesPerSecond : Number.POSITIVE_INFINITY;
   if (remaining > JUST_IN_TIME * (growing.size / connection.bytesPerSecond)) return undefined;
   round.deps.followed.set(jobKey(round, row.name), tried);
   return {
@@ -352,7 +403,9 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
         const blob = await view.proof;
         const known = blob.digests[algorithm];
         if (known !== undefined) return known;
-        return (await round.deps.transfers.digest(blob.path, [algorithm], AbortSignal.timeout(3_600_000)))[algorithm] ?? '';
+        return (
+          (await round.deps.transfers.digest(blob.path, [algorithm], AbortSignal.timeout(3_600_000)))[algorithm] ?? ''
+        );
       },
     },
   };
@@ -368,7 +421,12 @@ function tellContent(work: SiteWork, content: Content): void {
   }
   const view = content.step === 'Fetching' ? [...content.views.values()][0] : undefined;
   const verifying = view?.step === 'Verifying';
-  tell(row, verifying ? 'Verifying' : 'Fetching', verifying ? 'Verifying' : 'Fetching', view?.note ?? `waits for the bytes${view?.source === undefined ? '' : ` from ${view.source}`}`);
+  tell(
+    row,
+    verifying ? 'Verifying' : 'Fetching',
+    verifying ? 'Verifying' : 'Fetching',
+    view?.note ?? `waits for the bytes${view?.source === undefined ? '' : ` from ${view.source}`}`,
+  );
   if (row.operation?.kind === 'Register' && !round.deps.jobs.runs(jobKey(round, row.name))) {
     // Written before the bytes were here, by an upload that was to follow them; it goes on when they are.
     row.operation.message = 'waits for the complete image';
@@ -396,7 +454,8 @@ async function serves(row: SiteRow, wanted: Wanted, round: Round): Promise<'Yes'
 /** Whether a registered part, known by one digest, is the part that is declared. */
 function matches(digest: string, part: Part, round: Round): 'Yes' | 'No' | 'Unknown' {
   const [algorithm, hex] = digest.split(':') as [Algorithm, string];
-  const declared = part.declared[algorithm] ?? (Object.keys(part.declared).length === 0 ? part.content[algorithm] : undefined);
+  const declared =
+    part.declared[algorithm] ?? (Object.keys(part.declared).length === 0 ? part.content[algorithm] : undefined);
   if (declared !== undefined) return declared === hex ? 'Yes' : 'No';
   const kept = round.status.artifacts?.find((artifact) => artifact.role === part.role);
   // Without any checksum the source is all there is to go by.
@@ -419,7 +478,17 @@ function sameAsBytes(row: SiteRow, plan: Plan, content: Extract<Content, { step:
 function sameParts(former: PreviousRegistration, wanted: Wanted): boolean {
   const there = former.artifacts ?? [];
   const { parts } = wanted.plan;
-  return parts.length === 0 || (there.length === parts.length && parts.every((part) => there.some((each) => each.role === part.role && Object.values(part.declared).some((hex) => each.digest?.endsWith(`:${hex}`) === true))));
+  return (
+    parts.length === 0 ||
+    (there.length === parts.length &&
+      parts.every((part) =>
+        there.some(
+          (each) =>
+            each.role === part.role &&
+            Object.values(part.declared).some((hex) => each.digest?.endsWith(`:${hex}`) === true),
+        ),
+      ))
+  );
 }
 
 /** A retired registration of the very thing that is wanted. */

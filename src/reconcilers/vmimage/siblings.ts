@@ -4,7 +4,9 @@ import { guidOf } from './round.ts';
 
 /** Whether a VMImage of this uid exists and is not on its way out: one that is hands over what it has. */
 export function isLiving(store: Store, namespace: string, uid: string): boolean {
-  return store.list<VMImage>('VMImage', namespace).some((image) => image.metadata.uid === uid && image.metadata.deletionTimestamp === undefined);
+  return store
+    .list<VMImage>('VMImage', namespace)
+    .some((image) => image.metadata.uid === uid && image.metadata.deletionTimestamp === undefined);
 }
 
 /** Other images of the namespace with the same guid, the one that serves first. */

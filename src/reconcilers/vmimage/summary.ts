@@ -20,7 +20,18 @@ export interface Facts {
 }
 
 /** Phases of rows in the order in which the busiest one speaks for the image. */
-const BUSY = ['Registering', 'Updating', 'Preparing', 'Verifying', 'Fetching', 'Deactivating', 'Deleting', 'Missing', 'Held', 'Pending'];
+const BUSY = [
+  'Registering',
+  'Updating',
+  'Preparing',
+  'Verifying',
+  'Fetching',
+  'Deactivating',
+  'Deleting',
+  'Missing',
+  'Held',
+  'Pending',
+];
 
 /** A site serves this very generation. */
 export function isReady(row: SiteRow | undefined, generation: number): boolean {
@@ -38,13 +49,23 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
   const generation = image.metadata.generation;
   const rowOf = (name: string) => rows.find((row) => row.name === name);
   const stalledRow = required.map(rowOf).find((row) => row?.phase === 'Failed');
-  const trouble = facts.trouble ?? (stalledRow === undefined ? undefined : { stalled: true, reason: stalledRow.reason ?? 'Failed', message: `${stalledRow.name}: ${stalledRow.message ?? ''}` });
+  const trouble =
+    facts.trouble ??
+    (stalledRow === undefined
+      ? undefined
+      : {
+          stalled: true,
+          reason: stalledRow.reason ?? 'Failed',
+          message: `${stalledRow.name}: ${stalledRow.message ?? ''}`,
+        });
 
   const done =
     disposition === 'Serve'
       ? required.every((name) => isReady(rowOf(name), generation))
       : disposition === 'Deactivated' || disposition === 'Expired'
-        ? rows.every((row) => row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined))
+        ? rows.every(
+            (row) => row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined),
+          )
         : false;
   status.observedGeneration = generation;
   status.guid = facts.guid;
@@ -55,17 +76,40 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
   const reason = done ? (disposition === 'Serve' ? 'Registered' : disposition) : (trouble?.reason ?? status.phase);
   let conditions: readonly Condition[] = status.conditions ?? [];
   const set = (type: string, value: boolean | 'Unknown', why: string, text: string) => {
-    conditions = setCondition(conditions, { type, status: value, reason: why, message: clip(text), observedGeneration: generation }, now);
+    conditions = setCondition(
+      conditions,
+      { type, status: value, reason: why, message: clip(text), observedGeneration: generation },
+      now,
+    );
   };
   set(READY, done, reason, message);
-  const available = disposition === 'Serve' && required.length + optional.length > 0 && required.every((name) => isAvailable(rowOf(name))) && [...required, ...optional].some((name) => isAvailable(rowOf(name)));
-  set('Available', available, available ? 'Serving' : reason, available ? 'every required site serves a verified image' : message);
+  const available =
+    disposition === 'Serve' &&
+    required.length + optional.length > 0 &&
+    required.every((name) => isAvailable(rowOf(name))) &&
+    [...required, ...optional].some((name) => isAvailable(rowOf(name)));
+  set(
+    'Available',
+    available,
+    available ? 'Serving' : reason,
+    available ? 'every required site serves a verified image' : message,
+  );
   const seen = facts.fetched || rows.some((row) => row.imageID !== undefined && row.observedGeneration === generation);
   const download = facts.download?.step;
   const fetching = trouble?.reason ?? (download === 'Verifying' ? 'Verifying' : 'Fetching');
-  set('Fetched', seen || download === 'Verifying', seen || download === 'Verifying' ? 'Fetched' : fetching, seen ? 'all bytes are here or registered' : message);
+  set(
+    'Fetched',
+    seen || download === 'Verifying',
+    seen || download === 'Verifying' ? 'Fetched' : fetching,
+    seen ? 'all bytes are here or registered' : message,
+  );
   set('Verified', seen, seen ? 'Verified' : fetching, seen ? 'the bytes are what was declared' : message);
-  set('Registered', required.length > 0 && required.every((name) => rowOf(name)?.imageID !== undefined), done ? 'Registered' : reason, message);
+  set(
+    'Registered',
+    required.length > 0 && required.every((name) => rowOf(name)?.imageID !== undefined),
+    done ? 'Registered' : reason,
+    message,
+  );
   const stalled = trouble?.stalled === true;
   // Absent, not False: kstatus takes either one's presence with status True as the answer.
   if (stalled) set(STALLED, true, reason, message);
@@ -93,14 +137,21 @@ function phaseOf(facts: Facts, done: boolean, trouble: Facts['trouble']): string
 function messageOf(facts: Facts, done: boolean, trouble: Facts['trouble']): string {
   const { disposition, rows, required, optional } = facts;
   if (done && disposition === 'Serve') {
-    const failed = optional.map((name) => rows.find((row) => row.name === name)).filter((row) => row?.phase === 'Failed');
+    const failed = optional
+      .map((name) => rows.find((row) => row.name === name))
+      .filter((row) => row?.phase === 'Failed');
     const also = failed.length > 0 ? `; optional and failed: ${failed.map((row) => row?.name).join(', ')}` : '';
     if (required.length === 0 && optional.length === 0) return 'no site is asked for';
     return `registered at ${listOf(rows.filter((row) => row.imageID !== undefined).map((row) => row.name))}${also}`;
   }
-  if (done) return disposition === 'Expired' ? `expired at ${facts.image.spec.expiresAt}, as asked` : 'out of service everywhere, as asked';
+  if (done)
+    return disposition === 'Expired'
+      ? `expired at ${facts.image.spec.expiresAt}, as asked`
+      : 'out of service everywhere, as asked';
   if (trouble !== undefined) return trouble.message;
-  const waiting = [...required.map((name) => rows.find((row) => row.name === name))].find((row) => row !== undefined && row.phase !== 'Ready');
+  const waiting = [...required.map((name) => rows.find((row) => row.name === name))].find(
+    (row) => row !== undefined && row.phase !== 'Ready',
+  );
   if (waiting !== undefined) return `${waiting.name}: ${waiting.message ?? waiting.phase ?? 'pending'}`;
   return disposition === 'Deleting' ? 'its registrations are being removed' : 'work has begun';
 }
@@ -108,7 +159,12 @@ function messageOf(facts: Facts, done: boolean, trouble: Facts['trouble']): stri
 function summary(facts: Facts, status: VMImageStatus, generation: number): void {
   const { rows, required, optional, download } = facts;
   const all = [...required, ...optional];
-  const ready = all.filter((name) => isReady(rows.find((row) => row.name === name), generation)).length;
+  const ready = all.filter((name) =>
+    isReady(
+      rows.find((row) => row.name === name),
+      generation,
+    ),
+  ).length;
   const ids = [...new Set(rows.map((row) => row.imageID).filter((id) => id !== undefined))];
   const transfer = progressOf(facts);
   if (transfer === undefined) delete status.progress;
@@ -117,7 +173,11 @@ function summary(facts: Facts, status: VMImageStatus, generation: number): void 
   status.summary = {
     sites: `${ready}/${all.length}`,
     ...(imageID === undefined ? {} : { imageID }),
-    ...(transfer?.percent === undefined ? (ready === all.length && all.length > 0 && download === undefined ? { progress: '100%' } : {}) : { progress: `${transfer.percent}%` }),
+    ...(transfer?.percent === undefined
+      ? ready === all.length && all.length > 0 && download === undefined
+        ? { progress: '100%' }
+        : {}
+      : { progress: `${transfer.percent}%` }),
   };
 }
 
@@ -137,5 +197,7 @@ function progressOf({ rows, download }: Facts): VMImageStatus['progress'] {
 }
 
 function listOf(names: readonly string[]): string {
-  return names.length > 5 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ') || 'no site';
+  return names.length > 5
+    ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more`
+    : names.join(', ') || 'no site';
 }

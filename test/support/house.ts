@@ -1,0 +1,223 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { kstatus } from '../../src/api/conditions.ts';
+import type { ImageSite, SiteRow, VMImage } from '../../src/api/types.ts';
+import { type ControllerOptions, type RunningController, startController } from '../../src/cli/controller.ts';
+import { createLogger, type Logger } from '../../src/telemetry/log.ts';
+
+export interface Manifest {
+  kind: string;
+  metadata: { name: string; namespace?: string; annotations?: Record<string, string>; labels?: Record<string, string> };
+  spec?: unknown;
+  stringData?: Record<string, string>;
+  data?: Record<string, string>;
+}
+
+const PATIENCE_MS = 30_000;
+
+/**
+ * The whole program in this process, on folders of its own: manifests, state, and a folder for a directory site. What a user
+ * would do with an editor is `write`; what a user would see is `image` and `until`.
+ */
+export class House {
+  readonly root: string;
+  readonly manifests: string;
+  readonly state: string;
+  readonly shelf: string;
+  readonly log: Logger;
+  /** Every log line, to look for what must not be there. */
+  readonly lines: string[] = [];
+  readonly #options: Partial<ControllerOptions>;
+  #running: { controller: RunningController; stop: AbortController } | undefined;
+
+  constructor(options: Partial<ControllerOptions> = {}) {
+    this.root = mkdtempSync(join(tmpdir(), 'imageproxy-house-'));
+    this.manifests = join(this.root, 'manifests');
+    this.state = join(this.root, 'state');
+    this.shelf = join(this.root, 'shelf');
+    mkdirSync(this.manifests);
+    mkdirSync(this.shelf);
+    this.#options = options;
+    this.log = createLogger({
+      level: 'debug',
+      pretty: false,
+      destination: { write: (line: string) => void this.lines.push(line) },
+    });
+  }
+
+  async start(more: Partial<ControllerOptions> = {}): Promise<this> {
+    const stop = new AbortController();
+    const controller = await startController(
+      {
+        manifests: this.manifests,
+        state: this.state,
+        allowNetworks: ['127.0.0.0/8'],
+        fileRoots: new Map(),
+        maxParallelDownloads: 4,
+        cacheQuotaBytes: 2 ** 30,
+        cacheReserveFreeBytes: 0,
+        lossConfirmMs: 100,
+        log: this.log,
+        ...this.#options,
+        ...more,
+      },
+      stop.signal,
+    );
+    this.#running = { controller, stop };
+    return this;
+  }
+
+  get controller(): RunningController {
+    if (this.#running === undefined) throw new Error('the house is not running');
+    return this.#running.controller;
+  }
+
+  get store() {
+    return this.controller.store;
+  }
+
+  async stop(): Promise<void> {
+    this.#running?.stop.abort();
+    await this.#running?.controller.done;
+    this.#running = undefined;
+  }
+
+  /** Stops the program, as for an upgrade, and removes all that the test made. */
+  async close(): Promise<void> {
+    await this.stop();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  /** Writes a manifest file and has it read. */
+  async write(file: string, ...objects: Manifest[]): Promise<void> {
+    const path = join(this.manifests, file);
+    const text = objects.map((object) => stringify({ apiVersion: versionOf(object.kind), ...object })).join('---\n');
+    writeFileSync(path, text, { mode: 0o600 });
+    chmodSync(path, 0o600);
+    if (this.#running !== undefined) await this.store.scan();
+  }
+
+  image(name: string, namespace = 'default'): VMImage | undefined {
+    return this.store.get<VMImage>('VMImage', { namespace, name });
+  }
+
+  row(name: string, site: string): SiteRow | undefined {
+    return this.image(name)?.status.sites?.find((row) => row.name === site);
+  }
+
+  site(name: string): ImageSite | undefined {
+    return this.store.get<ImageSite>('ImageSite', { name });
+  }
+
+  /** Resolves once the image is as wanted; fails with what it is instead. */
+  until(
+    name: string,
+    wanted: (image: VMImage) => boolean,
+    what = 'what the test waits for',
+    patienceMs = PATIENCE_MS,
+  ): Promise<VMImage> {
+    return this.#until('VMImage', name, wanted, what, patienceMs);
+  }
+
+  untilSite(name: string, wanted: (site: ImageSite) => boolean, what = 'what the test waits for'): Promise<ImageSite> {
+    return this.#until('ImageSite', name, wanted, what, PATIENCE_MS);
+  }
+
+  ready(name: string): Promise<VMImage> {
+    return this.until(name, (image) => kstatus(image).status === 'Current' && isTrue(image, 'Ready'), 'Ready');
+  }
+
+  stalled(name: string): Promise<VMImage> {
+    return this.until(name, (image) => kstatus(image).status === 'Failed', 'Stalled');
+  }
+
+  async gone(name: string, namespace = 'default'): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    if (this.image(name, namespace) === undefined) return;
+    const timer = setTimeout(
+      () => reject(new Error(`${name} is still there: ${describe(this.image(name, namespace))}`)),
+      PATIENCE_MS,
+    );
+    const end = this.store.subscribe<VMImage>('VMImage', ({ type, object }) => {
+      if (type === 'Deleted' && object.metadata.name === name) resolve();
+    });
+    if (this.image(name, namespace) === undefined) resolve();
+    await promise.finally(() => {
+      end();
+      clearTimeout(timer);
+    });
+  }
+
+  delete(name: string): Promise<void> {
+    return this.store.delete('VMImage', { namespace: 'default', name });
+  }
+
+  async #until<T extends VMImage | ImageSite>(
+    kind: T['kind'],
+    name: string,
+    wanted: (object: T) => boolean,
+    what: string,
+    patienceMs: number,
+  ): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    let last: T | undefined;
+    const timer = setTimeout(() => reject(new Error(`${name} did not come to ${what}: ${describe(last)}`)), patienceMs);
+    const end = this.store.subscribe<T>(kind, ({ object }) => {
+      if (object.metadata.name !== name) return;
+      last = object;
+      if (wanted(object)) resolve(object);
+    });
+    try {
+      return await promise;
+    } finally {
+      end();
+      clearTimeout(timer);
+    }
+  }
+}
+
+export function condition(object: VMImage | ImageSite, type: string) {
+  return object.status.conditions?.find((each) => each.type === type);
+}
+
+export function isTrue(object: VMImage | ImageSite, type: string): boolean {
+  return condition(object, type)?.status === 'True';
+}
+
+function describe(object: VMImage | ImageSite | undefined): string {
+  return object === undefined
+    ? 'not there'
+    : JSON.stringify({ metadata: object.metadata, status: object.status }, undefined, 1);
+}
+
+function versionOf(kind: string): string {
+  return kind === 'Secret' || kind === 'ConfigMap' ? 'v1' : 'imageproxy.dev/v1beta1';
+}
+
+/** A VMImage from one URL. */
+export function vmimage(name: string, spec: Record<string, unknown>): Manifest {
+  return { kind: 'VMImage', metadata: { name }, spec };
+}
+
+export function directorySite(name: string, path: string, more: Record<string, unknown> = {}): Manifest {
+  return { kind: 'ImageSite', metadata: { name }, spec: { directory: { path }, ...more } };
+}
+
+/** An OpenStack site with its Secret. */
+export function openstackSite(
+  name: string,
+  clouds: string,
+  cloud: string,
+  more: Record<string, unknown> = {},
+): Manifest[] {
+  return [
+    { kind: 'Secret', metadata: { name, namespace: 'imageproxy' }, stringData: { 'clouds.yaml': clouds } },
+    {
+      kind: 'ImageSite',
+      metadata: { name },
+      spec: { openstack: { secretRef: { name }, cloud, region: 'RegionOne' }, ...more },
+    },
+  ];
+}
