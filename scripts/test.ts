@@ -21,8 +21,12 @@ async function run(project: string, report: string): Promise<number> {
     process.execPath,
     [
       join('node_modules', 'vitest', 'vitest.mjs'),
-      ...['run', '--project', project, '--passWithNoTests'],
-      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+      'run',
+      `--project=${project}`,
+      '--passWithNoTests',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
     ],
     { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },
   );
