@@ -43,8 +43,9 @@ function classify(status: number, text: string): { reason: Reason; cure: string 
     case 410:
       return { reason: 'Conflict', cure: '' };
     case 413:
-      // One status for two facts: Glance's image_size_cap, which no waiting helps, and a project's storage quota.
-      return /larger than|too large|size limit/i.test(text)
+      // One status for two facts: Glance's image_size_cap, which no waiting helps, and a project's storage quota. The framework puts
+      // "the body of your request was too large" before both.
+      return /image is too large|image larger than/i.test(text)
         ? { reason: 'TooLarge', cure: 'the image is larger than this cloud allows' }
         : { reason: 'QuotaExceeded', cure: "remove images of the project or ask the cloud's admin for more quota" };
     case 429:
