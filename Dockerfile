@@ -25,7 +25,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && install -d -o 65532 -g 65532 -m 700 /var/lib/imageproxy
 COPY --from=build /out/node /usr/local/bin/node
-COPY --from=build /build/package.json /opt/imageproxy/
+COPY --from=build /build/package.json /build/LICENSE /opt/imageproxy/
 COPY --from=build /build/crds /opt/imageproxy/crds/
 COPY --from=build /build/dist /opt/imageproxy/dist/
 
