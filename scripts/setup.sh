@@ -62,17 +62,18 @@ from_curl() {
   dist=${NODE_DIST:-https://nodejs.org/dist}/latest-v$minimum.x
   rm -rf "$tools/curl"
   mkdir -p "$tools/curl"
-  (
-    cd "$tools/curl"
-    fetch() { curl -fsSL --retry 3 --connect-timeout 20 -o "$1" "$dist/$1"; }
-    fetch SHASUMS256.txt
-    file=$(awk -v end="-linux-$arch.tar.gz" 'substr($2, length($2) - length(end) + 1) == end { print $2 }' SHASUMS256.txt)
-    [ -n "$file" ]
-    fetch "$file"
-    awk -v file="$file" '$2 == file' SHASUMS256.txt | sha256sum -c --status
-    tar -xzf "$file" --strip-components=1 --no-same-owner
-    rm -f "$file"
-  ) >"$tools/setup.log" 2>&1 || return 1
+  # Chained, for `set -e` means nothing left of a `||`: a wrong checksum must end it.
+  {
+    fetch() { curl -fsSL --retry 3 --connect-timeout 20 -o "$tools/curl/$1" "$dist/$1"; }
+    fetch SHASUMS256.txt &&
+      file=$(awk -v end="-linux-$arch.tar.gz" 'substr($2, length($2) - length(end) + 1) == end { print $2 }' \
+        "$tools/curl/SHASUMS256.txt") &&
+      [ -n "$file" ] &&
+      fetch "$file" &&
+      (cd "$tools/curl" && awk -v file="$file" '$2 == file' SHASUMS256.txt | sha256sum -c -) &&
+      tar -xzf "$tools/curl/$file" -C "$tools/curl" --strip-components=1 --no-same-owner &&
+      rm -f "$tools/curl/$file"
+  } >"$tools/setup.log" 2>&1 || return 1
   adopt "$tools/curl"
 }
 
