@@ -144,8 +144,8 @@ function judgeDescriptor(raw: string, header: SparseHeader): void {
   // qemu looks for the words anywhere, not by lines: so all of them count, whatever stands before.
   const types = [...text.matchAll(/createType\s*=\s*"?([^"\r\n]*)/gi)].map((match) => match[1] ?? '');
   const [type] = types;
-  if (type === undefined || types.length !== 1)
-    throw unsafe(`the VMDK descriptor names ${types.length} types instead of one`);
+  if (type === undefined) throw oneExtent();
+  if (types.length !== 1) throw unsafe(`the VMDK descriptor names ${types.length} types instead of one`);
   if (!SINGLE_FILE_TYPES.includes(type)) throw refuseType(type);
   for (const match of text.matchAll(/parentCID\s*=\s*([0-9a-z]*)/gi)) {
     if ((match[1] ?? '').toLowerCase() !== 'ffffffff') throw refuseParent();

@@ -14,6 +14,21 @@ import { images, installed, never, refusal, Workspace } from './workspace.ts';
 
 const MIB = 2 ** 20;
 
+/** Sound bytes with some bits flipped, without a copy of the whole. */
+function flipped(sound: Buffer, changes: readonly (readonly [number, number])[]): Window {
+  const window = bufferWindow(sound);
+  return {
+    size: window.size,
+    read: async (offset, length) => {
+      const bytes = Buffer.from(await window.read(offset, length));
+      for (const [at, bits] of changes) {
+        if (at >= offset && at < offset + length) bytes[at - offset] = (bytes[at - offset] ?? 0) ^ bits;
+      }
+      return bytes;
+    },
+  };
+}
+
 describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit'))('real disk images', () => {
   const work = new Workspace();
   const auto = { format: 'Auto', role: 'Disk', checksumDeclared: false } as const;
@@ -334,10 +349,8 @@ describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit'))('real disk images',
       });
       await fc.assert(
         fc.asyncProperty(flips, async (changes) => {
-          const bytes = Buffer.from(sound);
-          for (const [at, bits] of changes) bytes[at] = (bytes[at] ?? 0) ^ bits;
           const start = performance.now();
-          const outcome: unknown = await examine(bufferWindow(bytes)).catch((error: unknown) => error);
+          const outcome: unknown = await examine(flipped(sound, changes)).catch((error: unknown) => error);
           if (outcome instanceof Error) expect(outcome).toBeInstanceOf(Failure);
           expect(performance.now() - start).toBeLessThan(2000);
         }),
