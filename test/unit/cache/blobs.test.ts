@@ -382,6 +382,17 @@ describe('pins and evictions', () => {
     }
   });
 
+  it('leave alone a blob that is admitted again while it is dropped', async () => {
+    const { cache, directory } = await opened();
+    const sha256 = await admitted(cache, 'a');
+    // The admission is first in the line for this digest, so what the drop finds is the new one.
+    const admission = admitted(cache, 'a');
+    await Promise.all([cache.drop(sha256), admission]);
+    expect(blobFiles(directory).has(sha256)).toBe(true);
+    expect(await cache.find({ sha256 }, 'public')).toBeDefined();
+    expect(cache.stats()).toMatchObject({ blobs: 1, bytes: BLOCK });
+  });
+
   it('never give a blob out by a hard link', async () => {
     const { cache, directory } = await opened();
     const sha256 = await admitted(cache, 'a');
