@@ -75,6 +75,7 @@ export class OpenStack {
   readonly #ownsDirectory: boolean;
   #keystone: ChildProcess | undefined;
   #glance: ChildProcess | undefined;
+  readonly #tokens = new Map<Account, string>();
   readonly #credentials = new Map<Account, { id: string; secret: string }>();
 
   constructor(directory: string, ports: Ports, ownsDirectory: boolean) {
@@ -166,7 +167,23 @@ export class OpenStack {
     path: string,
     body?: unknown,
   ): Promise<{ status: number; body: unknown }> {
+    const answer = await this.#imageCall(this.#tokens.get(account) ?? (await this.#renew(account)), method, path, body);
+    if (answer.status !== 401) return answer;
+    return await this.#imageCall(await this.#renew(account), method, path, body);
+  }
+
+  async #renew(account: Account): Promise<string> {
     const { token } = await this.token(account);
+    this.#tokens.set(account, token);
+    return token;
+  }
+
+  async #imageCall(
+    token: string,
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+    path: string,
+    body: unknown,
+  ): Promise<{ status: number; body: unknown }> {
     const raw = typeof body === 'string' || body instanceof Uint8Array;
     const contentType = raw
       ? 'application/octet-stream'

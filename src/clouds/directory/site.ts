@@ -43,7 +43,12 @@ export class Site {
    */
   async identify(create: <T>(work: () => Promise<T>) => Promise<T>): Promise<string> {
     await this.#assertFolder();
-    const found = (await this.#marker()) ?? (await create(async () => (await this.#marker()) ?? (await this.#mark())));
+    let found = await this.#marker();
+    if (found === undefined) {
+      // Before the lock is made: nothing of ours is to be left in the folder beneath an unmounted volume.
+      await this.#assertNew();
+      found = await create(async () => (await this.#marker()) ?? (await this.#mark()));
+    }
     this.#known ??= found;
     await this.#prepare();
     return found;
@@ -92,10 +97,13 @@ export class Site {
     }
   }
 
-  async #mark(): Promise<string> {
-    // A folder that was known, or that has our records, and lost its marker is not a new one.
+  /** A folder that was known, or that has our records, and lost its marker is not a new one. */
+  async #assertNew(): Promise<void> {
     const hasRecords = (await readdir(this.path)).includes(LAYOUT.records);
     if (this.#known !== undefined || hasRecords) throw this.#unmarked();
+  }
+
+  async #mark(): Promise<string> {
     const identity = randomUUID();
     await writeAtomically(this.in(LAYOUT.marker), `${JSON.stringify({ identity }, undefined, 2)}\n`);
     return identityOf(identity);

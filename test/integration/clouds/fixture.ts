@@ -12,7 +12,6 @@ import type {
   Registration,
   StagePart,
 } from '../../../src/clouds/cloud.ts';
-import type { Role } from '../../../src/images/format.ts';
 import type { Transfers } from '../../../src/transfers/transfers.ts';
 
 /** Values that tests of every cloud are made of. */
@@ -105,10 +104,6 @@ export function imageOf(
     ownership: { owner, guid, claim },
     registration,
   };
-}
-
-export function refsOf(image: PublishImage, ...roles: Role[]): PublishImage['parts'] {
-  return roles.length === 0 ? image.parts : image.parts.filter(({ role }) => roles.includes(role));
 }
 
 /** A signal that nobody fires. */

@@ -12,7 +12,6 @@ import {
   makeFile,
   ownershipOf,
   partOf,
-  refsOf,
   registrationOf,
   scratch,
   type TestFile,
@@ -52,7 +51,7 @@ describe.skipIf(!openstackAvailable())('publishing in a real Glance', () => {
   }
 
   beforeAll(async () => {
-    openstack = await startOpenStack();
+    openstack = await startOpenStack({ glanceExtra: 'api_limit_max = 5' });
     proxy = await startFaultProxy(openstack.glanceUrl);
     transfers = startTransfers();
     folder = await scratch();
@@ -360,18 +359,12 @@ describe.skipIf(!openstackAvailable())('publishing in a real Glance', () => {
   test('a list of many pages is read to its end', async () => {
     const ownership = ownershipOf(file);
     const properties = { imageproxy_owner: ownership.owner, imageproxy_guid: ownership.guid };
-    const { token } = await openstack.token('demo');
     const ids: string[] = [];
-    for (let made = 0; made < 205; made++) {
-      const answer = await fetch(`${openstack.glanceUrl}/v2/images`, {
-        method: 'POST',
-        headers: { 'x-auth-token': token, 'content-type': 'application/json' },
-        body: JSON.stringify({ ...properties, os_hidden: made % 100 === 0 }),
-      });
-      ids.push(((await answer.json()) as { id: string }).id);
+    for (let made = 0; made < 17; made++) {
+      const { body } = await openstack.image('demo', 'POST', '/images', { ...properties, os_hidden: made % 2 === 0 });
+      ids.push((body as { id: string }).id);
     }
 
     expect((await cloud.find(ownership, calm())).map(({ id }) => id).sort()).toEqual(ids.sort());
-    expect(refsOf(imageOf([{ part: partOf(file), file }]), 'Kernel')).toEqual([]);
   });
 });
