@@ -1,6 +1,7 @@
 /**
- * `node scripts/test.ts unit integration`: runs these vitest projects one after another (integration tests measure time and start
- * servers; unit tests beside them would disturb both). The last line is `N passed, N failed[, N skipped]` over all of them.
+ * `node scripts/test.ts [check] unit integration`: runs these vitest projects one after another (integration tests measure time and
+ * start servers; unit tests beside them would disturb both). The last line is `N passed, N failed[, N skipped]` over all of them;
+ * with `check`, failed checks hold no test back, and count as one failure.
  * With CI=true a skipped test is a failure: there, everything that tests need is installed.
  */
 import { spawn } from 'node:child_process';
@@ -10,26 +11,18 @@ import { join } from 'node:path';
 import { tallyOf } from './tally.ts';
 
 const root = join(import.meta.dirname, '..');
-const projects = process.argv.slice(2);
+const withCheck = process.argv[2] === 'check';
+const projects = process.argv.slice(withCheck ? 3 : 2);
 if (projects.length === 0) {
-  console.error('usage: node scripts/test.ts PROJECT…   (unit, integration)');
+  console.error('usage: node scripts/test.ts [check] PROJECT…   (unit, integration)');
   process.exit(64);
 }
 
-async function run(project: string, report: string): Promise<number> {
-  const child = spawn(
-    process.execPath,
-    [
-      join('node_modules', 'vitest', 'vitest.mjs'),
-      'run',
-      `--project=${project}`,
-      '--passWithNoTests',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-    ],
-    { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] },
-  );
+async function run(script: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...script], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   // Ctrl-C reaches vitest as well; it stops its tests and we tell what came out.
   const ignore = (): void => undefined;
   process.on('SIGINT', ignore);
@@ -41,13 +34,27 @@ async function run(project: string, report: string): Promise<number> {
   return code;
 }
 
+function runProject(project: string, report: string): Promise<number> {
+  return run([
+    join('node_modules', 'vitest', 'vitest.mjs'),
+    'run',
+    `--project=${project}`,
+    '--passWithNoTests',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  ]);
+}
+
 const folder = mkdtempSync(join(tmpdir(), 'imageproxy-tests-'));
 let [passed, failed] = [0, 0];
+const checked = !withCheck || (await run([join('scripts', 'check.ts')])) === 0;
+if (!checked) failed++;
 const skipped: string[] = [];
 try {
   for (const project of projects) {
     const report = join(folder, `${project}.json`);
-    const code = await run(project, report);
+    const code = await runProject(project, report);
     const tally = tallyOf(readReport(report), code, root);
     passed += tally.passed;
     failed += tally.failed;
@@ -65,6 +72,7 @@ function readReport(path: string): unknown {
   }
 }
 
+if (!checked) console.log('The check failed; see the top, or `make check`.');
 const strict = process.env['CI'] === 'true' || process.env['CI'] === '1';
 if (skipped.length > 0) {
   console.log(strict ? 'Skipped, which CI refuses:' : 'Skipped:');
