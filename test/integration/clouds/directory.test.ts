@@ -347,7 +347,8 @@ describe('a directory site', () => {
     const second = await open();
     const images = await Promise.all(Array.from({ length: 12 }, async () => (await staged()).image));
     await Promise.all(images.map(async (image, n) => await (n % 2 === 0 ? cloud : second).publish(image, calm())));
-    expect((await index()).map(({ id }) => id).sort()).toEqual(images.map(({ parts }) => parts[0]?.id).sort());
+    const ids = images.map(({ parts }) => parts[0]?.id);
+    expect(new Set((await index()).map(({ id }) => id))).toEqual(new Set(ids));
   });
 
   test('one process writes at a time, and a killed one holds nothing', async () => {
