@@ -182,6 +182,8 @@ export interface Look {
 export interface CloudContext {
   site: string;
   secret: ReadonlyMap<string, Uint8Array> | undefined;
+  /** PEM certificates of the site's `caRef`: trusted for its endpoint instead of the public authorities. */
+  ca?: string;
   /**
    * `Probe.identity` as recorded at the first good probe. Where it is given, a folder without its marker is an unmounted volume
    * (SiteNotReady) and not a new site.

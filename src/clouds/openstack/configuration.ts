@@ -76,12 +76,13 @@ const File = z.looseObject({ clouds: z.record(z.string(), z.unknown()) });
 
 /**
  * Reads the usual clouds.yaml of os-client-config out of the site's Secret. Messages name fields and lines, never values: the
- * file is full of passwords.
+ * file is full of passwords. `siteCa` is the PEM of the site's own `caRef`, and goes before what the file names.
  * @throws Failure SecretNotFound | InvalidSecret
  */
 export function readConfiguration(
   spec: OpenStackSpec,
   secret: ReadonlyMap<string, Uint8Array> | undefined,
+  siteCa?: string,
 ): CloudConfiguration {
   if (secret === undefined) {
     throw new Failure(
@@ -95,7 +96,7 @@ export function readConfiguration(
   }
   const warnings: string[] = [];
   const tls: CloudConfiguration['tls'] = {};
-  const ca = certificates(cloud, entry.cacert, secret);
+  const ca = siteCa ?? certificates(cloud, entry.cacert, secret);
   if (ca !== undefined) tls.ca = ca;
   if (entry.verify !== undefined && isFalse(entry.verify)) {
     tls.insecure = true;

@@ -25,7 +25,7 @@ const OLDEST_API = '2.7';
 
 /** Opens a project of an OpenStack cloud. Nothing is asked of it yet. @throws Failure SecretNotFound | InvalidSecret */
 export function openOpenStack(spec: OpenStackSpec, context: CloudContext): Cloud {
-  return new OpenStackCloud(readConfiguration(spec, context.secret), context);
+  return new OpenStackCloud(readConfiguration(spec, context.secret, context.ca), context);
 }
 
 class OpenStackCloud implements Cloud {

@@ -75,6 +75,11 @@ describe('clouds.yaml', () => {
     expect(failure(cloud(AUTH), {}, { 'ca.crt': 'no' }).message).toContain('ca.crt');
   });
 
+  test('the site’s own caRef goes before what the file names', () => {
+    const file = new TextEncoder().encode(cloud(AUTH, '    cacert: /not/here\n'));
+    expect(readConfiguration({}, new Map([['clouds.yaml', file]]), PEM).tls.ca).toBe(PEM);
+  });
+
   test('verify: false is done as written, with a warning', () => {
     expect(read(cloud(AUTH)).tls).toEqual({});
     expect(read(cloud(AUTH, '    verify: true\n')).tls).toEqual({});
