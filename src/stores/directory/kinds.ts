@@ -1,12 +1,13 @@
+import { API_KINDS, type ApiKind } from '../../api/crds.ts';
 import type { Verdict } from '../../api/schema.ts';
+import { API_VERSION, GROUP } from '../../api/types.ts';
 import { type Kind, keyOf, type ObjectKey, type Resource } from '../store.ts';
 
 /** The kinds that have a spec and a status: what is kept in the state directory. Secrets and ConfigMaps never are. */
-export const STORED_KINDS = ['VMImage', 'ImageSubscription', 'ImageSite'] as const;
-export type StoredKind = (typeof STORED_KINDS)[number];
+export const STORED_KINDS = API_KINDS;
+export type StoredKind = ApiKind;
 
-export const GROUP = 'imageproxy.dev';
-export const API_VERSION = `${GROUP}/v1beta1`;
+export { API_VERSION, GROUP };
 export const DEFAULT_NAMESPACE = 'default';
 
 /** What the API server does on the way in (api/schema.ts); a parameter, so that this room needs no CRD to be tested. */

@@ -86,7 +86,7 @@ export class LooseObjects {
       labels: found.labels,
       annotations: found.annotations,
     } satisfies Resource['metadata'];
-    return deepFreeze({ apiVersion: 'v1', ...content, metadata } as Loose);
+    return deepFreeze<Loose>({ apiVersion: 'v1', ...content, metadata });
   }
 
   /** The same in every run: there is no state to keep a random one in. */

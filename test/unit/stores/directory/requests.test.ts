@@ -193,15 +193,15 @@ describe('A reader beside the writer', () => {
   it('never sees half an object while the writer goes on', async () => {
     const store = await bench.started();
     const made = await store.apply<TestObject>(object);
-    let writing = true;
+    const done = new AbortController();
     const writer = (async () => {
       for (let index = 0; index < 150; index++) {
         await store.applyStatus(made, { observedGeneration: index >> 2, progress: { percent: index } });
       }
-      writing = false;
+      done.abort();
     })();
     let last = 0;
-    while (writing) {
+    while (!done.signal.aborted) {
       const seen = (await readState(bench.state).get('VMImage', key)) as TestObject | undefined;
       expect(seen?.metadata.uid).toBe(made.metadata.uid);
       const version = Number(seen?.metadata.resourceVersion);
