@@ -205,7 +205,7 @@ class Visit {
 
   async conclude(next: number | undefined): Promise<number | undefined> {
     const { store, sites } = this.#deps;
-    if (this.#held !== undefined) this.#set(READY, false, 'DeletionHeld', this.#held);
+    if (this.#held !== undefined) this.#set('DeletionHeld', true, 'InUse', this.#held);
     this.#status.counts = countsOf(this.#site, this.#deps);
     const before = findCondition(this.#site.status?.conditions, READY);
     const after = findCondition(this.#status.conditions, READY);

@@ -45,8 +45,14 @@ export async function gather(
   const { deps, status } = round;
   const blobs = new Map<Role, Blob>();
   const missing: Part[] = [];
+  if (status.failure?.inputsHash !== inputsHash || round.asked) {
+    delete status.failure;
+    for (const part of parts) deps.downloads.forgive(part);
+  }
   for (const part of parts) {
-    const blob = await ready(part, round);
+    const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
+    if (outcome?.ok === false) recordFailure(round, Failure.from(outcome.error), inputsHash);
+    const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
   }
@@ -54,15 +60,6 @@ export async function gather(
   if (missing.length === 0) {
     delete status.failure;
     return { step: 'Ready', blobs };
-  }
-  if (status.failure?.inputsHash !== inputsHash || round.asked) {
-    delete status.failure;
-    for (const part of missing) deps.downloads.forgive(part);
-  }
-  for (const part of missing) {
-    const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
-    if (outcome === undefined || outcome.ok) continue;
-    recordFailure(round, Failure.from(outcome.error), inputsHash);
   }
   const failed = standing(round);
   if (failed !== undefined) return failed;
@@ -83,20 +80,15 @@ export async function gather(
   return { step: 'Fetching', blobs, views };
 }
 
-/** A blob that proves what the part declares and has been looked into; one fetched without any digest is known by its job alone. */
-async function ready(part: Part, round: Round): Promise<Blob | undefined> {
+/** What the cache has of the part: by its digests, and without any by what was fetched for these very inputs. */
+async function here(part: Part, round: Round): Promise<Blob | undefined> {
   const { cache, jobs } = round.deps;
+  if (jobs.runs(Downloads.key(part))) return undefined;
   const wanted = Object.keys(part.declared).length > 0 ? part.declared : part.content;
   if (Object.keys(wanted).length > 0) {
-    if (jobs.runs(Downloads.key(part))) return undefined;
     const blob = await cache.find(wanted, part.scope);
-    if (blob === undefined || !looked(blob, part)) return undefined;
-    jobs.leave(Downloads.key(part), round.key);
-    return blob;
+    return blob !== undefined && looked(blob, part) ? blob : undefined;
   }
-  const outcome = jobs.take<Blob>(Downloads.key(part), round.key);
-  if (outcome?.ok === true) return outcome.value;
-  if (outcome !== undefined) recordFailure(round, Failure.from(outcome.error), round.status.failure?.inputsHash ?? '');
   const kept = round.status.artifacts?.find((artifact) => artifact.role === part.role);
   const sha256 = kept?.digest?.startsWith('sha256:') === true ? kept.digest.slice(7) : undefined;
   return sha256 === undefined || kept?.inputsHash !== part.key ? undefined : cache.get(sha256);

@@ -92,6 +92,8 @@ export class Downloads {
       return blob;
     } catch (error) {
       view.settle.reject(error);
+      // Who will not come back must not keep its place in the queue for space.
+      if (handle.signal.aborted) this.#deps.cache.giveUp(part.key);
       throw error;
     } finally {
       this.#running.delete(running);
@@ -291,6 +293,7 @@ export class Downloads {
     if (compression !== 'None') {
       const reservation = await cache.reserve(Math.max(size, MiB), part.key);
       path = cache.scratch('.content');
+      reservation.cover(path);
       try {
         const produced = await images.decompress(
           {

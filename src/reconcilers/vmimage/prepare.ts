@@ -4,6 +4,7 @@ import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
 import type { Deps } from '../deps.ts';
 import { headOf } from './downloads.ts';
+import { keepAhead } from './growing.ts';
 import type { Part } from './plan.ts';
 
 /** What is sent to a site that takes these formats. */
@@ -24,6 +25,7 @@ function accepts(formats: readonly Format[], format: Format): Format | undefined
 }
 
 type PrepareDeps = Pick<Deps, 'cache' | 'images'>;
+type WorkDeps = PrepareDeps & Pick<Deps, 'settings' | 'clock'>;
 
 /**
  * What the site gets, if all of it is in the cache already.
@@ -76,7 +78,7 @@ export async function prepare(
   part: Part,
   published: Blob,
   formats: readonly Format[],
-  deps: PrepareDeps & Pick<Deps, 'settings'>,
+  deps: WorkDeps,
   progress: (bytes: number, totalBytes?: number) => void,
   signal: AbortSignal,
 ): Promise<Prepared> {
@@ -98,7 +100,7 @@ export async function prepare(
 async function unpack(
   part: Part,
   published: Blob,
-  deps: PrepareDeps & Pick<Deps, 'settings'>,
+  deps: WorkDeps,
   progress: (bytes: number, totalBytes?: number) => void,
   signal: AbortSignal,
 ): Promise<Blob> {
@@ -114,6 +116,10 @@ async function unpack(
   // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
   const reservation = await cache.reserve(Math.max(2 * published.size, 2 ** 20), `unpack ${published.sha256}`);
   const to = cache.scratch('.unpacked');
+  reservation.cover(to);
+  // A transform is known by its source: while it is made, the source must not be evicted.
+  cache.pin(published.sha256, to);
+  const space = keepAhead(reservation, to, deps.clock);
   try {
     const produced = await images.decompress(
       {
@@ -125,8 +131,9 @@ async function unpack(
         progress,
         ...(part.member === undefined ? {} : { member: part.member }),
       },
-      signal,
+      AbortSignal.any([signal, space.signal]),
     );
+    space.signal.throwIfAborted();
     checkContent(part, produced.digests, published);
     const { compression: inner } = images.recognise(await headOf(to));
     if (inner !== 'None')
@@ -145,7 +152,12 @@ async function unpack(
       fetchedAt: published.fetchedAt,
       ...(facts === undefined ? {} : { format: facts.format, virtualSize: facts.virtualSize }),
     });
+  } catch (error) {
+    // Ended for want of space, which is what has to be told.
+    throw space.signal.aborted ? space.signal.reason : error;
   } finally {
+    space.stop();
+    cache.unpinAll(to);
     reservation.release();
   }
 }
@@ -153,7 +165,7 @@ async function unpack(
 async function convert(
   content: Blob,
   toFormat: Format,
-  deps: PrepareDeps,
+  deps: WorkDeps,
   progress: (bytes: number, totalBytes?: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -168,10 +180,13 @@ async function convert(
     `convert ${content.sha256}`,
   );
   const to = cache.scratch('.converted');
+  reservation.cover(to);
+  cache.pin(content.sha256, to);
+  const space = keepAhead(reservation, to, deps.clock);
   try {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
-      signal,
+      AbortSignal.any([signal, space.signal]),
     );
     await cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
@@ -181,7 +196,11 @@ async function convert(
       fetchedAt: content.fetchedAt,
       ...(content.virtualSize === undefined ? {} : { virtualSize: content.virtualSize }),
     });
+  } catch (error) {
+    throw space.signal.aborted ? space.signal.reason : error;
   } finally {
+    space.stop();
+    cache.unpinAll(to);
     reservation.release();
   }
 }

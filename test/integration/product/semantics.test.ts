@@ -1,0 +1,544 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type Disk, ext4, gzipped, qcow2 } from '../../support/disks.ts';
+import { condition, directorySite, House, isTrue, type Manifest, vmimage } from '../../support/house.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+
+/** What the design promises about one image, shown on directory sites: each test is one sentence of it. */
+let origin: Origin;
+let house: House;
+const disks = new Map<string, Disk>();
+
+function disk(label: string): Disk {
+  const made = disks.get(label) ?? qcow2(label);
+  disks.set(label, made);
+  origin.route(`/${label}.qcow2`, { body: made.bytes, etag: `"${label}"` });
+  return made;
+}
+
+const urlOf = (label: string) => `${origin.url}/${label}.qcow2`;
+const specOf = (label: string, more: Record<string, unknown> = {}) => ({
+  source: { http: { urls: [urlOf(label)] } },
+  checksums: { sha256: disk(label).sha256 },
+  sites: [{ name: 'shelf' }],
+  ...more,
+});
+const fetches = (label: string) =>
+  origin.requests.filter((request) => request.path === `/${label}.qcow2` && request.method === 'GET').length;
+const published = (folder: string) =>
+  readdirSync(folder).filter((name) => !name.startsWith('.') && name !== 'index.json');
+const ask = (name: string, at: string) =>
+  house.store.annotate('VMImage', { namespace: 'default', name }, { 'imageproxy.dev/requestedAt': at });
+
+beforeEach(async () => {
+  origin = await startOrigin();
+  house = new House();
+  await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+  await house.start();
+});
+
+afterEach(async () => {
+  await house.close();
+  await origin.close();
+});
+
+describe('bytes', () => {
+  test('are fetched once for two images with one digest', async () => {
+    await house.write('two.yaml', vmimage('one', specOf('same')), vmimage('two', specOf('same')));
+    await Promise.all([house.ready('one'), house.ready('two')]);
+    expect(fetches('same')).toBe(1);
+    expect(house.row('one', 'shelf')?.imageID).not.toBe(house.row('two', 'shelf')?.imageID);
+  });
+
+  test('are used again after a restart without a request to the origin', async () => {
+    await house.write('a.yaml', vmimage('a', specOf('kept')));
+    await house.ready('a');
+    await house.stop();
+    await house.start();
+    await house.write('b.yaml', vmimage('b', specOf('kept')));
+    await house.ready('b');
+    expect(fetches('kept')).toBe(1);
+  });
+
+  test('come from the next mirror when the first serves something else, and the wrong mirror is not asked again', async () => {
+    const good = disk('good');
+    disk('evil');
+    await house.write(
+      'm.yaml',
+      vmimage('m', { ...specOf('good'), source: { http: { urls: [urlOf('evil'), urlOf('good')] } } }),
+    );
+    await house.ready('m');
+    expect(fetches('evil')).toBe(1);
+    expect(house.image('m')?.status.artifacts?.[0]).toMatchObject({ digest: `sha256:${good.sha256}` });
+  });
+
+  test('fetched with credentials are not served to another namespace, which fetches them itself and may be refused', async () => {
+    const secret = disk('secret');
+    origin.route('/secret.qcow2', (request) =>
+      request.headers.authorization === `Basic ${Buffer.from('user:pass').toString('base64')}`
+        ? { body: secret.bytes }
+        : { status: 401 },
+    );
+    const credentials: Manifest = {
+      kind: 'Secret',
+      metadata: { name: 'login', annotations: { 'imageproxy.dev/hosts': '127.0.0.1' } },
+      stringData: { username: 'user', password: 'pass' },
+    };
+    await house.write(
+      'a.yaml',
+      credentials,
+      vmimage('mine', {
+        ...specOf('secret'),
+        source: { http: { urls: [urlOf('secret')], secretRef: { name: 'login' } } },
+      }),
+    );
+    origin.route('/secret.qcow2', (request) =>
+      request.headers.authorization === `Basic ${Buffer.from('user:pass').toString('base64')}`
+        ? { body: secret.bytes }
+        : { status: 401 },
+    );
+    await house.ready('mine');
+    const theirs = vmimage('theirs', { ...specOf('secret') });
+    origin.route('/secret.qcow2', (request) =>
+      request.headers.authorization === `Basic ${Buffer.from('user:pass').toString('base64')}`
+        ? { body: secret.bytes }
+        : { status: 401 },
+    );
+    await house.write('b.yaml', { ...theirs, metadata: { name: 'theirs', namespace: 'other' } });
+    const refused = await house.stalled('theirs');
+    expect(condition(refused, 'Ready')?.reason).toBe('Unauthorized');
+    expect(house.lines.join('')).not.toContain('dXNlcjpwYXNz');
+  });
+
+  test('need a Secret that says where it may be sent', async () => {
+    const without: Manifest = { kind: 'Secret', metadata: { name: 'login' }, stringData: { token: 'x-very-secret' } };
+    const image = vmimage('s', {
+      ...specOf('hosts'),
+      source: { http: { urls: [urlOf('hosts')], secretRef: { name: 'login' } } },
+    });
+    await house.write('s.yaml', without, image);
+    const stalled = await house.stalled('s');
+    expect(condition(stalled, 'Ready')).toMatchObject({ reason: 'SecretHostsMissing' });
+    expect(condition(stalled, 'Ready')?.message).toContain('imageproxy.dev/hosts');
+    expect(fetches('hosts')).toBe(0);
+    await house.write(
+      's.yaml',
+      { ...without, metadata: { name: 'login', annotations: { 'imageproxy.dev/hosts': '127.0.0.1' } } },
+      image,
+    );
+    await house.ready('s');
+    expect(JSON.stringify(house.image('s'))).not.toContain('x-very-secret');
+  });
+
+  test('that are missing a Secret wait for it by name, and go on when it is there', async () => {
+    const image = vmimage('w', {
+      ...specOf('waits'),
+      source: { http: { urls: [urlOf('waits')], secretRef: { name: 'later' } } },
+    });
+    await house.write('w.yaml', image);
+    const waiting = await house.until('w', (now) => condition(now, 'Ready')?.reason === 'SecretNotFound');
+    expect(isTrue(waiting, 'Stalled')).toBe(false);
+    await house.write('z.yaml', {
+      kind: 'Secret',
+      metadata: { name: 'later', annotations: { 'imageproxy.dev/hosts': '127.0.0.1' } },
+      stringData: { token: 't' },
+    });
+    await house.ready('w');
+  });
+
+  test('of a page of HTML are refused as what they are', async () => {
+    origin.route('/page', {
+      body: Buffer.from(
+        `<!DOCTYPE html><html><head><title>Log in</title></head><body>${' '.repeat(70_000)}</body></html>`,
+      ),
+    });
+    await house.write(
+      'p.yaml',
+      vmimage('p', {
+        source: { http: { urls: [`${origin.url}/page`] } },
+        verification: { insecureSkipVerify: true },
+        sites: [{ name: 'shelf' }],
+      }),
+    );
+    const page = await house.stalled('p');
+    expect(condition(page, 'Ready')?.reason).toBe('NotAnImage');
+    expect(condition(page, 'Ready')?.message).toContain('HTML');
+  });
+
+  test('proven by sha1 alone are taken only where the image says so', async () => {
+    const weak = disk('weak');
+    const spec = { ...specOf('weak'), checksums: { sha1: weak.sha1 } };
+    await house.write('w.yaml', vmimage('w', { ...spec, verification: { allowWeak: true } }));
+    await house.ready('w');
+    await house.write(
+      'strict.yaml',
+      directorySite('strict', join(house.root, 'strict'), { verification: { allowWeak: false } }),
+    );
+    mkdirSync(join(house.root, 'strict'));
+    await house.write(
+      'w2.yaml',
+      vmimage('w2', { ...spec, verification: { allowWeak: true }, sites: [{ name: 'strict' }] }),
+    );
+    expect(condition(await house.stalled('w2'), 'Ready')?.reason).toBe('WeakChecksum');
+  });
+
+  test('without any checksum are taken where the image says so, once for each source', async () => {
+    disk('bare');
+    await house.write(
+      'b.yaml',
+      vmimage('b', {
+        source: { http: { urls: [urlOf('bare')] } },
+        verification: { insecureSkipVerify: true },
+        sites: [{ name: 'shelf' }],
+      }),
+    );
+    const first = await house.ready('b');
+    await ask('b', '1');
+    await house.until('b', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
+    expect(fetches('bare')).toBe(1);
+    expect(house.row('b', 'shelf')?.imageID).toBe(first.status.sites?.[0]?.imageID);
+  });
+
+  test('declared only by their content are unpacked before anything is kept', async () => {
+    const raw = ext4('content');
+    const packed = gzipped(raw);
+    origin.route('/content.gz', { body: packed.bytes });
+    const spec = {
+      source: { http: { urls: [`${origin.url}/content.gz`] } },
+      contentChecksums: { sha256: raw.sha256 },
+      sites: [{ name: 'shelf' }],
+    };
+    await house.write('c.yaml', vmimage('c', spec));
+    await house.ready('c');
+    await house.write('d.yaml', vmimage('d', { ...spec, contentChecksums: { sha256: 'cd'.repeat(32) } }));
+    expect(condition(await house.stalled('d'), 'Ready')?.reason).toBe('DigestMismatch');
+  });
+});
+
+describe('sites', () => {
+  test('that are optional do not keep an image from being Ready; required ones do, and Available tells whether an old image serves', async () => {
+    await house.write(
+      'o.yaml',
+      vmimage('o', { ...specOf('optional'), sites: [{ name: 'shelf' }, { name: 'nowhere', optional: true }] }),
+    );
+    const image = await house.ready('o');
+    expect(image.status.summary?.sites).toBe('1/2');
+    expect(house.row('o', 'nowhere')).toMatchObject({ phase: 'Pending', reason: 'SiteNotFound' });
+    await house.write('o.yaml', vmimage('o', { ...specOf('missing-yet'), checksums: { sha256: 'ee'.repeat(32) } }));
+    const stalled = await house.stalled('o');
+    expect(isTrue(stalled, 'Ready')).toBe(false);
+    expect(isTrue(stalled, 'Available')).toBe(true);
+  });
+
+  test('are chosen by labels; one that no longer matches keeps its image until a person confirms', async () => {
+    await house.write('shelf.yaml', {
+      ...directorySite('shelf', house.shelf),
+      metadata: { name: 'shelf', labels: { zone: 'a' } },
+    });
+    const { sites: _, ...spec } = specOf('selected');
+    await house.write('s.yaml', vmimage('s', { ...spec, siteSelector: { matchLabels: { zone: 'a' } } }));
+    await house.ready('s');
+    await house.write('shelf.yaml', {
+      ...directorySite('shelf', house.shelf),
+      metadata: { name: 'shelf', labels: { zone: 'b' } },
+    });
+    await house.until('s', (now) => now.status.sites?.[0]?.reason === 'ConfirmationRequired');
+    expect(published(house.shelf)).toHaveLength(1);
+    await house.store.annotate(
+      'VMImage',
+      { namespace: 'default', name: 's' },
+      { 'imageproxy.dev/confirm-removal': 'shelf' },
+    );
+    await house.until('s', (now) => now.status.sites?.length === 0);
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test('taken out of spec.sites lose the image only after the remaining ones are Ready', async () => {
+    const second = join(house.root, 'second');
+    mkdirSync(second);
+    await house.write('second.yaml', directorySite('second', second));
+    await house.write('r.yaml', vmimage('r', specOf('moved')));
+    await house.ready('r');
+    await house.write('r.yaml', vmimage('r', { ...specOf('moved'), sites: [{ name: 'absent' }] }));
+    await house.until(
+      'r',
+      (now) => now.status.sites?.some((row) => row.name === 'shelf' && row.reason === 'WaitsForOthers') === true,
+    );
+    expect(published(house.shelf)).toHaveLength(1);
+    await house.write('r.yaml', vmimage('r', { ...specOf('moved'), sites: [{ name: 'second' }] }));
+    await house.until(
+      'r',
+      (now) => now.status.sites?.every((row) => row.name === 'second') === true && isTrue(now, 'Ready'),
+    );
+    expect(published(house.shelf)).toEqual([]);
+    expect(published(second)).toHaveLength(1);
+  });
+
+  test('that do not admit the namespace get nothing', async () => {
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { allowedNamespaces: ['prod-*'] }));
+    await house.write('n.yaml', vmimage('n', specOf('ns')));
+    await house.until('n', (now) => now.status.sites?.[0]?.reason === 'NamespaceNotAllowed');
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test('limit visibility and size, with a message that names the field', async () => {
+    await house.write(
+      'shelf.yaml',
+      directorySite('shelf', house.shelf, { limits: { visibilities: ['Private'] }, maxImageSize: '1Ki' }),
+    );
+    await house.write(
+      'v.yaml',
+      vmimage('v', { ...specOf('limits'), registration: { visibility: 'Public' } }),
+      vmimage('big', specOf('limits')),
+    );
+    expect(condition(await house.stalled('v'), 'Ready')?.message).toContain('spec.registration.visibility');
+    expect(condition(await house.stalled('big'), 'Ready')?.reason).toBe('TooLarge');
+  });
+
+  test('that are somewhere else all of a sudden are IdentityChanged, and nothing there is made or deleted', async () => {
+    await house.write('i.yaml', vmimage('i', specOf('identity')));
+    await house.ready('i');
+    renameSync(join(house.shelf, '.imageproxy-site.json'), join(house.root, 'marker'));
+    const other = new House();
+    await other.write('shelf.yaml', directorySite('shelf', other.shelf));
+    await other.start();
+    await other.untilSite('shelf', (site) => isTrue(site, 'Ready'));
+    await other.stop();
+    rmSync(join(house.shelf, '.imageproxy-site.json'), { force: true });
+    renameSync(join(other.shelf, '.imageproxy-site.json'), join(house.shelf, '.imageproxy-site.json'));
+    await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/requestedAt': '1' });
+    const site = await house.untilSite('shelf', (now) => condition(now, 'Ready')?.reason === 'IdentityChanged');
+    expect(isTrue(site, 'Stalled')).toBe(true);
+    await ask('i', '1');
+    await house.until('i', (now) => now.status.sites?.[0]?.reason === 'IdentityChanged');
+    expect(published(house.shelf)).toHaveLength(1);
+    await other.close();
+  });
+
+  test('are kept from deletion while images are registered there', async () => {
+    await house.write('d.yaml', vmimage('d', specOf('in-use')));
+    await house.ready('d');
+    await house.store.delete('ImageSite', { name: 'shelf' });
+    const site = await house.untilSite('shelf', (now) => isTrue(now, 'DeletionHeld'));
+    expect(condition(site, 'DeletionHeld')?.message).toContain('default/d');
+    await house.delete('d');
+    await house.gone('d');
+    expect(published(house.shelf)).toEqual([]);
+  });
+});
+
+describe('registrations', () => {
+  test('are never shared: the older image with a guid serves, the younger is Stalled, and takes over without an upload when the older goes', async () => {
+    await house.write('old.yaml', vmimage('old', { ...specOf('guid'), guid: 'the-guid' }));
+    const old = await house.ready('old');
+    await house.write('young.yaml', vmimage('young', { ...specOf('guid'), guid: 'the-guid' }));
+    const young = await house.stalled('young');
+    expect(condition(young, 'Ready')).toMatchObject({ reason: 'GuidInUse' });
+    const files = published(house.shelf);
+    await house.delete('old');
+    await house.gone('old');
+    const taken = await house.ready('young');
+    expect(taken.status.sites?.[0]?.imageID).toBe(old.status.sites?.[0]?.imageID);
+    expect(published(house.shelf)).toEqual(files);
+  });
+
+  test('are found again when the state is lost and the instance keeps its name', async () => {
+    await house.close();
+    house = new House();
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+    await house.start({ instance: 'my-site' });
+    await house.write('l.yaml', vmimage('l', specOf('lost')));
+    const before = await house.ready('l');
+    await house.stop();
+    rmSync(house.state, { recursive: true });
+    await house.start({ instance: 'my-site' });
+    const after = await house.ready('l');
+    expect(after.metadata.uid).not.toBe(before.metadata.uid);
+    expect(after.status.sites?.[0]?.imageID).toBe(before.status.sites?.[0]?.imageID);
+    expect(published(house.shelf)).toHaveLength(1);
+  });
+
+  test('of another instance are never taken', async () => {
+    await house.write('x.yaml', vmimage('x', { ...specOf('theirs'), guid: 'one-guid' }));
+    const mine = await house.ready('x');
+    await house.stop();
+    const state = house.state;
+    renameSync(state, `${state}.first`);
+    await house.start({ instance: 'somebody-else' });
+    const theirs = await house.ready('x');
+    expect(theirs.status.sites?.[0]?.imageID).not.toBe(mine.status.sites?.[0]?.imageID);
+    expect(published(house.shelf)).toHaveLength(2);
+  });
+
+  test('are kept when the policy is changed to Retain while the deletion is held', async () => {
+    await house.write('k.yaml', vmimage('k', specOf('held')));
+    await house.ready('k');
+    const folder = `${house.shelf}.away`;
+    renameSync(house.shelf, folder);
+    await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/requestedAt': '1' });
+    await house.untilSite('shelf', (now) => condition(now, 'Ready')?.status === 'False');
+    await house.delete('k');
+    const held = await house.until('k', (now) => condition(now, 'Ready')?.reason === 'DeletionHeld');
+    for (const way of ['repair the site', 'Retain', 'abandoned'])
+      expect(condition(held, 'Ready')?.message).toContain(way);
+    await house.write('k.yaml', vmimage('k', { ...specOf('held'), deletionPolicy: 'Retain' }));
+    await house.gone('k');
+    expect(published(folder)).toHaveLength(1);
+  });
+
+  test('at an abandoned site are forgotten, so that the deletion ends', async () => {
+    await house.write('a.yaml', vmimage('a', specOf('abandoned')));
+    await house.ready('a');
+    renameSync(house.shelf, `${house.shelf}.away`);
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { abandoned: true }));
+    await house.untilSite('shelf', (now) => condition(now, 'Ready')?.reason === 'Abandoned');
+    await house.delete('a');
+    await house.gone('a');
+  });
+
+  test('are not made again when many are gone at once, until a person confirms', async () => {
+    const labels = ['m1', 'm2', 'm3', 'm4', 'm5'];
+    await house.write('many.yaml', ...labels.map((label) => vmimage(label, specOf(label))));
+    for (const label of labels) await house.ready(label);
+    const index = JSON.parse(readFileSync(join(house.shelf, 'index.json'), 'utf8')) as unknown;
+    expect(index).toBeTruthy();
+    for (const name of readdirSync(house.shelf))
+      if (name !== '.imageproxy-site.json' && name !== '.imageproxy-lock')
+        rmSync(join(house.shelf, name), { recursive: true });
+    for (const label of labels) await ask(label, '1');
+    const lost = await house.until('m1', (now) => now.status.sites?.[0]?.reason === 'MassLoss');
+    expect(lost.status.sites?.[0]?.message).toContain('5 of 5');
+    expect(published(house.shelf)).toEqual([]);
+    await house.store.annotate(
+      'ImageSite',
+      { name: 'shelf' },
+      { 'imageproxy.dev/confirm-loss': new Date(Date.now() + 60_000).toISOString() },
+    );
+    for (const label of labels) await ask(label, '2');
+    for (const label of labels) await house.ready(label);
+    expect(published(house.shelf)).toHaveLength(5);
+  });
+
+  test('that vanish are made again at most three times a day', async () => {
+    await house.write('v.yaml', vmimage('v', specOf('vanishing')), vmimage('stays', specOf('stays')));
+    await house.ready('v');
+    await house.ready('stays');
+    for (let time = 1; time <= 4; time++) {
+      const id = house.row('v', 'shelf')?.imageID ?? '';
+      for (const folder of [house.shelf, join(house.shelf, '.records')]) {
+        for (const name of readdirSync(folder))
+          if (name.startsWith(id)) rmSync(join(folder, name), { recursive: true });
+      }
+      await ask('v', `look-${time}`);
+      if (time < 4)
+        await house.until('v', (now) => (now.status.sites?.[0]?.losses?.length ?? 0) === time && isTrue(now, 'Ready'));
+    }
+    const limited = await house.until('v', (now) => now.status.sites?.[0]?.reason === 'LossLimit');
+    expect(isTrue(limited, 'Available')).toBe(false);
+  });
+
+  test('of several parts carry three ids; the same metafile asked for twice is one download and the same ids', async () => {
+    const [root, kernel, ramdisk] = [disk('root'), gzipped(ext4('kernel')), gzipped(ext4('ramdisk'))];
+    origin.route('/vmlinuz', { body: kernel.bytes });
+    origin.route('/initrd', { body: ramdisk.bytes });
+    const part = (type: string, path: string, sha1: string) =>
+      `<image><type>${type}</type><signature>${sha1.toUpperCase()}</signature><url>${origin.url}/${path}</url></image>`;
+    const xml = Buffer.from(
+      `<images>${part('QCOW2', 'root.qcow2', root.sha1)}${part('KERNEL', 'vmlinuz', kernel.sha1)}${part('RAMDISK', 'initrd', ramdisk.sha1)}</images>`,
+    );
+    origin.route('/image.xml', { body: xml });
+    const { createHash } = await import('node:crypto');
+    const sha1 = createHash('sha1').update(xml).digest('hex');
+    const spec = {
+      source: { metafile: { url: `${origin.url}/image.xml`, sha1 } },
+      verification: { allowWeak: true },
+      sites: [{ name: 'shelf' }],
+    };
+    await house.write('orca.yaml', vmimage('orca', spec));
+    const image = await house.ready('orca');
+    const row = image.status.sites?.[0];
+    expect([row?.imageID, row?.kernelID, row?.ramdiskID].filter((id) => id !== undefined)).toHaveLength(3);
+    expect(row?.digest).toBe(`sha1:${sha1}`);
+    await house.write('again.yaml', vmimage('orca', spec));
+    await ask('orca', '1');
+    const again = await house.until('orca', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
+    expect(again.status.sites?.[0]).toMatchObject({
+      imageID: row?.imageID,
+      kernelID: row?.kernelID,
+      ramdiskID: row?.ramdiskID,
+    });
+    expect(fetches('root')).toBe(1);
+    await house.delete('orca');
+    await house.gone('orca');
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test('are kept out of service where a digest is taken back: adding sha512 to a spec replaces nothing', async () => {
+    const made = disk('added');
+    await house.write('s.yaml', vmimage('s', specOf('added')));
+    const before = await house.ready('s');
+    await house.write(
+      's.yaml',
+      vmimage('s', { ...specOf('added'), checksums: { sha256: made.sha256, sha512: made.sha512 } }),
+    );
+    const after = await house.until('s', (now) => now.status.observedGeneration === 2 && isTrue(now, 'Ready'));
+    expect(after.status.sites?.[0]?.imageID).toBe(before.status.sites?.[0]?.imageID);
+    expect(after.status.sites?.[0]?.previous).toBeUndefined();
+  });
+});
+
+describe('people', () => {
+  test('can suspend an image while its bytes are on their way, and nothing is registered until they take that back', async () => {
+    const made = disk('suspended');
+    origin.route('/suspended.qcow2', (_, count) =>
+      count === 1 ? { body: made.bytes, stallAfter: 100_000 } : { body: made.bytes },
+    );
+    const spec = specOf('suspended');
+    origin.route('/suspended.qcow2', (_, count) =>
+      count === 1 ? { body: made.bytes, stallAfter: 100_000 } : { body: made.bytes },
+    );
+    await house.write('s.yaml', vmimage('s', spec));
+    await origin.stalled();
+    await house.write('s.yaml', vmimage('s', { ...spec, suspend: true }));
+    await house.until('s', (now) => now.status.phase === 'Suspended');
+    expect(published(house.shelf)).toEqual([]);
+    await house.write('s.yaml', vmimage('s', spec));
+    await house.ready('s');
+  });
+
+  test('who delete an image while it is downloading leave nothing behind', async () => {
+    const made = disk('deleted');
+    const spec = specOf('deleted');
+    origin.route('/deleted.qcow2', { body: made.bytes, stallAfter: 100_000 });
+    await house.write('d.yaml', vmimage('d', spec));
+    await origin.stalled();
+    await house.delete('d');
+    await house.gone('d');
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test('who ask for another try get it at once, whatever the back-off', async () => {
+    const made = disk('retry');
+    const spec = specOf('retry');
+    let healthy = false;
+    origin.route('/retry.qcow2', () =>
+      healthy ? { body: made.bytes } : { status: 503, headers: { 'retry-after': '3600' } },
+    );
+    await house.write('r.yaml', vmimage('r', spec));
+    const waiting = await house.until('r', (now) => now.status.failure?.reason === 'ServerError');
+    expect(Date.parse(waiting.status.failure?.nextAttemptTime ?? '') - Date.now()).toBeGreaterThan(3_000_000);
+    healthy = true;
+    await ask('r', '1');
+    await house.ready('r');
+  });
+
+  test('see that a served image stays Ready when its source or Secret is gone', async () => {
+    await house.write('g.yaml', vmimage('g', specOf('source-gone')));
+    await house.ready('g');
+    origin.route('/source-gone.qcow2', { status: 404 });
+    await ask('g', '1');
+    await house.until('g', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
+    expect(existsSync(house.shelf)).toBe(true);
+  });
+});
