@@ -7,7 +7,7 @@ import { printable } from './window.ts';
 
 /**
  * The one place where the room starts programs. Each runs under prlimit (memory, CPU time, file size, no core dump), without
- * environment, with an argument vector and never a shell, in a process group of its own, and dies with this process (a SIGKILL
+ * our environment, with an argument vector and never a shell, in a process group of its own, and dies with this process (a SIGKILL
  * here would else leave qemu-img writing into a file that nobody waits for).
  */
 export interface ToolRun {
@@ -39,6 +39,12 @@ export interface ToolExit {
   stderr: string;
 }
 
+/**
+ * glibc reserves 64 MiB of addresses for the heap of each thread, and as much as the stack limit for its stack: with qemu's
+ * pool of threads a conversion on a busy machine passed 1 GiB, of which it used 40 MiB. So: one heap, and small stacks.
+ */
+const ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };
+const STACK_BYTES = 2 * 2 ** 20;
 const GRACE_MS = 2000;
 const STDERR_BYTES = 4096;
 
@@ -53,7 +59,7 @@ export async function runTool(toolbox: Toolbox, run: ToolRun, signal: AbortSigna
   const own = run.group !== 'Inherited';
   const child = spawn(command, args, {
     cwd: run.cwd,
-    env: {},
+    env: run.tool === 'node' ? {} : ENVIRONMENT,
     detached: own,
     stdio: [run.stdin ?? 'ignore', run.consume === undefined ? 'ignore' : 'pipe', 'pipe'],
   });
@@ -129,6 +135,8 @@ async function commandLine(toolbox: Toolbox, run: ToolRun): Promise<[string, ...
     `--cpu=${Math.ceil(cpuSeconds)}:${Math.ceil(cpuSeconds) + 5}`,
     `--fsize=${Math.floor(fileSizeBytes)}`,
     '--core=0',
+    // V8 counts on the usual stack.
+    ...(run.tool === 'node' ? [] : [`--stack=${STACK_BYTES}`]),
   ];
   return [prlimit, ...limits, '--', setpriv, '--pdeathsig', 'KILL', '--no-new-privs', '--', program, ...run.args];
 }
