@@ -8,21 +8,15 @@ export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `spec.sites[0].name`; keys of maps, which may hold dots, stand in brackets: `metadata.labels[a.b/c]`. */
+/** `spec.sites[0].name`, as the API server writes it; keys of maps stand there like fields. */
 export function fieldPath(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`;
 }
 
-export function keyPath(path: string, key: string): string {
-  return `${path}[${key}]`;
-}
-
-/** The schema of a member, and what to call it in messages. Own properties only: a field named `constructor` is not one of ours. */
-export function member(node: Structural, path: string, name: string): { schema: Structural | undefined; path: string } {
-  if (node.properties !== undefined && Object.hasOwn(node.properties, name)) {
-    return { schema: node.properties[name], path: fieldPath(path, name) };
-  }
-  return { schema: node.additionalProperties, path: keyPath(path, name) };
+/** The schema of a field or of a map's entry. Own properties only: a field named `constructor` is not one of ours. */
+export function member(node: Structural, name: string): Structural | undefined {
+  const { properties } = node;
+  return properties !== undefined && Object.hasOwn(properties, name) ? properties[name] : node.additionalProperties;
 }
 
 /**
@@ -39,12 +33,12 @@ export function admit(node: Structural, value: unknown, path: string, warnings: 
 
   const kept: [string, unknown][] = [];
   for (const [name, each] of Object.entries(value)) {
-    const { schema, path: below } = member(node, path, name);
+    const schema = member(node, name);
     if (schema === undefined) {
       if (node['x-kubernetes-preserve-unknown-fields'] === true) kept.push([name, each]);
       else warnings.push({ path: fieldPath(path, name), message: unknownField(node, name) });
     } else if (each !== null || schema.nullable === true) {
-      kept.push([name, admit(schema, each, below, warnings)]);
+      kept.push([name, admit(schema, each, fieldPath(path, name), warnings)]);
     }
   }
   // Object.fromEntries and not assignment: a key `__proto__` must stay a key.

@@ -1,4 +1,4 @@
-import { type Fields, fieldPath, isFields, keyPath } from './admission.ts';
+import { type Fields, fieldPath, isFields } from './admission.ts';
 import type { FieldNote } from './schema.ts';
 import { show } from './structural.ts';
 
@@ -68,9 +68,9 @@ type ReportAt = (path: string, message: string) => void;
 
 function labelErrors(labels: unknown, report: ReportAt): void {
   for (const [key, value] of strings('labels', labels, report)) {
-    if (!isQualified(key)) report(keyPath('labels', key), NOT_A_KEY);
+    if (!isQualified(key)) report('labels', `${show(key)} ${NOT_A_KEY}`);
     if (value.length > 63 || !LABEL_VALUE.test(value)) {
-      report(keyPath('labels', key), `${show(value)} is no value of a label: at most 63 letters, digits, -, _ and .`);
+      report('labels', `${show(value)} is no value of the label ${key}: at most 63 letters, digits, -, _ and .`);
     }
   }
 }
@@ -78,7 +78,7 @@ function labelErrors(labels: unknown, report: ReportAt): void {
 function annotationErrors(annotations: unknown, report: ReportAt): void {
   let size = 0;
   for (const [key, value] of strings('annotations', annotations, report)) {
-    if (!isQualified(key.toLowerCase())) report(keyPath('annotations', key), NOT_A_KEY);
+    if (!isQualified(key.toLowerCase())) report('annotations', `${show(key)} ${NOT_A_KEY}`);
     size += Buffer.byteLength(key) + Buffer.byteLength(value);
   }
   if (size > ANNOTATIONS_LIMIT) report('annotations', `must be at most ${ANNOTATIONS_LIMIT} bytes, they are ${size}`);
@@ -116,7 +116,7 @@ function strings(field: string, map: unknown, report: ReportAt): [string, string
   const entries: [string, string][] = [];
   for (const [key, value] of Object.entries(map)) {
     if (typeof value === 'string') entries.push([key, value]);
-    else report(keyPath(field, key), `must be a string, not ${show(value)}: put it in quotes`);
+    else report(field, `the value of ${key} must be a string, not ${show(value)}: put it in quotes`);
   }
   return entries;
 }

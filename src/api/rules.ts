@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { isDeepStrictEqual } from 'node:util';
 import type { CelInput } from '@bufbuild/cel';
-import { isFields, member } from './admission.ts';
+import { fieldPath, isFields, member } from './admission.ts';
 import type { Rule, Structural } from './crds.ts';
 import type { FieldNote } from './schema.ts';
 import { correlate, memberOf } from './structural.ts';
@@ -59,8 +59,8 @@ function walk(node: Structural, value: unknown, old: unknown, path: string, erro
     value.forEach((each, i) => walk(items, each, before(each), `${path}[${i}]`, errors));
   } else if (isFields(value)) {
     for (const [name, each] of Object.entries(value)) {
-      const below = member(node, path, name);
-      if (below.schema !== undefined) walk(below.schema, each, memberOf(old, name), below.path, errors);
+      const schema = member(node, name);
+      if (schema !== undefined) walk(schema, each, memberOf(old, name), fieldPath(path, name), errors);
     }
   }
 }
@@ -107,17 +107,15 @@ function toCel(node: Structural, value: unknown): CelInput {
   }
   if (isFields(value)) {
     const entries = Object.entries(value).map(([name, each]): [string, CelInput] => {
-      const { schema } = member(node, '', name);
+      const schema = member(node, name);
       return [name, schema === undefined ? (each as CelInput) : toCel(schema, each)];
     });
     return new Map(entries);
   }
   if (node.type === 'integer' && typeof value === 'number') return BigInt(value);
-  const time = node.format === 'date-time' ? Date.parse(String(value)) : NaN;
-  // What is no date is reported by the schema, which does not keep the other rules from running: it stays a string.
-  if (!Number.isNaN(time)) {
+  if (node.format === 'date-time' && typeof value === 'string') {
     wkt ??= require('@bufbuild/protobuf/wkt') as Wkt;
-    return wkt.timestampFromMs(time);
+    return wkt.timestampFromMs(Date.parse(value));
   }
   return value as CelInput;
 }

@@ -90,7 +90,7 @@ function checkString(node: Structural, value: string, path: string, report: Repo
     report(path, `${show(value)} does not match ${node.pattern}`);
   }
   if (node.format === 'date-time' && !isDateTime(value)) {
-    report(path, `must be a date and time as in 2027-04-30T00:00:00Z (RFC 3339), not ${show(value)}`);
+    report(path, `must be a date and time as in 2027-04-30T00:00:00Z (RFC 3339), not ${show(value)}`, true);
   }
 }
 
@@ -185,8 +185,8 @@ function checkFields(
     if (!Object.hasOwn(value, name)) report(fieldPath(path, name), 'is required', true);
   }
   for (const name of names) {
-    const below = member(node, path, name);
-    if (below.schema !== undefined) check(below.schema, value[name], memberOf(old, name), below.path, report);
+    const schema = member(node, name);
+    if (schema !== undefined) check(schema, value[name], memberOf(old, name), fieldPath(path, name), report);
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isFields, member } from '../../../src/api/admission.ts';
+import { fieldPath, isFields, member } from '../../../src/api/admission.ts';
 import { API_KINDS, type Rule, type Structural } from '../../../src/api/crds.ts';
 import { isTransition } from '../../../src/api/rules.ts';
 import { loadSchemas } from '../../../src/api/schema.ts';
@@ -72,8 +72,9 @@ function rulesOver(node: Structural, value: unknown, old: unknown, path: string)
   }
   if (!isFields(value)) return own;
   const below = Object.entries(value).flatMap(([name, each]) => {
-    const { schema, path: under } = member(node, path, name);
-    return schema === undefined ? [] : rulesOver(schema, each, isFields(old) ? old[name] : undefined, under);
+    const schema = member(node, name);
+    const before = isFields(old) ? old[name] : undefined;
+    return schema === undefined ? [] : rulesOver(schema, each, before, fieldPath(path, name));
   });
   return [...own, ...below];
 }
