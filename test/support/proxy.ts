@@ -17,6 +17,8 @@ export interface Fault {
   answer?: { status: number; headers?: Record<string, string>; body?: string };
   /** Both connections are destroyed when this many bytes of the request's body have gone through. */
   cutAfterBytes?: number;
+  /** With `cutAfterBytes`: awaited before the cut, e.g. until the server has noticed the request. */
+  beforeCut?: () => Promise<void>;
   /** The server gets the request and acts on it; its answer never comes back. */
   dropAnswer?: true;
   /** Awaited before the request is passed on. */
@@ -131,8 +133,9 @@ function pass(upstream: URL, incoming: IncomingMessage, outgoing: ServerResponse
   incoming.on('data', (chunk: Buffer) => {
     const rest = chunk.subarray(0, limit - passed);
     passed += rest.length;
+    if (rest.length === 0) return;
     forward.write(rest, () => {
-      if (passed >= limit) destroy();
+      if (passed >= limit) void (fault?.beforeCut?.() ?? Promise.resolve()).then(destroy, destroy);
     });
   });
   incoming.once('end', () => forward.end());

@@ -281,7 +281,8 @@ describe.skipIf(!openstackAvailable())('staging in a real Glance', () => {
     test('after the upload was cut: the record is empty again, and is filled', async () => {
       const file = await makeFile(folder.path, 300 * KIB);
       const part = partOf(file);
-      proxy.fault({ method: 'PUT', cutAfterBytes: 100 * KIB });
+      const beforeCut = async (): Promise<void> => await until(part.id, 'saving');
+      proxy.fault({ method: 'PUT', cutAfterBytes: 100 * KIB, beforeCut });
       await expect(cloud.stage(part, calm())).rejects.toMatchObject({ failureClass: 'Transient' });
       expect(await status(part.id)).toBe('queued');
 
@@ -326,6 +327,7 @@ describe.skipIf(!openstackAvailable())('staging in a real Glance', () => {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       await once(client.stdout, 'data'); // it holds back the last bytes now
+      await until(part.id, 'saving');
       client.kill('SIGKILL');
       await once(client, 'exit');
       await until(part.id, 'queued');
