@@ -1,0 +1,53 @@
+import { findCondition, type KStatus, READY } from '../api/conditions.ts';
+import type { ApiObject } from '../api/types.ts';
+import type { Holder } from '../stores/directory/lock.ts';
+import type { Problem } from '../stores/directory/manifest.ts';
+import { type Target, typedName } from './kinds.ts';
+
+export interface Situation {
+  object: ApiObject;
+  target: Target;
+  problems: readonly Problem[];
+  /** Who works on the state now. */
+  holder: Holder | undefined;
+  state: string;
+  verdict: KStatus;
+}
+
+/** What a person can do now; the most urgent first. */
+export function adviceOn({ object, target, problems, holder, state, verdict }: Situation): string[] {
+  const lines: string[] = [];
+  const name = typedName(target);
+  const error = problems.find(({ severity }) => severity === 'error');
+  if (error !== undefined) {
+    const place = error.line > 0 ? `${error.file}, line ${error.line}` : error.file;
+    lines.push(`Correct ${place}; until then the last good state of it counts.`);
+  }
+  const settled = verdict === 'Current' || verdict === 'Failed';
+  if (holder === undefined && !settled) lines.push(`No process works on ${state}: start "imageproxy run" to go on.`);
+  if (object.spec.suspend) return [...lines, 'It is suspended: set spec.suspend: false to go on.'];
+  const ready = findCondition(object.status?.conditions, READY);
+  switch (verdict) {
+    case 'Terminating':
+      if (object.kind !== 'VMImage')
+        lines.push('It goes when nothing needs it any more; the condition Ready says what does.');
+      else
+        lines.push(
+          'Its registrations are being removed. If a site cannot be reached: repair it, set spec.deletionPolicy: Retain, or spec.abandoned: true of the ImageSite.',
+        );
+      break;
+    case 'Failed':
+      lines.push(`${ready?.message ?? 'It is stalled.'}`, `When that is put right: imageproxy reconcile ${name}`);
+      break;
+    case 'InProgress':
+      lines.push(
+        `Follow it: imageproxy watch ${name}`,
+        `Wait for it: imageproxy wait ${target.names.short}/${target.key.name} --for=condition=Ready`,
+      );
+      break;
+    case 'Current':
+      if (ready?.status === 'True') lines.push('Nothing: it is as asked for.');
+      else lines.push(`It has not been looked at yet: imageproxy reconcile ${name}`);
+  }
+  return lines;
+}

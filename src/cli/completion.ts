@@ -1,0 +1,192 @@
+import type { Command, Option } from 'commander';
+import { readState } from '../stores/directory/reader.ts';
+import { EXIT } from './exit.ts';
+import { KINDS } from './kinds.ts';
+import type { CommandContext } from './output.ts';
+import { stateDirectory } from './state.ts';
+
+/** The scripts hand the words before the cursor to `imageproxy __complete`, which prints what may follow, a candidate a line. */
+const SCRIPTS = {
+  bash: `# bash completion of imageproxy
+_imageproxy() {
+  local word=\${COMP_WORDS[COMP_CWORD]} line=\${COMP_LINE:0:COMP_POINT} candidates
+  COMPREPLY=()
+  candidates=$("\${COMP_WORDS[0]}" __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+  if [ -n "$candidates" ]; then
+    local IFS=$'\\n'
+    COMPREPLY=($(compgen -W "$candidates" -- "$word"))
+    case \${COMPREPLY[0]} in */) compopt -o nospace ;; esac
+  else
+    compopt -o default
+  fi
+}
+complete -F _imageproxy imageproxy
+`,
+  zsh: `#compdef imageproxy
+# zsh completion of imageproxy
+_imageproxy() {
+  local -a candidates
+  candidates=("\${(@f)$("\${words[1]}" __complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ -n "\${candidates[*]}" ]]; then
+    compadd -- $candidates
+  else
+    _files
+  fi
+}
+if [ "$funcstack[1]" = _imageproxy ]; then
+  _imageproxy "$@"
+else
+  compdef _imageproxy imageproxy
+fi
+`,
+  fish: `# fish completion of imageproxy
+function __imageproxy_complete
+  set -l words (commandline -opc) (commandline -ct)
+  set -l candidates ($words[1] __complete -- $words[2..-1] 2>/dev/null)
+  if test (count $candidates) -gt 0
+    printf '%s\\n' $candidates
+  else
+    __fish_complete_path (commandline -ct)
+  end
+end
+complete -c imageproxy -f -a '(__imageproxy_complete)'
+`,
+} as const;
+
+export async function completion(shell: keyof typeof SCRIPTS, { out }: CommandContext): Promise<number> {
+  out.write(SCRIPTS[shell]);
+  return EXIT.ok;
+}
+
+/** Commands that take objects, and whether as KIND/NAME alone. */
+const TAKES_OBJECTS: Readonly<Record<string, 'pairs' | 'kinds'>> = {
+  get: 'kinds',
+  watch: 'kinds',
+  describe: 'kinds',
+  wait: 'pairs',
+  delete: 'pairs',
+  reconcile: 'pairs',
+  'confirm-removal': 'pairs',
+};
+
+/** `imageproxy __complete -- WORD…`: the last word is the one being typed. Nothing printed means: complete file names. */
+export async function complete(program: Command, words: readonly string[], context: CommandContext): Promise<number> {
+  for (const candidate of await candidatesFor(program, words, context)) context.out.line(candidate);
+  return EXIT.ok;
+}
+
+async function candidatesFor(program: Command, words: readonly string[], context: CommandContext): Promise<string[]> {
+  const typed = words.at(-1) ?? '';
+  const [name, ...before] = words.slice(0, -1);
+  const starting = (candidates: readonly string[]): string[] => candidates.filter((each) => each.startsWith(typed));
+  const commands = program.commands.filter((each) => !each.name().startsWith('__'));
+  if (name === undefined) return starting([...commands.map((each) => each.name()), '--help']);
+  const command = commands.find((each) => each.name() === name);
+  if (command === undefined) return [];
+
+  const option = optionNamed(command, before.at(-1));
+  const lookup = new Lookup(before, context);
+  if (option !== undefined && (option.required || option.optional)) return starting(await valuesOf(option, lookup));
+  if (typed.startsWith('-')) {
+    return starting([
+      ...command.options.flatMap(({ long, hidden }) => (hidden || long == null ? [] : [long])),
+      '--help',
+    ]);
+  }
+  const given = positionals(command, before);
+  const takes = TAKES_OBJECTS[name];
+  if (takes !== undefined) return starting(await objects(takes, typed, given, lookup));
+  if (name === 'explain') return starting(await fields(typed));
+  const argument = command.registeredArguments[given.length];
+  return starting(argument?.argChoices ?? []);
+}
+
+function optionNamed(command: Command, word: string | undefined): Option | undefined {
+  return word === undefined ? undefined : command.options.find(({ long, short }) => word === long || word === short);
+}
+
+function positionals(command: Command, words: readonly string[]): string[] {
+  return words.filter((word, i) => {
+    const before = optionNamed(command, words[i - 1]);
+    return !word.startsWith('-') && !(before !== undefined && (before.required || before.optional));
+  });
+}
+
+async function valuesOf(option: Option, lookup: Lookup): Promise<string[]> {
+  if (option.argChoices !== undefined) return [...option.argChoices];
+  if (option.long === '--namespace') return lookup.namespaces();
+  if (option.long === '--site') return lookup.names('ImageSite', undefined);
+  if (option.long === '--for')
+    return ['condition=Ready', 'condition=Available', 'condition=Stalled', 'delete', 'create', 'jsonpath='];
+  return [];
+}
+
+async function objects(
+  takes: 'pairs' | 'kinds',
+  typed: string,
+  given: readonly string[],
+  lookup: Lookup,
+): Promise<string[]> {
+  const slash = typed.indexOf('/');
+  if (slash >= 0) {
+    const prefix = typed.slice(0, slash);
+    const kind = namedKind(prefix)?.kind;
+    return kind === undefined ? [] : (await lookup.names(kind, lookup.namespace)).map((name) => `${prefix}/${name}`);
+  }
+  const kind = given[0] === undefined ? undefined : namedKind(given[0])?.kind;
+  if (takes === 'kinds' && given.length === 1) return kind === undefined ? [] : lookup.names(kind, lookup.namespace);
+  if (given[0]?.includes('/') === true && given.length === 1 && takes === 'pairs' && lookup.removal)
+    return lookup.names('ImageSite', undefined);
+  const kinds = KINDS.flatMap(({ plural, singular, short }) => [short, singular, plural]);
+  if (takes === 'kinds') return given.length > 0 ? [] : kinds;
+  return kinds.map((each) => `${each}/`);
+}
+
+function namedKind(text: string) {
+  return KINDS.find(({ plural, singular, short }) => [plural, singular, short].includes(text.toLowerCase()));
+}
+
+async function fields(typed: string): Promise<string[]> {
+  const [kindText = '', ...path] = typed.split('.');
+  const names = namedKind(kindText);
+  if (path.length === 0 || names === undefined) return KINDS.map(({ singular }) => singular);
+  const { readCrd } = await import('../api/crds.ts');
+  let node = readCrd(names.kind).schema;
+  for (const name of path.slice(0, -1)) {
+    const next = (node.items ?? node).properties?.[name];
+    if (next === undefined) return [];
+    node = next;
+  }
+  const stem = [kindText, ...path.slice(0, -1)].join('.');
+  return Object.keys((node.items ?? node).properties ?? {}).map((name) => `${stem}.${name}`);
+}
+
+/** Names from the state that the words before name; an unreadable state has none. */
+class Lookup {
+  readonly namespace: string | undefined;
+  readonly removal: boolean;
+  readonly #state: string;
+
+  constructor(before: readonly string[], { env }: CommandContext) {
+    const valueOf = (...names: string[]): string | undefined => {
+      const at = before.findLastIndex((word) => names.includes(word));
+      return at < 0 ? undefined : before[at + 1];
+    };
+    this.namespace =
+      before.includes('-A') || before.includes('--all-namespaces')
+        ? undefined
+        : (valueOf('-n', '--namespace') ?? 'default');
+    this.removal = before.some((word) => /^(?:vmimg|vmimages?)\//.test(word));
+    this.#state = stateDirectory({ state: valueOf('--state') }, env);
+  }
+
+  async names(kind: 'VMImage' | 'ImageSite' | 'ImageSubscription', namespace: string | undefined): Promise<string[]> {
+    const objects = await readState(this.#state).list(kind, kind === 'ImageSite' ? undefined : namespace);
+    return objects.map(({ metadata }) => metadata.name);
+  }
+
+  async namespaces(): Promise<string[]> {
+    const objects = await readState(this.#state).list('VMImage');
+    return [...new Set(objects.map(({ metadata }) => metadata.namespace ?? 'default'))];
+  }
+}

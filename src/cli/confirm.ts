@@ -1,0 +1,92 @@
+import { ANNOTATIONS, type VMImage } from '../api/types.ts';
+import { requestState } from '../stores/directory/inbox.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { nameLine, targetOf, titleOf } from './kinds.ts';
+import type { CommandContext } from './output.ts';
+import { openSession } from './session.ts';
+import { manifestsDirectory, openReader, stateDirectory, type StateOptions } from './state.ts';
+import { watchFor } from './watching.ts';
+
+const ANSWER_MS = 60_000;
+
+/** `imageproxy confirm-deletions`: what is gone from the manifests is meant to be. */
+export async function confirmDeletions(options: StateOptions, context: CommandContext): Promise<number> {
+  const state = stateDirectory(options, context.env);
+  await openReader(state);
+  const answer = await requestState(
+    state,
+    { type: 'confirm-deletions' },
+    { timeoutMs: ANSWER_MS, signal: context.signal },
+  );
+  if (answer === undefined) {
+    throw new CommandError(
+      EXIT.failed,
+      `no process works on ${state}, and deletions are held by one that does: start "imageproxy run", then confirm`,
+    );
+  }
+  const confirmed = answer.confirmed ?? [];
+  for (const id of confirmed) context.out.line(id);
+  context.err.line(confirmed.length === 0 ? 'no deletion is held' : `${confirmed.length} deletions confirmed`);
+  return EXIT.ok;
+}
+
+export interface ConfirmRemovalOptions extends StateOptions {
+  namespace: string;
+  timeout: number;
+  manifests?: string;
+}
+
+/** `imageproxy confirm-removal vmimg/NAME SITE`: a site that no longer matches or admits the image may be cleaned up. */
+export async function confirmRemoval(
+  text: string,
+  site: string,
+  options: ConfirmRemovalOptions,
+  context: CommandContext,
+): Promise<number> {
+  const target = targetOf(text, undefined, options.namespace);
+  if (target.kind !== 'VMImage')
+    throw new CommandError(EXIT.usage, `removals are of VMImages: write vmimg/${target.key.name}`);
+  const state = stateDirectory(options, context.env);
+  const image = (await (await openReader(state)).get(target.kind, target.key)) as VMImage | undefined;
+  if (image === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+  const rows = image.status?.sites?.map(({ name }) => name) ?? [];
+  if (!rows.includes(site)) {
+    throw new CommandError(
+      EXIT.notFound,
+      `${titleOf(target)} is not at the site "${site}"${rows.length > 0 ? `: it is at ${rows.join(', ')}` : ''}`,
+    );
+  }
+  if (image.spec.sites?.some(({ name }) => name === site) === true) {
+    throw new CommandError(
+      EXIT.usage,
+      `${titleOf(target)} asks for the site "${site}" in spec.sites: take it out there, and it is removed`,
+    );
+  }
+  const confirmed = (image.metadata.annotations?.[ANNOTATIONS.confirmRemoval] ?? '')
+    .split(',')
+    .map((name) => name.trim());
+  const sites = [...new Set([...confirmed.filter((name) => name !== ''), site])].join(',');
+  const manifests = manifestsDirectory(options.manifests, context.env);
+  const session = await openSession({ state, manifests, signal: context.signal });
+  try {
+    await session.annotate(target.kind, target.key, { [ANNOTATIONS.confirmRemoval]: sites });
+    await watchFor(session, context, {
+      ...target,
+      timeoutMs: options.timeout,
+      ended: session.ended,
+      decide: (object) => {
+        const left = (object as VMImage | undefined)?.status?.sites?.some(({ name }) => name === site) === true;
+        return left ? undefined : true;
+      },
+      onTimeout: () =>
+        new CommandError(
+          EXIT.timedOut,
+          `${titleOf(target)} is still at ${site}; it is confirmed and goes on: imageproxy describe ${text}`,
+        ),
+    });
+    context.out.line(`${nameLine(target)} removed from ${site}`);
+    return EXIT.ok;
+  } finally {
+    await session.close();
+  }
+}

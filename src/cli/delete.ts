@@ -1,0 +1,107 @@
+import { findCondition } from '../api/conditions.ts';
+import type { Condition, VMImage } from '../api/types.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { nameLine, type Target, targetOf, titleOf, typedName } from './kinds.ts';
+import { type CommandContext, printable } from './output.ts';
+import { openSession, type Session } from './session.ts';
+import { manifestsDirectory, openReader, stateDirectory, type StateOptions } from './state.ts';
+import { watchFor } from './watching.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+
+export interface DeleteOptions extends StateOptions {
+  namespace: string;
+  wait: boolean;
+  timeout: number;
+  manifests?: string;
+}
+
+/** `imageproxy delete KIND/NAME…`: out of its manifest, then out of the clouds as its deletionPolicy says. */
+export async function deleteObjects(
+  texts: readonly string[],
+  options: DeleteOptions,
+  context: CommandContext,
+): Promise<number> {
+  const state = stateDirectory(options, context.env);
+  const reader = await openReader(state);
+  const targets = texts.map((text) => targetOf(text, undefined, options.namespace));
+  const found: { target: Target; object: StoredResource }[] = [];
+  for (const target of targets) {
+    const object = await reader.get(target.kind, target.key);
+    if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+    found.push({ target, object });
+  }
+  for (const { target } of found)
+    await takeOutOfManifest(target, await reader.manifestOf(target.kind, target.key), context);
+
+  const manifests = manifestsDirectory(options.manifests, context.env);
+  const session = await openSession({ state, manifests, signal: context.signal });
+  try {
+    for (const { target, object } of found) await session.delete(target.kind, target.key, object.metadata.uid);
+    if (!options.wait) {
+      for (const { target } of found) context.out.line(`${nameLine(target)} is being deleted`);
+      return EXIT.ok;
+    }
+    const until = context.now() + options.timeout;
+    for (const { target } of found) {
+      await gone(session, target, Math.max(0, until - context.now()), context);
+      context.out.line(`${nameLine(target)} deleted`);
+    }
+    return EXIT.ok;
+  } finally {
+    await session.close();
+  }
+}
+
+async function takeOutOfManifest(target: Target, file: string | undefined, { err }: CommandContext): Promise<void> {
+  if (file === undefined) return;
+  const { removeFromManifest } = await import('../stores/directory/edit.ts');
+  try {
+    await removeFromManifest(file, { kind: target.kind, key: target.key });
+    err.line(`removed ${titleOf(target)} from ${file}`);
+  } catch (error) {
+    const { Failure } = await import('../api/failure.ts');
+    // Somebody took it out before us.
+    if (!(error instanceof Failure) || error.reason !== 'NotFound') throw error;
+  }
+}
+
+const HELD_REASONS = ['DeletionHeld', 'ConfirmationRequired'];
+
+async function gone(session: Session, target: Target, timeoutMs: number, context: CommandContext): Promise<void> {
+  let told = '';
+  await watchFor(session, context, {
+    ...target,
+    timeoutMs,
+    ended: session.ended,
+    decide: (object) => {
+      if (object === undefined) return true;
+      const why = whyHeld(object);
+      if (why !== undefined && why !== told) context.err.line(`${titleOf(target)}: ${why}`);
+      told = why ?? told;
+      return undefined;
+    },
+    onTimeout: (last) => {
+      const why = last === undefined ? undefined : (whyHeld(last) ?? readyMessage(last));
+      return new CommandError(
+        EXIT.timedOut,
+        `${titleOf(target)} is still being deleted${why === undefined ? '' : `: ${why}`}; it goes on, look at it with "imageproxy describe ${typedName(target)}"`,
+      );
+    },
+  });
+}
+
+function whyHeld(object: StoredResource): string | undefined {
+  const { conditions, sites } = (object.status ?? {}) as Partial<VMImage['status']>;
+  const ready = findCondition(conditions as Condition[] | undefined, 'Ready');
+  if (ready !== undefined && HELD_REASONS.includes(ready.reason)) return printable(ready.message);
+  const row = sites?.find(
+    ({ phase, reason, message }) => phase === 'Deleting' && reason !== undefined && message !== undefined,
+  );
+  return row === undefined ? undefined : printable(`${row.name}: ${row.message}`);
+}
+
+function readyMessage(object: StoredResource): string | undefined {
+  const { conditions } = (object.status ?? {}) as { conditions?: Condition[] };
+  const message = findCondition(conditions, 'Ready')?.message;
+  return message === undefined ? undefined : printable(message);
+}

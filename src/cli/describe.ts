@@ -1,0 +1,251 @@
+import { readCrd } from '../api/crds.ts';
+import { kstatus, type KStatusObject } from '../api/conditions.ts';
+import type { ApiObject, Artifact, Condition, ImageSite, SiteRow, VMImage } from '../api/types.ts';
+import type { RecordedEvent } from '../stores/directory/events.ts';
+import type { Holder } from '../stores/directory/lock.ts';
+import type { Problem } from '../stores/directory/manifest.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { type Target, targetOf, titleOf } from './kinds.ts';
+import { adviceOn } from './advice.ts';
+import { type CommandContext, type Output, printable } from './output.ts';
+import { bar, paintPhase, progressText } from './progress.ts';
+import { formatAge, formatBytes } from './quantity.ts';
+import { withoutDefaults } from './spec-summary.ts';
+import { openReader, stateDirectory, type StateOptions } from './state.ts';
+import { cell, renderTable } from './table.ts';
+import { problemLine } from './validate.ts';
+
+export interface DescribeOptions extends StateOptions {
+  namespace: string;
+}
+
+/** `imageproxy describe KIND/NAME`: all that is known of one object, and what to do next. */
+export async function describe(
+  kindText: string,
+  nameText: string | undefined,
+  options: DescribeOptions,
+  context: CommandContext,
+): Promise<number> {
+  const target = targetOf(kindText, nameText, options.namespace);
+  const state = stateDirectory(options, context.env);
+  const reader = await openReader(state);
+  const object = (await reader.get(target.kind, target.key)) as ApiObject | undefined;
+  if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+  const file = await reader.manifestOf(target.kind, target.key);
+  const problems = (await reader.problems()).filter((problem) => concerns(problem, target, file));
+  const { stringify } = await import('yaml');
+  const spec = withoutDefaults(readCrd(target.kind).schema.properties?.['spec'], object.spec);
+  const page = new Page(context.out, context.now());
+  page.head(object, file);
+  page.block(
+    'Spec',
+    stringify(spec ?? {}, { lineWidth: 0 })
+      .trimEnd()
+      .split('\n'),
+  );
+  if (object.kind === 'VMImage') page.image(object);
+  if (object.kind === 'ImageSite') page.site(object);
+  page.conditions(object.status?.conditions ?? []);
+  page.problems(problems);
+  page.events(await reader.events(target.kind, target.key));
+  page.advice(object, target, problems, await reader.holder(), state);
+  return EXIT.ok;
+}
+
+/** Problems name files, documents and messages; an object's are those of its file that speak of it. */
+function concerns({ file, message }: Problem, { kind, key }: Target, manifest: string | undefined): boolean {
+  const name = `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
+  return message.includes(name) || (manifest !== undefined && file === manifest);
+}
+
+class Page {
+  readonly #out: Output;
+  readonly #now: number;
+
+  constructor(out: Output, now: number) {
+    this.#out = out;
+    this.#now = now;
+  }
+
+  head({ kind, metadata, status }: ApiObject, file: string | undefined): void {
+    const phase = (status as { phase?: string } | undefined)?.phase;
+    const pairs = (map: Record<string, string> | undefined): string[] =>
+      Object.entries(map ?? {}).map(([key, value]) => printable(`${key}=${value}`));
+    this.#fields([
+      ['Name', metadata.name],
+      ['Namespace', metadata.namespace],
+      ['Kind', kind],
+      ['Labels', pairs(metadata.labels).join(', ')],
+      ['Annotations', pairs(metadata.annotations).join(', ')],
+      ['Created', `${metadata.creationTimestamp} (${this.#ago(metadata.creationTimestamp)})`],
+      ['Deletion', metadata.deletionTimestamp === undefined ? undefined : `asked for at ${metadata.deletionTimestamp}`],
+      ['Manifest', file ?? '(made by a command)'],
+      ['Phase', phase === undefined ? undefined : paintPhase(this.#out, phase)],
+    ]);
+  }
+
+  image({ status }: VMImage): void {
+    const { guid, artifacts = [], sites = [], progress, failure } = status ?? {};
+    this.#fields([['Guid', guid]]);
+    if (progress !== undefined) {
+      const percent = progress.percent === undefined ? '' : `${progress.percent}%  `;
+      this.#fields([['Progress', `${bar(this.#out, progress.percent)}  ${percent}${progressText(progress, '')}`]]);
+    }
+    if (failure !== undefined) {
+      const again =
+        failure.nextAttemptTime === undefined ? 'only a change helps' : `tried again at ${failure.nextAttemptTime}`;
+      this.block('Failure', [
+        `${failure.reason}: ${printable(failure.message ?? '')}`,
+        `attempts: ${failure.attempts ?? 1}; ${again}`,
+      ]);
+    }
+    this.#table('Artifacts', ['Role', 'Format', 'Size', 'Disk size', 'Digest', 'Source'], artifacts.map(artifactRow));
+    this.#table(
+      'Sites',
+      ['Name', 'Phase', 'Image ID', 'Registered', 'Message'],
+      sites.map((row) => this.#siteRow(row)),
+    );
+    const further = sites.flatMap((row) => furtherIds(row));
+    this.#table('Further ids', ['Site', 'What', 'Id', 'Digest'], further);
+  }
+
+  site({ status }: ImageSite): void {
+    const { identity, cloud, counts, lastProbeTime, nextAttemptTime } = status ?? {};
+    this.#fields([
+      ['Identity', identity],
+      [
+        'Cloud',
+        cloud === undefined ? undefined : [cloud.name, cloud.version].filter((text) => text !== undefined).join(' '),
+      ],
+      [
+        'Images',
+        counts === undefined
+          ? undefined
+          : Object.entries(counts)
+              .map(([what, number]) => `${what} ${number}`)
+              .join(', '),
+      ],
+      ['Last probe', lastProbeTime],
+      ['Next probe', nextAttemptTime],
+    ]);
+  }
+
+  conditions(conditions: readonly Condition[]): void {
+    const rows = conditions.map(({ type, status, reason, lastTransitionTime, message }) => {
+      const good = status === (type === 'Stalled' || type === 'Reconciling' ? 'False' : 'True');
+      return [
+        type,
+        this.#out.paint(good ? 'green' : 'yellow', status),
+        reason,
+        this.#age(lastTransitionTime),
+        cell(message),
+      ];
+    });
+    this.#table('Conditions', ['Type', 'Status', 'Reason', 'Age', 'Message'], rows);
+  }
+
+  problems(problems: readonly Problem[]): void {
+    if (problems.length > 0)
+      this.block(
+        'Problems',
+        problems.map((problem) => problemLine(this.#out, problem)),
+      );
+  }
+
+  events(events: readonly RecordedEvent[]): void {
+    const rows = events.map(({ lastSeen, type, reason, count, message }) => [
+      this.#age(lastSeen),
+      this.#out.paint(type === 'Warning' ? 'yellow' : 'reset', type),
+      reason,
+      String(count),
+      cell(message),
+    ]);
+    this.#table('Events', ['Last seen', 'Type', 'Reason', 'Count', 'Message'], rows);
+  }
+
+  advice(
+    object: ApiObject,
+    target: Target,
+    problems: readonly Problem[],
+    holder: Holder | undefined,
+    state: string,
+  ): void {
+    const lines = adviceOn({
+      object,
+      target,
+      problems,
+      holder,
+      state,
+      verdict: kstatus(object as KStatusObject).status,
+    });
+    this.block(
+      'What to do next',
+      lines.map((line) => printable(line)),
+    );
+  }
+
+  block(title: string, lines: readonly string[]): void {
+    this.#out.line(this.#title(title));
+    for (const line of lines) this.#out.line(`  ${line}`);
+  }
+
+  #fields(fields: readonly (readonly [string, string | undefined])[]): void {
+    for (const [name, value] of fields) {
+      if (value !== undefined && value !== '')
+        this.#out.line(`${this.#title(name)}${' '.repeat(Math.max(1, 13 - name.length))}${value}`);
+    }
+  }
+
+  #table(title: string, titles: readonly string[], rows: readonly string[][]): void {
+    if (rows.length === 0) return;
+    this.#out.line(this.#title(title));
+    for (const line of renderTable(titles, rows, { indent: '  ' })) this.#out.line(line);
+  }
+
+  #title(text: string): string {
+    return this.#out.paint('bold', `${text}:`);
+  }
+
+  #siteRow({ name, phase = 'Pending', imageID, registeredAt, message, progress }: SiteRow): string[] {
+    const doing = progress === undefined ? '' : `${progress.percent ?? 0}% ${progressText(progress, '')} `;
+    return [
+      name,
+      paintPhase(this.#out, phase),
+      cell(imageID),
+      registeredAt === undefined ? '' : this.#ago(registeredAt),
+      `${doing}${cell(message)}`,
+    ];
+  }
+
+  #age(time: string): string {
+    return formatAge(this.#now - Date.parse(time));
+  }
+
+  #ago(time: string): string {
+    return `${this.#age(time)} ago`;
+  }
+}
+
+function artifactRow({ role, format, size, virtualSize, digest, source }: Artifact): string[] {
+  return [
+    role,
+    format ?? '',
+    size === undefined ? '' : formatBytes(size),
+    virtualSize === undefined ? '' : formatBytes(virtualSize),
+    cell(digest),
+    cell(source),
+  ];
+}
+
+function furtherIds({ name, kernelID, ramdiskID, previous = [] }: SiteRow): string[][] {
+  const parts = [['Kernel', kernelID] as const, ['Ramdisk', ramdiskID] as const];
+  return [
+    ...parts.flatMap(([what, id]) => (id === undefined ? [] : [[name, what, cell(id), '']])),
+    ...previous.map(({ imageID, digest, retiredAt }) => [
+      name,
+      `retired ${retiredAt ?? ''}`.trim(),
+      cell(imageID),
+      cell(digest),
+    ]),
+  ];
+}

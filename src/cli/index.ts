@@ -1,0 +1,71 @@
+import { CommanderError } from 'commander';
+import { exitCodeOf, EXIT, Interrupted } from './exit.ts';
+import { type CommandContext, Output, printable } from './output.ts';
+import { createProgram } from './program.ts';
+
+/** Runs one command line. Resolves to the process's exit code; what went wrong has been told on standard error then, in one line. */
+export async function main(words: readonly string[], host: NodeJS.Process): Promise<number> {
+  const { env } = host;
+  const out = new Output(host.stdout, { env });
+  const err = new Output(host.stderr, { env });
+  // `imageproxy get | head`: the reader has seen enough.
+  host.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') host.exit(EXIT.ok);
+    throw error;
+  });
+  const context: CommandContext = { out, err, env, now: Date.now, signal: interruption(host) };
+  let exitCode: number = EXIT.ok;
+  let errors = '';
+  const program = createProgram(async (run) => {
+    exitCode = await run(context);
+  });
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({
+      writeErr: (text) => {
+        errors += text;
+      },
+      outputError: (text, write) => write(text),
+    });
+  }
+  try {
+    if (words.length === 0) program.outputHelp();
+    else await program.parseAsync([...words], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT.ok;
+      const command = program.commands.find((each) => each.name() === words[0])?.name();
+      const help = `imageproxy ${command === undefined ? '' : `${command} `}--help`;
+      tell(err, `${oneLine(errors === '' ? error.message : errors)} (see "${help}")`);
+      return EXIT.usage;
+    }
+    if (context.signal.aborted && !(error instanceof Interrupted)) return exitCodeOf(context.signal.reason);
+    if (!(error instanceof Interrupted)) tell(err, error instanceof Error ? error.message : String(error));
+    if (env['IMAGEPROXY_DEBUG'] !== undefined && error instanceof Error) err.line(error.stack ?? '');
+    return exitCodeOf(error);
+  }
+}
+
+function tell(err: Output, message: string): void {
+  err.line(`${err.paint('red', 'imageproxy:')} ${printable(message)}`);
+}
+
+function oneLine(text: string): string {
+  return text
+    .replace(/^error: /, '')
+    .trim()
+    .replaceAll(/\s*\n\s*/g, ' ');
+}
+
+/** The first signal asks for a safe end; the second one ends at once. */
+function interruption(host: NodeJS.Process): AbortSignal {
+  const stop = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    host.on(name, () => {
+      const reason = new Interrupted(name);
+      if (stop.signal.aborted) host.exit(reason.exitCode);
+      stop.abort(reason);
+    });
+  }
+  return stop.signal;
+}

@@ -1,0 +1,152 @@
+import { findCondition, kstatus, READY } from '../api/conditions.ts';
+import type { ProgressStatus, VMImage } from '../api/types.ts';
+import { clipTo, type Output, printable, widthOf } from './output.ts';
+import { formatBytes } from './quantity.ts';
+
+/** What the phases look like; every other one is at work. */
+const PHASE_STYLES: Readonly<Record<string, 'green' | 'red' | 'yellow'>> = {
+  Ready: 'green',
+  Failed: 'red',
+  Held: 'yellow',
+  Missing: 'yellow',
+  Suspended: 'yellow',
+  Expired: 'yellow',
+  Deactivated: 'yellow',
+};
+
+export function paintPhase(out: Output, phase: string): string {
+  const style = PHASE_STYLES[phase];
+  return style === undefined ? phase : out.paint(style, phase);
+}
+
+/** `████████░░░░` of a percentage; a bar without one is empty. */
+export function bar(out: Output, percent: number | undefined, width = 24): string {
+  const full = Math.round((Math.min(Math.max(percent ?? 0, 0), 100) / 100) * width);
+  const [done, left] = out.blocks ? ['█', '░'] : ['#', '.'];
+  return out.paint('cyan', done.repeat(full)) + out.paint('gray', left.repeat(width - full));
+}
+
+/** One line of a view that is drawn again and again. */
+export interface LiveLine {
+  key: string;
+  text: string;
+  /** Where lines cannot be drawn over, a new one is written when this changes. */
+  milestone: string;
+}
+
+const STEPS: Readonly<Record<string, string>> = {
+  Fetch: 'Fetching',
+  Decompress: 'Preparing',
+  Convert: 'Preparing',
+  Digest: 'Verifying',
+  Copy: 'Registering',
+  Upload: 'Registering',
+};
+
+/** `ubuntu   Fetching   ██████░░░  42 %   80.2 MiB of 191 MiB   38.1 MiB/s` */
+export function imageLine(out: Output, image: VMImage, nameWidth = image.metadata.name.length): LiveLine {
+  const { name } = image.metadata;
+  const { progress, phase = 'Pending', summary, conditions } = image.status ?? {};
+  const terminating = image.metadata.deletionTimestamp !== undefined;
+  const { status } = kstatus(image);
+  const settled = !terminating && status !== 'InProgress';
+  const step = terminating
+    ? 'Deleting'
+    : progress?.step === undefined || settled
+      ? phase
+      : (STEPS[progress.step] ?? phase);
+  const message = printable(findCondition(conditions, READY)?.message ?? '');
+  const head = `${name.padEnd(nameWidth)}  ${paintPhase(out, step)}${' '.repeat(Math.max(0, 11 - step.length))}  `;
+  const percent = settled && phase === 'Ready' ? 100 : progress?.percent;
+  const tail = settled
+    ? [printable(summary?.imageID ?? ''), phase === 'Ready' ? '' : message].filter((text) => text !== '').join('  ')
+    : progressText(progress, message);
+  return {
+    key: `${image.metadata.namespace ?? ''}/${name}`,
+    text: `${head}${bar(out, percent)}  ${percent === undefined ? '    ' : `${String(percent).padStart(3)}%`}  ${tail}`.trimEnd(),
+    milestone: `${step}/${settled}/${settled ? tail : Math.floor((percent ?? 0) / 25)}`,
+  };
+}
+
+export function progressText(progress: ProgressStatus | undefined, otherwise: string): string {
+  if (progress?.bytes === undefined) return otherwise;
+  const total = progress.totalBytes === undefined ? '' : ` of ${formatBytes(progress.totalBytes)}`;
+  const speed =
+    progress.bytesPerSecond === undefined || progress.bytesPerSecond === 0
+      ? ''
+      : `  ${formatBytes(progress.bytesPerSecond)}/s`;
+  return `${formatBytes(progress.bytes)}${total}${speed}`;
+}
+
+const DRAW_EVERY_MS = 80;
+
+/**
+ * Lines that are drawn over as they change, below what was written before; on anything but a terminal, a new line at every
+ * milestone instead.
+ */
+export class LiveView {
+  readonly #out: Output;
+  readonly #milestones = new Map<string, string>();
+  #lines: readonly LiveLine[] = [];
+  #drawn = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(out: Output) {
+    this.#out = out;
+  }
+
+  show(lines: readonly LiveLine[]): void {
+    this.#lines = lines;
+    if (!this.#out.isTerminal) return this.#plain();
+    // Faster than this nobody can read it, and a slow terminal would hold up the work.
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#draw();
+    }, DRAW_EVERY_MS);
+  }
+
+  /** A line that stays, above the live ones. */
+  note(text: string): void {
+    this.#erase();
+    this.#out.line(text);
+    if (this.#out.isTerminal) this.#draw();
+  }
+
+  /** The last lines stay; with `erase` they go. */
+  end({ erase = false }: { erase?: boolean } = {}): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (!this.#out.isTerminal) return;
+    if (erase) this.#erase();
+    else this.#draw();
+    this.#drawn = 0;
+    this.#lines = [];
+  }
+
+  #plain(): void {
+    for (const { key, text, milestone } of this.#lines) {
+      if (this.#milestones.get(key) === milestone) continue;
+      this.#milestones.set(key, milestone);
+      this.#out.line(text);
+    }
+  }
+
+  #erase(): void {
+    if (this.#drawn > 0) this.#out.write(`\u001B[${this.#drawn}A\u001B[0J`);
+    this.#drawn = 0;
+  }
+
+  #draw(): void {
+    // One write, each line cleared to its end: nothing flickers. A line that wrapped would be counted wrong.
+    const columns = this.#out.columns - 1;
+    const up = this.#drawn > 0 ? `\u001B[${this.#drawn}A` : '';
+    const body = this.#lines.map(({ text }) => `${clipTo(text, columns)}\u001B[K\n`).join('');
+    this.#out.write(`${up}${body}\u001B[0J`);
+    this.#drawn = this.#lines.length;
+  }
+}
+
+/** The width of the longest, for lines that stand below each other. */
+export function widest(texts: readonly string[]): number {
+  return Math.max(0, ...texts.map(widthOf));
+}

@@ -1,0 +1,184 @@
+import type { ApiKind } from '../api/crds.ts';
+import { Failure } from '../api/failure.ts';
+import type { Change, Draft, ObjectKey } from '../stores/store.ts';
+import { requestState, type StateAnswer, type StateRequest } from '../stores/directory/inbox.ts';
+import { type Holder, holderOf } from '../stores/directory/lock.ts';
+import { readState } from '../stores/directory/reader.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+import type { LogLevel } from '../telemetry/log.ts';
+import type { RunningController } from './controller.ts';
+import { CommandError, EXIT } from './exit.ts';
+
+export type Listener = (change: Change<StoredResource>) => void;
+
+/**
+ * A state directory with controllers at work on it: those of the process that holds it already, or else our own for as long as
+ * the command takes.
+ */
+export interface Session {
+  /** The process that has the controllers; undefined when it is this one. */
+  readonly holder: Holder | undefined;
+  get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined>;
+  /** Tells what is there, then every change, until the signal fires. */
+  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void>;
+  apply(object: Draft): Promise<StoredResource>;
+  annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void>;
+  delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void>;
+  /** Rejects when the controllers end before the command does. */
+  readonly ended: Promise<never>;
+  /** Own controllers stop at a safe point. */
+  close(): Promise<void>;
+}
+
+export interface SessionOptions {
+  state: string;
+  manifests?: string | undefined;
+  allowNetworks?: readonly string[];
+  logLevel?: LogLevel;
+  signal: AbortSignal;
+}
+
+/** The holder scans for requests every second, and may be at fsync. */
+const ANSWER_MS = 30_000;
+const HOLDER_LOOK_MS = 2_000;
+
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { state } = options;
+  for (let attempt = 1; ; attempt++) {
+    const holder = await holderOf(state);
+    if (holder !== undefined) return new RemoteSession(state, holder, options.signal);
+    try {
+      return await openLocal(options);
+    } catch (error) {
+      // Another process took the state between the look and ours.
+      if (!(error instanceof Failure) || error.reason !== 'ClaimedByOther' || attempt === 3) throw error;
+    }
+  }
+}
+
+class RemoteSession implements Session {
+  readonly holder: Holder;
+  readonly ended: Promise<never>;
+  readonly #state: string;
+  readonly #signal: AbortSignal;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(state: string, holder: Holder, signal: AbortSignal) {
+    this.#state = state;
+    this.holder = holder;
+    this.#signal = signal;
+    const { promise, reject } = Promise.withResolvers<never>();
+    // Nobody may be waiting for it just then.
+    promise.catch(() => undefined);
+    this.ended = promise;
+    this.#timer = setInterval(() => {
+      void holderOf(state).then((now) => {
+        if (now === undefined) reject(this.#gone());
+      }, reject);
+    }, HOLDER_LOOK_MS);
+    this.#timer.unref();
+  }
+
+  get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
+    return readState(this.#state).get(kind, key);
+  }
+
+  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
+    return readState(this.#state).watch(kind, listener, signal);
+  }
+
+  async apply(object: Draft): Promise<StoredResource> {
+    return (await this.#ask({ type: 'apply', object })).object as StoredResource;
+  }
+
+  async annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
+    await this.#ask({ type: 'annotate', kind, key, annotations });
+  }
+
+  async delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void> {
+    await this.#ask({ type: 'delete', kind, key, uid });
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+  }
+
+  async #ask(request: StateRequest): Promise<StateAnswer> {
+    const answer = await requestState(this.#state, request, { timeoutMs: ANSWER_MS, signal: this.#signal });
+    if (answer === undefined) throw this.#gone();
+    return answer;
+  }
+
+  #gone(): CommandError {
+    return new CommandError(
+      EXIT.failed,
+      `process ${this.holder.pid}, which worked on ${this.#state}, has ended; nothing is lost: run the command again`,
+    );
+  }
+}
+
+async function openLocal(options: SessionOptions): Promise<Session> {
+  const { state, manifests, allowNetworks = [], logLevel = 'silent', signal } = options;
+  const [{ startController }, { createLogger }] = await Promise.all([
+    import('./controller.ts'),
+    import('../telemetry/log.ts'),
+  ]);
+  const stop = new AbortController();
+  const controller = await startController(
+    {
+      state,
+      ...(manifests === undefined ? {} : { manifests }),
+      allowNetworks,
+      fileRoots: new Map(),
+      maxParallelDownloads: 4,
+      log: createLogger({ level: logLevel }),
+    },
+    AbortSignal.any([stop.signal, signal]),
+  );
+  return new LocalSession(controller, stop);
+}
+
+class LocalSession implements Session {
+  readonly holder = undefined;
+  readonly ended: Promise<never>;
+  readonly #controller: RunningController;
+  readonly #stop: AbortController;
+
+  constructor(controller: RunningController, stop: AbortController) {
+    this.#controller = controller;
+    this.#stop = stop;
+    this.ended = controller.done.then(() => {
+      throw new CommandError(
+        EXIT.failed,
+        'the controllers have stopped before the work was done: run the command again',
+      );
+    });
+    this.ended.catch(() => undefined);
+  }
+
+  async get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
+    return this.#controller.store.get<StoredResource>(kind, key);
+  }
+
+  async watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
+    const end = this.#controller.store.subscribe<StoredResource>(kind, listener);
+    signal.addEventListener('abort', end, { once: true });
+  }
+
+  apply(object: Draft): Promise<StoredResource> {
+    return this.#controller.store.apply<StoredResource>(object);
+  }
+
+  annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
+    return this.#controller.store.annotate(kind, key, annotations);
+  }
+
+  delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void> {
+    return this.#controller.store.delete(kind, key, uid);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#controller.done;
+  }
+}

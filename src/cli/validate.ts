@@ -1,0 +1,61 @@
+import type { ManifestObject, Problem } from '../stores/directory/manifest.ts';
+import { EXIT } from './exit.ts';
+import { manifestFiles, readManifest } from './manifest-files.ts';
+import { type CommandContext, type Output, printable } from './output.ts';
+import { printData } from './print.ts';
+
+export interface ValidateOptions {
+  output?: 'json' | 'yaml';
+  strict?: boolean;
+}
+
+/** `imageproxy validate FILE|DIR…`: the verdict that `run` and the API server would give. */
+export async function validate(
+  paths: readonly string[],
+  options: ValidateOptions,
+  context: CommandContext,
+): Promise<number> {
+  const { out, err } = context;
+  const problems: Problem[] = [];
+  const seen = new Map<string, ManifestObject>();
+  let files = 0;
+  for (const path of paths) {
+    for (const file of await manifestFiles(path)) {
+      files++;
+      const parsed = await readManifest(file);
+      problems.push(...parsed.problems, ...parsed.objects.flatMap((object) => duplicate(object, seen)));
+    }
+  }
+  if (options.output !== undefined) await printData(out, options.output, problems);
+  else for (const problem of problems) out.line(problemLine(out, problem));
+  const errors = problems.filter(({ severity }) => severity === 'error').length;
+  const warnings = problems.length - errors;
+  const verdict = `${count(files, 'file')}, ${count(seen.size, 'object')}: ${errors === 0 && warnings === 0 ? 'all well' : `${count(errors, 'error')}, ${count(warnings, 'warning')}`}`;
+  err.line(err.paint(errors > 0 ? 'red' : warnings > 0 ? 'yellow' : 'green', verdict));
+  return errors > 0 || (options.strict === true && warnings > 0) ? EXIT.failed : EXIT.ok;
+}
+
+/** `shelf.yaml:7: error: document 2: spec.directory.path: must be …`: editors find the place by it. */
+export function problemLine(out: Output, { file, document, line, field, message, severity }: Problem): string {
+  const place = line > 0 ? `${file}:${line}` : file;
+  const mark = out.paint(severity === 'error' ? 'red' : 'yellow', severity);
+  const what = [document > 0 ? `document ${document}` : '', field].filter((text) => text !== '').join(': ');
+  return printable(place) + `: ${mark}: ` + printable(`${what === '' ? '' : `${what}: `}${message}`);
+}
+
+function duplicate(object: ManifestObject, seen: Map<string, ManifestObject>): Problem[] {
+  const { kind, key, file, document, line } = object;
+  const id = `${kind}/${key.namespace ?? ''}/${key.name}`;
+  const first = seen.get(id);
+  if (first === undefined) {
+    seen.set(id, object);
+    return [];
+  }
+  const name = `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
+  const message = `${name} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
+  return [{ file, document, line, field: 'metadata.name', message, severity: 'error' }];
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}

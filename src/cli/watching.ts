@@ -1,0 +1,63 @@
+import type { ApiKind } from '../api/crds.ts';
+import { keyOf, type ObjectKey } from '../stores/store.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+import type { CommandContext } from './output.ts';
+import type { Listener } from './session.ts';
+
+/** Whatever tells changes of objects: a session, or a reader of the state. */
+export interface Watchable {
+  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void>;
+}
+
+export interface WatchForOptions<T> {
+  kind: ApiKind;
+  key: ObjectKey;
+  /** Called with the object at every change, undefined when it is gone or not there. Ends the wait with anything but undefined. */
+  decide(object: StoredResource | undefined): T | undefined;
+  timeoutMs: number;
+  /** Ends the wait with its error. */
+  ended?: Promise<never>;
+  onTimeout(last: StoredResource | undefined): Error;
+}
+
+/** Watches one object until it is decided what becomes of it. */
+export async function watchFor<T>(
+  source: Watchable,
+  { signal }: Pick<CommandContext, 'signal'>,
+  options: WatchForOptions<T>,
+): Promise<T> {
+  const { kind, key, decide, timeoutMs, ended, onTimeout } = options;
+  signal.throwIfAborted();
+  const wanted = keyOf(key);
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  let last: StoredResource | undefined;
+  const look = (object: StoredResource | undefined): void => {
+    last = object;
+    try {
+      const decision = decide(object);
+      if (decision !== undefined) resolve(decision);
+    } catch (error) {
+      reject(error as Error);
+    }
+  };
+  const stop = new AbortController();
+  const onAbort = (): void => reject(signal.reason as Error);
+  signal.addEventListener('abort', onAbort, { once: true });
+  const timer = setTimeout(() => reject(onTimeout(last)), Math.min(timeoutMs, 2 ** 31 - 1));
+  ended?.catch(reject);
+  try {
+    await source.watch(
+      kind,
+      ({ type, object }) => {
+        if (keyOf(object) === wanted) look(type === 'Deleted' ? undefined : object);
+      },
+      stop.signal,
+    );
+    if (last === undefined) look(undefined);
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    stop.abort();
+    signal.removeEventListener('abort', onAbort);
+  }
+}
