@@ -1,5 +1,6 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../api/failure.ts';
 import { connect } from '../sources/http/connect.ts';
 import { cleanUrl } from '../sources/url.ts';
@@ -133,6 +134,9 @@ class Upload {
       if (signal.aborted) return;
       const length = Math.min(block.length, (released ? totalBytes : held) - this.#sent);
       const count = await this.#body.read(block, length, this.#sent, signal);
+      // A receiver that refuses (401, 409, 413) answers and closes. A write into that closed connection makes Node destroy the
+      // socket with the answer unread in it, so what has arrived is read first: immediates run after the sockets were polled.
+      await setImmediate();
       // From here to the write nothing is awaited: an abort in between cannot let the last bytes slip out.
       if (signal.aborted) return;
       await this.#write(block.subarray(0, count));

@@ -64,12 +64,18 @@ export async function exchange(options: ExchangeOptions, signal: AbortSignal): P
     setHost: false,
   });
   try {
-    const response = await head(request, receiver, timeouts.headersMs, where, signal);
-    return new HttpAnswer(response, socket, receiver, where, timeouts.stallMs, signal);
+    const answered = await head(request, receiver, timeouts.headersMs, where, signal);
+    return new HttpAnswer(answered, socket, receiver, where, timeouts.stallMs, signal);
   } catch (error) {
     socket.destroy();
     throw error;
   }
+}
+
+interface Head {
+  response: IncomingMessage;
+  /** More bytes came with the head than Content-Length had said. */
+  excess: boolean;
 }
 
 function head(
@@ -78,8 +84,9 @@ function head(
   headersMs: number,
   where: string,
   signal: AbortSignal,
-): Promise<IncomingMessage> {
+): Promise<Head> {
   return new Promise((resolve, reject) => {
+    let answered: Head | undefined;
     const done = () => {
       clearTimeout(timer);
       signal.removeEventListener('abort', abort);
@@ -95,13 +102,18 @@ function head(
     );
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
-    request.on('error', (error) => fail(networkFailure(error, where))); // stays: later errors belong to the body
+    request.on('error', (error: NodeJS.ErrnoException) => {
+      // After the answer the parser can only mind what follows a complete body.
+      if (answered !== undefined) answered.excess ||= error.code?.startsWith('HPE_') === true;
+      else fail(networkFailure(error, where));
+    });
     request.on('upgrade', () => fail(new Failure('ServerError', `${where}: the origin switches protocols unasked`)));
     request.once('response', (response) => {
       receiver.hold();
       response.on('error', () => {}); // told by the socket
       done();
-      resolve(response);
+      answered = { response, excess: false };
+      resolve(answered);
     });
     request.end();
   });
@@ -112,20 +124,16 @@ class HttpAnswer implements Answer {
   readonly headers: IncomingHttpHeaders;
   readonly where: string;
   readonly length: number | undefined;
+  readonly #answered: Head;
   readonly #response: IncomingMessage;
   readonly #socket: Socket;
   readonly #receiver: Receiver;
   readonly #stallMs: number;
   readonly #signal: AbortSignal;
 
-  constructor(
-    response: IncomingMessage,
-    socket: Socket,
-    receiver: Receiver,
-    where: string,
-    stallMs: number,
-    signal: AbortSignal,
-  ) {
+  constructor(answered: Head, socket: Socket, receiver: Receiver, where: string, stallMs: number, signal: AbortSignal) {
+    const { response } = answered;
+    this.#answered = answered;
     this.status = response.statusCode ?? 0;
     this.headers = response.headers;
     this.where = where;
@@ -164,7 +172,7 @@ class HttpAnswer implements Answer {
       const look = () => {
         if (!body.done) return;
         try {
-          body.check(this.where);
+          body.check(this.where, this.#answered.excess);
           finish();
         } catch (error) {
           finish(error as Error);

@@ -143,9 +143,9 @@ export class Body {
   }
 
   /** @throws Failure LengthMismatch when the origin sent more than it had said. */
-  check(where: string): void {
+  check(where: string, excess: boolean): void {
     if (this.#blocks.failure !== undefined) throw this.#blocks.failure;
-    if (this.#excess) {
+    if (this.#excess || excess) {
       throw new Failure(
         'LengthMismatch',
         `${where}: the body is longer than its Content-Length of ${this.#length} bytes`,

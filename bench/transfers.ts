@@ -1,0 +1,262 @@
+/**
+ * What moving bytes costs: one file from an origin (nginx) through ImageProxy's transfer thread, proven, into a receiver of PUTs,
+ * against curl doing the download alone and the upload alone. Everything on loopback; ratios are what counts.
+ *
+ *     node bench/transfers.ts [--gib 2] [--hashing] [--rate 100m] [--digests sha256,sha512]
+ *
+ * `--hashing`: the receiver computes md5 and sha512 of what it takes, as Glance does. `--rate`: nginx's limit_rate.
+ */
+import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
+import { createHash, randomFillSync } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Algorithm, Digests } from '../src/api/digest.ts';
+import { startTransfers } from '../src/transfers/index.ts';
+import type { FetchResult } from '../src/transfers/transfers.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    gib: { type: 'string', default: '2' },
+    hashing: { type: 'boolean', default: false },
+    rate: { type: 'string' },
+    digests: { type: 'string', default: 'sha256' },
+    role: { type: 'string' },
+  },
+});
+
+if (options.role === 'receiver') receiver();
+else await bench();
+
+/** A process of its own that takes PUTs and throws them away. */
+function receiver(): void {
+  const server = createServer((socket) => {
+    let head = '';
+    let left = -1;
+    const hashes = options.hashing ? [createHash('md5'), createHash('sha512')] : [];
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      let body = chunk;
+      if (left < 0) {
+        head += chunk.toString('latin1');
+        const end = head.indexOf('\r\n\r\n');
+        if (end < 0) return;
+        left = Number(/content-length: (\d+)/i.exec(head)?.[1] ?? 0);
+        if (/expect: 100-continue/i.test(head)) socket.write('HTTP/1.1 100 Continue\r\n\r\n');
+        body = Buffer.from(head.slice(end + 4), 'latin1');
+      }
+      for (const hash of hashes) hash.update(body);
+      left -= body.length;
+      if (left === 0) socket.end('HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n');
+    });
+  });
+  server.listen(0, '127.0.0.1', () => process.send?.((server.address() as { port: number }).port));
+}
+
+async function bench(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-transfers-'));
+  const file = join(folder, 'www', 'image.raw');
+  const children: ChildProcess[] = [];
+  try {
+    const { size, digests } = makeFile(file, Number(options.gib) * 2 ** 30);
+    const origin = await startNginx(folder, children);
+    const url = `${origin}/image.raw`;
+    const child = fork(import.meta.filename, ['--role=receiver', ...(options.hashing ? ['--hashing'] : [])]);
+    children.push(child);
+    const [port] = (await once(child, 'message')) as [number];
+    const put = `http://127.0.0.1:${port}/file`;
+    const algorithms = options.digests.split(',') as Algorithm[];
+    const declared = Object.fromEntries(algorithms.map((name) => [name, digests[name]])) as Digests;
+
+    const curl = (...args: string[]) =>
+      timed(async () => void execFileSync('curl', ['-sS', '--fail', ...args], { stdio: 'inherit' }));
+    await curl('-o', join(folder, 'warm'), url); // page cache
+    rmSync(join(folder, 'warm'));
+    const download = await curl('-o', join(folder, 'copy'), url);
+    rmSync(join(folder, 'copy'));
+    const upload = await curl('-T', file, put);
+    const floor = Math.max(download.seconds, upload.seconds);
+
+    const transfers = startTransfers();
+    const forever = new AbortController().signal;
+    const partials = join(folder, 'partials');
+    mkdirSync(partials);
+    let generation = 0;
+    let peak = 0;
+    const sampler = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 50);
+    const fetchOnce = (wanted: Digests, onBegin: (path: string, generation: number) => void, onProven: () => void) =>
+      transfers.fetch(
+        {
+          source: {
+            kind: 'http',
+            url,
+            headers: {},
+            network: { allow: ['127.0.0.0/8'] },
+            timeouts: { connectMs: 5000, headersMs: 5000, stallMs: 30_000 },
+          },
+          directory: partials,
+          nextGeneration: ++generation,
+          declared: wanted,
+          also: [],
+          maxBytes: 2 ** 40,
+        },
+        { onBegin: async (begun) => onBegin(begun.path, begun.generation), onProven },
+        forever,
+      );
+    const drop = (result: FetchResult) => rmSync(result.path);
+    const idle = process.memoryUsage.rss();
+    const plain = await timed(async () =>
+      drop(
+        await fetchOnce(
+          {},
+          () => {},
+          () => {},
+        ),
+      ),
+    );
+    const hashed = await timed(async () =>
+      drop(
+        await fetchOnce(
+          declared,
+          () => {},
+          () => {},
+        ),
+      ),
+    );
+    const both = await timed(async () => {
+      const proven = Promise.withResolvers<void>();
+      let sent: Promise<unknown> = Promise.resolve();
+      const result = await fetchOnce(
+        declared,
+        (path, number) => {
+          sent = transfers.upload(
+            {
+              url: put,
+              headers: {},
+              path,
+              totalBytes: size,
+              follow: { directory: partials, generation: number },
+              holdBackBytes: 64 * 1024,
+              stallMs: 30_000,
+            },
+            { mayFinish: () => proven.promise },
+            forever,
+          );
+        },
+        () => proven.resolve(),
+      );
+      await sent;
+      drop(result);
+    });
+    const alone = await timed(async () => {
+      await transfers.upload(
+        { url: put, headers: {}, path: file, totalBytes: size, holdBackBytes: 0, stallMs: 30_000 },
+        { mayFinish: async () => {} },
+        forever,
+      );
+    });
+    clearInterval(sampler);
+    await transfers.close();
+
+    const gib = size / 2 ** 30;
+    const row = (what: string, run: Run, against: number) =>
+      console.log(
+        `${what.padEnd(44)} ${run.seconds.toFixed(2).padStart(7)} s  ${(run.seconds / against).toFixed(2).padStart(5)} ×  ${(run.cpuSeconds / gib).toFixed(2)} CPU s/GiB`,
+      );
+    console.log(
+      `${gib} GiB, declared ${options.digests}${options.rate ? `, origin ${options.rate}/s` : ''}${options.hashing ? ', hashing receiver' : ''}`,
+    );
+    row('curl -o, download alone', download, download.seconds);
+    row('fetch, no digest (× download)', plain, download.seconds);
+    row('fetch, proven (× download)', hashed, download.seconds);
+    row('curl -T, upload alone', upload, upload.seconds);
+    row('upload alone (× upload)', alone, upload.seconds);
+    row('fetch, proven, upload following (× slower)', both, floor);
+    console.log(`resident: idle ${mib(idle)}, peak ${mib(peak)} MiB (whole process)`);
+  } finally {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+interface Run {
+  seconds: number;
+  /** This process's own, all threads; children (curl) are not in it. */
+  cpuSeconds: number;
+}
+
+async function timed(work: () => Promise<void>): Promise<Run> {
+  const [start, cpu] = [performance.now(), process.cpuUsage()];
+  await work();
+  const { user, system } = process.cpuUsage(cpu);
+  return { seconds: (performance.now() - start) / 1000, cpuSeconds: (user + system) / 1e6 };
+}
+
+function makeFile(path: string, size: number): { size: number; digests: Digests } {
+  mkdirSync(join(path, '..'));
+  const block = randomFillSync(Buffer.allocUnsafe(8 * 1024 * 1024));
+  const hashes = { sha256: createHash('sha256'), sha512: createHash('sha512') };
+  const descriptor = openSync(path, 'w');
+  for (let done = 0; done < size; done += block.length) {
+    block.writeDoubleLE(done);
+    writeSync(descriptor, block);
+    for (const hash of Object.values(hashes)) hash.update(block);
+  }
+  closeSync(descriptor);
+  return {
+    size: statSync(path).size,
+    digests: { sha256: hashes.sha256.digest('hex'), sha512: hashes.sha512.digest('hex') },
+  };
+}
+
+async function startNginx(folder: string, children: ChildProcess[]): Promise<string> {
+  const port = await freePort();
+  const temp = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (name) => `${name}_temp_path ${folder}/${name};`,
+  );
+  const rate = options.rate === undefined ? '' : `limit_rate ${options.rate};`;
+  writeFileSync(
+    join(folder, 'nginx.conf'),
+    `daemon off; worker_processes 1; pid ${folder}/pid; error_log ${folder}/error.log; events {}
+     http { access_log off; sendfile on; tcp_nopush on; sendfile_max_chunk 2m; ${temp.join(' ')}
+     server { listen 127.0.0.1:${port}; root ${folder}/www; ${rate} } }`,
+  );
+  // A root nginx would drop to another user, who cannot read a private folder.
+  execFileSync('chmod', ['-R', 'a+rX', folder]);
+  const child = spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-p', folder], { stdio: 'ignore' });
+  children.push(child);
+  for (let tries = 0; tries < 100; tries += 1) {
+    try {
+      await fetch(`http://127.0.0.1:${port}/image.raw`, { method: 'HEAD' });
+      return `http://127.0.0.1:${port}`;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+  throw new Error(`nginx did not start: ${readFileSync(join(folder, 'error.log'), 'utf8')}`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  return port;
+}
+
+function mib(bytes: number): number {
+  return Math.round(bytes / 2 ** 20);
+}
