@@ -8,7 +8,7 @@ import { createImages } from '../images/index.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/index.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
-import type { Settings } from '../reconcilers/deps.ts';
+import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { Jobs } from '../runtime/jobs.ts';
 import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';

@@ -154,7 +154,7 @@ function addWork(program: Command, invoke: Invoke): void {
     program,
     'demo',
     'see the main job done on this machine, in half a minute',
-    'Needs no root, no cluster and no network. All that it makes is temporary and removed at the end.',
+    'Needs no root, no Docker and no cluster. All that it makes is temporary and removed at the end.',
     `imageproxy demo
      imageproxy demo --fast`,
   )

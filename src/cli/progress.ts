@@ -43,29 +43,41 @@ const STEPS: Readonly<Record<string, string>> = {
   Upload: 'Registering',
 };
 
+export interface ImageLineOptions {
+  /** Lines below each other have names of one width. */
+  nameWidth?: number;
+  /** Of a failure the reason's name alone; the message is told elsewhere. */
+  brief?: boolean;
+}
+
 /** `ubuntu   Fetching   ██████░░░  42 %   80.2 MiB of 191 MiB   38.1 MiB/s` */
-export function imageLine(out: Output, image: VMImage, nameWidth = image.metadata.name.length): LiveLine {
+export function imageLine(out: Output, image: VMImage, options: ImageLineOptions = {}): LiveLine {
   const { name } = image.metadata;
+  const { nameWidth = name.length, brief = false } = options;
   const { progress, phase = 'Pending', summary, conditions } = image.status ?? {};
   const terminating = image.metadata.deletionTimestamp !== undefined;
-  const { status } = kstatus(image);
-  const settled = !terminating && status !== 'InProgress';
-  const step = terminating
-    ? 'Deleting'
-    : progress?.step === undefined || settled
-      ? phase
-      : (STEPS[progress.step] ?? phase);
-  const message = printable(findCondition(conditions, READY)?.message ?? '');
-  const head = `${name.padEnd(nameWidth)}  ${paintPhase(out, step)}${' '.repeat(Math.max(0, 11 - step.length))}  `;
-  const percent = settled && phase === 'Ready' ? 100 : progress?.percent;
+  const settled = !terminating && kstatus(image).status !== 'InProgress';
+  const step = terminating ? 'Deleting' : settled ? phase : stepOf(progress, phase);
+  const ready = findCondition(conditions, READY);
+  const message = printable(ready?.message ?? '');
+  const verdict = phase === 'Ready' ? '' : brief ? printable(ready?.reason ?? '') : message;
   const tail = settled
-    ? [printable(summary?.imageID ?? ''), phase === 'Ready' ? '' : message].filter((text) => text !== '').join('  ')
-    : progressText(progress, message);
+    ? [printable(summary?.imageID ?? ''), verdict].filter((text) => text !== '').join('  ')
+    : progressText(progress, step === 'Pending' ? '' : message);
+  const percent = settled && phase === 'Ready' ? 100 : progress?.percent;
+  const shown = percent === undefined ? '    ' : `${String(percent).padStart(3)}%`;
+  const head = `${name.padEnd(nameWidth)}  ${paintPhase(out, step)}${' '.repeat(Math.max(0, 11 - step.length))}`;
   return {
     key: `${image.metadata.namespace ?? ''}/${name}`,
-    text: `${head}${bar(out, percent)}  ${percent === undefined ? '    ' : `${String(percent).padStart(3)}%`}  ${tail}`.trimEnd(),
+    text: `${head}  ${bar(out, percent)}  ${shown}  ${tail}`.trimEnd(),
     milestone: `${step}/${settled}/${settled ? tail : Math.floor((percent ?? 0) / 25)}`,
   };
+}
+
+/** What is being done; a phase that a new generation has overtaken says nothing any more. */
+function stepOf(progress: ProgressStatus | undefined, phase: string): string {
+  if (progress?.step !== undefined) return STEPS[progress.step] ?? phase;
+  return phase === 'Ready' || phase === 'Failed' ? 'Pending' : phase;
 }
 
 export function progressText(progress: ProgressStatus | undefined, otherwise: string): string {

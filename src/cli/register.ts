@@ -167,7 +167,7 @@ async function registered(
       decide: (object) => {
         if (object === undefined) return undefined;
         const image = object as unknown as VMImage;
-        view.show([imageLine(context.err, image)]);
+        view.show([imageLine(context.err, image, { brief: true })]);
         const { observedGeneration, lastHandledReconcileAt, conditions } = image.status ?? {};
         if (observedGeneration !== image.metadata.generation) return undefined;
         if (requestedAt !== undefined && lastHandledReconcileAt !== requestedAt) return undefined;

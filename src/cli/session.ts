@@ -1,6 +1,6 @@
 import type { ApiKind } from '../api/crds.ts';
 import { Failure } from '../api/failure.ts';
-import type { Change, Draft, ObjectKey } from '../stores/store.ts';
+import type { Draft, ObjectKey } from '../stores/store.ts';
 import { requestState, type StateAnswer, type StateRequest } from '../stores/directory/inbox.ts';
 import { type Holder, holderOf } from '../stores/directory/lock.ts';
 import { readState } from '../stores/directory/reader.ts';
@@ -8,8 +8,7 @@ import type { StoredResource } from '../stores/directory/records.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import type { RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
-
-export type Listener = (change: Change<StoredResource>) => void;
+import { type Listener, watchStore } from './watching.ts';
 
 /**
  * A state directory with controllers at work on it: those of the process that holds it already, or else our own for as long as
@@ -160,9 +159,8 @@ class LocalSession implements Session {
     return this.#controller.store.get<StoredResource>(kind, key);
   }
 
-  async watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
-    const end = this.#controller.store.subscribe<StoredResource>(kind, listener);
-    signal.addEventListener('abort', end, { once: true });
+  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
+    return watchStore(this.#controller.store).watch(kind, listener, signal);
   }
 
   apply(object: Draft): Promise<StoredResource> {

@@ -60,7 +60,7 @@ function linesOf(objects: readonly ApiObject[], names: KindNames, { out }: Comma
   const sorted = objects.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
   const width = Math.max(...sorted.map(({ metadata }) => metadata.name.length));
   return sorted.map((object) => {
-    if (names.kind === 'VMImage') return imageLine(out, object as VMImage, width);
+    if (names.kind === 'VMImage') return imageLine(out, object as VMImage, { nameWidth: width });
     const ready = findCondition(object.status?.conditions, READY);
     const mark = ready?.status === 'True' ? out.paint('green', 'Ready    ') : out.paint('yellow', 'Not ready');
     const text = `${object.metadata.name.padEnd(width)}  ${mark}  ${printable(ready?.message ?? '')}`.trimEnd();

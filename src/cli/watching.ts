@@ -1,12 +1,23 @@
 import type { ApiKind } from '../api/crds.ts';
-import { keyOf, type ObjectKey } from '../stores/store.ts';
+import { type Change, keyOf, type ObjectKey, type Store } from '../stores/store.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import type { CommandContext } from './output.ts';
-import type { Listener } from './session.ts';
+
+export type Listener = (change: Change<StoredResource>) => void;
 
 /** Whatever tells changes of objects: a session, or a reader of the state. */
 export interface Watchable {
   watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void>;
+}
+
+/** A store of this process as something to watch. */
+export function watchStore(store: Pick<Store, 'subscribe'>): Watchable {
+  return {
+    async watch(kind, listener, signal) {
+      const end = store.subscribe<StoredResource>(kind, listener);
+      signal.addEventListener('abort', end, { once: true });
+    },
+  };
 }
 
 export interface WatchForOptions<T> {
