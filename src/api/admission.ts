@@ -1,5 +1,5 @@
 import type { Structural } from './crds.ts';
-import type { FieldNote } from './schema.ts';
+import type { FieldNote } from './verdict.ts';
 
 /** An object of JSON, as far as anybody looked. */
 export type Fields = Record<string, unknown>;

@@ -1,5 +1,5 @@
 import { type Fields, fieldPath, isFields } from './admission.ts';
-import type { FieldNote } from './schema.ts';
+import type { FieldNote } from './verdict.ts';
 import { show } from './structural.ts';
 
 const DNS_LABEL = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { CelInput } from '@bufbuild/cel';
 import { fieldPath, isFields, member } from './admission.ts';
 import type { Rule, Structural } from './crds.ts';
-import type { FieldNote } from './schema.ts';
+import type { FieldNote } from './verdict.ts';
 import { correlate, memberOf } from './structural.ts';
 
 type Cel = typeof import('@bufbuild/cel');

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { fieldPath, isFields, member, nearest } from './admission.ts';
 import type { Structural } from './crds.ts';
-import type { FieldNote } from './schema.ts';
+import type { FieldNote } from './verdict.ts';
 
 /** A violation of a structural schema. While a blocking one stands, the API server does not run the CEL rules. */
 export interface Violation extends FieldNote {

@@ -3,10 +3,10 @@ import type { Cache } from '../cache/cache.ts';
 import type { Images } from '../images/images.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Jobs } from '../runtime/jobs.ts';
-import type { NetworkPolicy } from '../sources/source.ts';
 import type { Store } from '../stores/store.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Transfers } from '../transfers/transfers.ts';
+import type { Settings } from './settings.ts';
 import type { SiteConnections } from './imagesite/connections.ts';
 import type { Downloads } from './vmimage/downloads.ts';
 
@@ -34,21 +34,4 @@ export interface Deps {
 export interface Authority {
   /** Whether it is certain to be ours for so many milliseconds more. */
   goodForMs(ms: number): boolean;
-}
-
-export interface Settings {
-  /** Name of this installation; part of every registration's owner. */
-  instance: string;
-  /** Where the Secrets of ImageSites live. */
-  controllerNamespace: string;
-  /** Addresses that sources may reach beside the public Internet. */
-  network: NetworkPolicy;
-  /** Folders that `source.file` may name. */
-  fileRoots: ReadonlyMap<string, string>;
-  maxParallelDownloads: number;
-  /** Pause between the two looks that must agree before an image counts as gone from a cloud. */
-  lossConfirmMs: number;
-  /** Bound of an image where no site sets one, in bytes. */
-  maxImageBytes: number;
-  timeouts: { connectMs: number; headersMs: number; stallMs: number };
 }

@@ -23,6 +23,8 @@ export interface Fault {
   dropAnswer?: true;
   /** Awaited before the request is passed on. */
   wait?: () => Promise<void>;
+  /** The server has acted and answered; called before the answer goes back. */
+  answered?: () => void;
 }
 
 export interface Seen {
@@ -115,6 +117,7 @@ function pass(upstream: URL, incoming: IncomingMessage, outgoing: ServerResponse
     if (!outgoing.writableFinished) forward.destroy();
   });
   forward.once('response', (reply) => {
+    fault?.answered?.();
     if (fault?.dropAnswer === true) {
       reply.resume();
       reply.once('end', destroy);

@@ -306,13 +306,8 @@ function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | und
   const log: Logger = deps.log.child({ kind: 'ImageSite', name: site.metadata.name });
   return {
     site: site.metadata.name,
-    secret:
-      secret === undefined && ca === undefined
-        ? undefined
-        : new Map([
-            ...Object.entries(secret?.data ?? {}),
-            ...(ca === undefined ? [] : [['ca.crt', Buffer.from(ca)] as const]),
-          ]),
+    secret: secret === undefined ? undefined : new Map(Object.entries(secret.data)),
+    ...(ca === undefined ? {} : { ca }),
     ...(site.status.identity === undefined ? {} : { knownIdentity: site.status.identity }),
     transfers: deps.transfers,
     log,

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS } from '../../api/types.ts';
-import type { Secret } from '../../stores/store.ts';
-import type { Deps } from '../deps.ts';
+import type { Secret, Store } from '../../stores/store.ts';
 
 /** What a source sends or trusts beside its URL. Lives in memory only. */
 export interface Credentials {
@@ -32,7 +31,7 @@ export async function readCredentials(
   namespace: string,
   references: References,
   field: string,
-  deps: Pick<Deps, 'store'>,
+  deps: { store: Store },
 ): Promise<Credentials> {
   const credentials: Credentials = {};
   if (references.secretRef !== undefined) {
@@ -120,7 +119,7 @@ export async function readCa(
   namespace: string,
   caRef: { kind: string; name: string; key?: string },
   field: string,
-  deps: Pick<Deps, 'store'>,
+  deps: { store: Store },
 ): Promise<string> {
   const { kind, name, key = 'ca.crt' } = caRef;
   const found =

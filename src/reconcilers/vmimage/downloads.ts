@@ -1,19 +1,21 @@
 import { open, readFile, rm } from 'node:fs/promises';
 import { type Algorithm, type Digests, provable, sameBytes, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
-import type { Blob, Reservation } from '../../cache/cache.ts';
+import type { Logger } from 'pino';
+import type { Blob, Cache, Reservation } from '../../cache/cache.ts';
+import { HEAD_BYTES } from '../../images/recognise.ts';
+import type { Images } from '../../images/images.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
 import type { Recognition } from '../../images/format.ts';
 import type { JobHandle } from '../../runtime/jobs.ts';
-import type { FetchResult } from '../../transfers/transfers.ts';
+import type { FetchResult, Transfers } from '../../transfers/transfers.ts';
 import { cleanUrl } from '../../sources/url.ts';
 import type { SourceSpec } from '../../sources/source.ts';
-import type { Deps } from '../deps.ts';
 import type { Part } from './plan.ts';
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
-/** Enough to recognise every format by its head (ISO 9660's volume descriptor stands at 32 KiB). */
-const HEAD_BYTES = 64 * 1024;
 /** A download of the same digest from elsewhere is worth waiting for while it makes this much. */
 const RIVAL_BYTES_PER_SECOND = MiB;
 const UNKNOWN_SIZE_STEP = GiB;
@@ -41,7 +43,14 @@ interface Running {
   supersede: AbortController;
 }
 
-export type DownloadDeps = Pick<Deps, 'cache' | 'transfers' | 'images' | 'clock' | 'log' | 'metrics'>;
+export interface DownloadDeps {
+  cache: Cache;
+  transfers: Transfers;
+  images: Images;
+  clock: Clock;
+  log: Logger;
+  metrics: Metrics;
+}
 
 /**
  * All downloads of this process. Each is shared by everyone who asks for the same part; two that bring the same bytes from
@@ -225,7 +234,7 @@ export class Downloads {
             if (generation === undefined) return;
             cache.recordWatermark(part.key, generation.generation, progress.durable);
             this.#grow(reservation, progress.bytes, running);
-            if (!looked && progress.bytes >= HEAD_BYTES) {
+            if (!looked && progress.bytes >= Math.min(HEAD_BYTES, view.totalBytes ?? HEAD_BYTES)) {
               looked = true;
               this.#lookAtHead(running, generation).then(
                 () => handle.changed('Now'),

@@ -5,7 +5,8 @@ import type { Scope } from '../../cache/cache.ts';
 import type { Compression, Format, Role } from '../../images/format.ts';
 import { parseMetafile } from '../../sources/metafile/parse.ts';
 import type { SourceSpec } from '../../sources/source.ts';
-import type { Deps } from '../deps.ts';
+import type { Store } from '../../stores/store.ts';
+import type { Settings } from '../settings.ts';
 import { type Credentials, permitHost, readCredentials } from './credentials.ts';
 import { hashOf } from './identity.ts';
 
@@ -32,6 +33,12 @@ export interface Part {
   key: string;
 }
 
+/** What a plan is read with. */
+interface PlanDeps {
+  store: Store;
+  settings: Settings;
+}
+
 export interface Plan {
   parts: readonly Part[];
   /** Changes when anything that decides which bytes come changes; a stalled fetch is tried again only then. */
@@ -52,7 +59,7 @@ type PartSpec = Partial<Pick<VMImage['spec'], 'checksums' | 'contentChecksums' |
  * What has to be fetched for this spec.
  * @throws Failure InvalidSpec | WeakChecksum | ChecksumRequired | Secret…
  */
-export async function planOf(image: VMImage, deps: Pick<Deps, 'store' | 'settings'>): Promise<Plan | MetafilePlan> {
+export async function planOf(image: VMImage, deps: PlanDeps): Promise<Plan | MetafilePlan> {
   const { spec } = image;
   const metafile = spec.source.metafile;
   if (metafile !== undefined) {
@@ -88,7 +95,7 @@ export async function planOfMetafile(
   image: VMImage,
   plan: MetafilePlan,
   bytes: Uint8Array,
-  deps: Pick<Deps, 'store' | 'settings'>,
+  deps: PlanDeps,
 ): Promise<Plan> {
   const { metafile } = image.spec.source;
   if (metafile === undefined) throw new Failure('InvalidSpec', 'spec.source.metafile is not set');
@@ -110,7 +117,7 @@ async function partOf(
   field: string,
   spec: PartSpec,
   declared: Digests,
-  deps: Pick<Deps, 'store' | 'settings'>,
+  deps: PlanDeps,
 ): Promise<Part> {
   const namespace = image.metadata.namespace ?? 'default';
   const { candidates, credentials } = await candidatesOf(namespace, spec.source, `${field}.source`, deps);
@@ -139,7 +146,7 @@ async function candidatesOf(
   namespace: string,
   source: PartSpec['source'],
   field: string,
-  deps: Pick<Deps, 'store' | 'settings'>,
+  deps: PlanDeps,
 ): Promise<{ candidates: SourceSpec[]; credentials: Credentials }> {
   const { network, timeouts, fileRoots } = deps.settings;
   if (source.http !== undefined) {

@@ -2,6 +2,7 @@ import type { Algorithm, Digests } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Cloud, CloudRecord, PartBytes, Registration } from '../../clouds/cloud.ts';
 import type { Format, Role } from '../../images/format.ts';
+import { refsOf } from './rows.ts';
 
 /** A part that shall be on the site. */
 export interface SitePart {
@@ -89,11 +90,7 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
   for (const part of job.parts) await part.bytes.mayFinish();
   await cloud.publish(
     {
-      parts: done.map(({ id, role, sentDigest }) => ({
-        id,
-        role,
-        digests: { sha256: sentDigest.slice('sha256:'.length) },
-      })),
+      parts: refsOf(done),
       ownership: { owner: job.owner, guid: job.guid, claim: job.claim },
       registration: job.registration,
     },

@@ -1,0 +1,254 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { VMImage } from '../../../src/api/types.ts';
+import { readState } from '../../../src/stores/directory/index.ts';
+import { type Disk, qcow2 } from '../../support/disks.ts';
+import { directorySite, isTrue, type Manifest, openstackSite, vmimage } from '../../support/house.ts';
+import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
+
+/** The program, killed with SIGKILL at each step of its way and started again: what must hold afterwards, always. */
+
+const SCRIPT = join(import.meta.dirname, '..', '..', 'support', 'controller-process.ts');
+const PATIENCE_MS = 60_000;
+
+/** One image on its own manifests and state, run by processes that come and go. */
+class Subject {
+  readonly root = mkdtempSync(join(tmpdir(), 'imageproxy-kill-'));
+  readonly shelf = join(this.root, 'shelf');
+  #child: ChildProcess | undefined;
+  #log = '';
+
+  constructor(...sites: Manifest[]) {
+    mkdirSync(join(this.root, 'manifests'));
+    mkdirSync(this.shelf);
+    this.write('site.yaml', ...sites);
+  }
+
+  write(file: string, ...objects: Manifest[]): void {
+    const text = objects
+      .map((object) => stringify({ apiVersion: object.kind === 'Secret' ? 'v1' : 'imageproxy.dev/v1beta1', ...object }))
+      .join('---\n');
+    writeFileSync(join(this.root, 'manifests', file), text, { mode: 0o600 });
+  }
+
+  start(changes?: number): void {
+    const more = changes === undefined ? [] : [String(changes)];
+    this.#child = spawn(process.execPath, [SCRIPT, join(this.root, 'manifests'), join(this.root, 'state'), ...more], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      this.#log += chunk.toString();
+    });
+  }
+
+  kill(): void {
+    this.#child?.kill('SIGKILL');
+  }
+
+  async exited(): Promise<void> {
+    const child = this.#child;
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+
+  /** Resolves with the image once it is as wanted, or with undefined when the process has been killed before. */
+  async until(wanted: (image: VMImage) => boolean): Promise<VMImage | undefined> {
+    const stop = new AbortController();
+    const { promise, resolve, reject } = Promise.withResolvers<VMImage | undefined>();
+    const patience = setTimeout(
+      () => reject(new Error(`it did not come to an end:\n${this.#log.slice(-3000)}`)),
+      PATIENCE_MS,
+    );
+    void this.exited().then(() => resolve(undefined));
+    await readState(join(this.root, 'state')).watch(
+      'VMImage',
+      ({ object, type }) => {
+        if (type === 'Applied' && wanted(object as unknown as VMImage)) resolve(object as unknown as VMImage);
+      },
+      stop.signal,
+    );
+    return promise.finally(() => {
+      clearTimeout(patience);
+      stop.abort();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.kill();
+    await this.exited();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+const isServed = (generation: number) => (image: VMImage) =>
+  isTrue(image, 'Ready') && image.metadata.generation === generation && image.status.observedGeneration === generation;
+const isTidy = (image: VMImage) =>
+  image.status.sites?.every(
+    (row) => row.operation === undefined && row.previous?.every((each) => each.retiredAt !== undefined) !== false,
+  ) === true;
+
+describe.skipIf(!openstackAvailable())('killed at each request to a real Glance', () => {
+  let openstack: OpenStack;
+  let origin: Origin;
+  let proxy: FaultProxy;
+  let clouds: string;
+  let one: Disk;
+  let two: Disk;
+
+  beforeAll(async () => {
+    [openstack, origin] = await Promise.all([startOpenStack(), startOrigin()]);
+    proxy = await startFaultProxy(openstack.glanceUrl);
+    clouds = await openstack.clouds('demo', { imageEndpoint: proxy.url });
+    [one, two] = [qcow2('kill-one'), qcow2('kill-two')];
+    origin.route('/one.qcow2', { body: one.bytes, etag: '"1"' });
+    origin.route('/two.qcow2', { body: two.bytes, etag: '"2"' });
+  });
+
+  afterAll(async () => {
+    await proxy?.stop();
+    await Promise.all([openstack?.stop(), origin?.close()]);
+  });
+
+  const spec = (version: 'one' | 'two', guid: string) => ({
+    guid,
+    source: { http: { urls: [`${origin.url}/${version}.qcow2`] } },
+    checksums: { sha256: (version === 'one' ? one : two).sha256 },
+    sites: [{ name: 'nova' }],
+  });
+  const records = async (guid: string) => {
+    const lists = await Promise.all(
+      ['true', 'false'].map((hidden) =>
+        openstack.image('demo', 'GET', `/images?os_hidden=${hidden}&imageproxy_guid=${guid}`),
+      ),
+    );
+    return lists.flatMap(
+      (list) =>
+        (list.body as { images: { id: string; status: string; os_hidden: boolean; os_hash_value: string }[] }).images,
+    );
+  };
+
+  /** Kills at request `n` of the proxy, before the cloud sees it or after it has acted. False when there was no such request. */
+  async function killedAt(
+    subject: Subject,
+    n: number,
+    moment: 'before' | 'after',
+    wanted: (image: VMImage) => boolean,
+  ): Promise<boolean> {
+    let killed = false;
+    const kill = () => {
+      killed = true;
+      subject.kill();
+    };
+    proxy.clear();
+    proxy.fault(moment === 'before' ? { after: n, wait: () => new Promise<void>(kill) } : { after: n, answered: kill });
+    subject.start();
+    await subject.until((image) => !killed && wanted(image));
+    if (killed) await subject.exited();
+    proxy.clear();
+    return killed;
+  }
+
+  test.each(['before', 'after'] as const)(
+    '%s it is answered: there is one image, proven and visible, and nothing half-made',
+    async (moment) => {
+      for (let n = 0; ; n++) {
+        const guid = `register-${moment}-${n}`;
+        const subject = new Subject(...openstackSite('nova', clouds, 'demo'));
+        subject.write('image.yaml', vmimage('image', spec('one', guid)));
+        const killed = await killedAt(subject, n, moment, isServed(1));
+        if (killed) {
+          // Nothing that is not proven and published may be visible at the moment of the crash either.
+          for (const record of await records(guid))
+            if (record.status === 'active') expect(record.os_hash_value).toBe(one.sha512);
+          subject.start();
+        }
+        const image = await subject.until((now) => isServed(1)(now) && isTidy(now));
+        const row = image?.status.sites?.[0];
+        expect(await records(guid), `killed ${moment} request ${n}`).toMatchObject([
+          { id: row?.imageID, status: 'active', os_hidden: false, os_hash_value: one.sha512 },
+        ]);
+        await subject.close();
+        if (!killed) {
+          expect(n).toBeGreaterThan(4);
+          return;
+        }
+      }
+    },
+    300_000,
+  );
+
+  test('while a new version replaces the old one: the old serves until the new does, and both are where they belong', async () => {
+    for (let n = 0; ; n++) {
+      const guid = `replace-${n}`;
+      const subject = new Subject(...openstackSite('nova', clouds, 'demo'));
+      subject.write('image.yaml', vmimage('image', spec('one', guid)));
+      subject.start();
+      const before = (await subject.until((now) => isServed(1)(now) && isTidy(now)))?.status.sites?.[0]?.imageID;
+      subject.kill();
+      await subject.exited();
+      subject.write('image.yaml', vmimage('image', spec('two', guid)));
+      const wanted = (now: VMImage) => isServed(2)(now) && isTidy(now);
+      const killed = await killedAt(subject, n, n % 2 === 0 ? 'after' : 'before', wanted);
+      if (killed) {
+        const visible = (await records(guid)).filter((record) => record.status === 'active' && !record.os_hidden);
+        expect(visible.length, `visible when killed at request ${n}`).toBeGreaterThanOrEqual(1);
+        subject.start();
+      }
+      const after = (await subject.until(wanted))?.status.sites?.[0]?.imageID;
+      const left = await records(guid);
+      expect(left, `killed at request ${n}`).toHaveLength(2);
+      expect(left.find((record) => record.id === before)).toMatchObject({ status: 'deactivated', os_hidden: true });
+      expect(left.find((record) => record.id === after)).toMatchObject({
+        status: 'active',
+        os_hidden: false,
+        os_hash_value: two.sha512,
+      });
+      await subject.close();
+      if (!killed) {
+        expect(n).toBeGreaterThan(6);
+        return;
+      }
+    }
+  }, 600_000);
+});
+
+describe('killed at each change of its own state, with a directory site', () => {
+  test('ends with one image, in one piece, and an index that says so', async () => {
+    const origin = await startOrigin();
+    const disk = qcow2('kill-shelf');
+    origin.route('/disk.qcow2', { body: disk.bytes, etag: '"d"' });
+    try {
+      for (let change = 1; ; change++) {
+        const subject = new Subject();
+        subject.write('site.yaml', directorySite('shelf', subject.shelf));
+        subject.write(
+          'image.yaml',
+          vmimage('image', {
+            source: { http: { urls: [`${origin.url}/disk.qcow2`] } },
+            checksums: { sha256: disk.sha256 },
+            sites: [{ name: 'shelf' }],
+          }),
+        );
+        subject.start(change);
+        const ended = await subject.until((now) => isServed(1)(now) && isTidy(now));
+        if (ended === undefined) subject.start();
+        const image = ended ?? (await subject.until((now) => isServed(1)(now) && isTidy(now)));
+        const published = readdirSync(subject.shelf).filter((name) => !name.startsWith('.') && name !== 'index.json');
+        expect(published, `killed at change ${change}`).toEqual([`${image?.status.sites?.[0]?.imageID}.qcow2`]);
+        await subject.close();
+        if (ended !== undefined) {
+          expect(change).toBeGreaterThan(6);
+          return;
+        }
+      }
+    } finally {
+      await origin.close();
+    }
+  }, 300_000);
+});
