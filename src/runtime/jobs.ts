@@ -14,39 +14,43 @@ export type Urgency = 'Now' | 'Soon';
 export type Outcome<T> = { ok: true; value: T } | { ok: false; error: unknown };
 
 interface Job {
-  readonly key: string;
   readonly askers: Set<string>;
   readonly abort: AbortController;
   /** Whatever the job shows while it runs; read by `view`. */
-  view: unknown;
-  outcome: Outcome<unknown> | undefined;
-  /** Came for the key while the job was being ended; they are woken when it has, to start it afresh. */
+  readonly view: unknown;
+  /** Woken when the run has ended: who came for the key while it was being ended, and whose leaving ended it. */
   readonly successors: Set<string>;
   done: Promise<void>;
 }
 
+/** What a run left for one of its askers. */
+interface Ended {
+  readonly outcome: Outcome<unknown>;
+  readonly view: unknown;
+}
+
 export class Jobs {
-  readonly #jobs = new Map<string, Job>();
+  /** By key; those that run or wait for their lane. */
+  readonly #running = new Map<string, Job>();
+  /** By key and asker. Kept apart from the runs: an outcome that somebody has yet to take is nobody else's next try. */
+  readonly #ended = new Map<string, Map<string, Ended>>();
   readonly #wake: (asker: string, urgency: Urgency) => void;
-  readonly #lanes: Lanes;
+  readonly #lanes = new Lanes();
   #closed = false;
 
   /** `wake` queues an asker (a resource's key) again. */
   constructor(wake: (asker: string, urgency: Urgency) => void) {
     this.#wake = wake;
-    this.#lanes = new Lanes();
   }
 
   /** How many run or wait for their lane. */
   get running(): number {
-    let count = 0;
-    for (const job of this.#jobs.values()) if (job.outcome === undefined) count++;
-    return count;
+    return this.#running.size;
   }
 
   /**
    * Starts the job, or joins the one that runs under this key. `lane` bounds how many run side by side (one cloud's uploads);
-   * jobs of a lane start in the order they were asked for.
+   * jobs of a lane start in the order they were asked for. Who has yet to take an outcome of this key starts nothing.
    */
   start<T, V>(
     key: string,
@@ -54,97 +58,94 @@ export class Jobs {
     options: { lane?: { name: string; limit: number }; view: V },
     run: (handle: JobHandle, view: V) => Promise<T>,
   ): void {
-    if (this.#closed) return;
-    const running = this.#jobs.get(key);
+    if (this.#closed || this.#ended.get(key)?.has(asker) === true) return;
+    const running = this.#running.get(key);
     if (running !== undefined) {
       // An aborted run can only fail: it must not be shared, and a second run of the key must not overlap it.
       if (running.abort.signal.aborted) running.successors.add(asker);
       else running.askers.add(asker);
       return;
     }
+    const { lane, view } = options;
     const abort = new AbortController();
-    const job: Job = {
-      key,
-      askers: new Set([asker]),
-      abort,
-      view: options.view,
-      outcome: undefined,
-      successors: new Set(),
-      done: Promise.resolve(),
-    };
-    this.#jobs.set(key, job);
-    const wakeAll = (urgency: Urgency) => {
-      for (const each of job.askers) this.#wake(each, urgency);
+    const job: Job = { askers: new Set([asker]), abort, view, successors: new Set(), done: Promise.resolve() };
+    this.#running.set(key, job);
+    const handle: JobHandle = {
+      signal: abort.signal,
+      changed: (urgency) => {
+        for (const each of job.askers) this.#wake(each, urgency);
+      },
     };
     job.done = this.#lanes
-      .enter(options.lane, abort.signal, () => run({ signal: abort.signal, changed: wakeAll }, options.view))
+      .enter(lane, abort.signal, () => run(handle, view))
       .then(
-        (value) => {
-          job.outcome = { ok: true, value };
-        },
-        (error: unknown) => {
-          job.outcome = { ok: false, error };
-        },
-      )
-      .then(() => {
-        // The last asker left while it ran: nobody will come to take the outcome.
-        if (job.askers.size === 0 && this.#jobs.get(key) === job) this.#jobs.delete(key);
-        wakeAll('Now');
-        for (const each of job.successors) this.#wake(each, 'Now');
-      });
+        (value) => this.#end(key, job, { ok: true, value }),
+        (error: unknown) => this.#end(key, job, { ok: false, error }),
+      );
+  }
+
+  #end(key: string, job: Job, outcome: Outcome<unknown>): void {
+    this.#running.delete(key);
+    // Where the last asker left while it ran, nobody will come to take the outcome.
+    for (const asker of job.askers) {
+      const ended = this.#ended.get(key) ?? new Map<string, Ended>();
+      this.#ended.set(key, ended.set(asker, { outcome, view: job.view }));
+    }
+    for (const each of new Set([...job.askers, ...job.successors])) this.#wake(each, 'Now');
   }
 
   /** Whether the key runs (or waits for its lane), asked for by anyone. */
   runs(key: string): boolean {
-    const job = this.#jobs.get(key);
-    return job !== undefined && job.outcome === undefined;
+    return this.#running.has(key);
   }
 
-  /** What the job shows of itself while it runs or until its outcome is taken. */
+  /** What the job shows of itself while it runs, or until its outcome is taken. */
   view<V>(key: string): V | undefined {
-    return this.#jobs.get(key)?.view as V | undefined;
+    const shown = this.#running.get(key) ?? this.#ended.get(key)?.values().next().value;
+    return shown?.view as V | undefined;
   }
 
   /** The outcome, once for each asker; undefined while it runs or when there is no such job. */
   take<T>(key: string, asker: string): Outcome<T> | undefined {
-    const job = this.#jobs.get(key);
-    if (job?.outcome === undefined || !job.askers.has(asker)) return undefined;
-    job.askers.delete(asker);
-    if (job.askers.size === 0) this.#jobs.delete(key);
-    return job.outcome as Outcome<T>;
+    const outcome = this.#ended.get(key)?.get(asker)?.outcome;
+    if (outcome !== undefined) this.#drop(key, asker);
+    return outcome as Outcome<T> | undefined;
   }
 
-  /** The asker wants it no longer; the last one to leave ends the job. */
+  /**
+   * The asker wants it no longer; the last one to leave ends the job, and is woken when it has ended, for what comes next may
+   * have to wait for that. An outcome that was not taken is dropped.
+   */
   leave(key: string, asker: string): void {
-    const job = this.#jobs.get(key);
+    this.#drop(key, asker);
+    const job = this.#running.get(key);
     if (job === undefined || !job.askers.delete(asker) || job.askers.size > 0) return;
+    job.successors.add(asker);
     job.abort.abort();
-    if (job.outcome !== undefined) this.#jobs.delete(key);
   }
 
-  /** Leaves every job of this asker whose key is not in `keep`. Returns how many of them still have to end. */
-  leaveAll(asker: string, keep: (key: string) => boolean = () => false): number {
-    let ending = 0;
-    for (const job of this.#jobs.values()) {
-      if (!job.askers.has(asker) || keep(job.key)) continue;
-      this.leave(job.key, asker);
-      if (job.outcome === undefined) ending++;
-    }
-    return ending;
+  /** Leaves every job of this asker whose key is not in `keep`. */
+  leaveAll(asker: string, keep: (key: string) => boolean = () => false): void {
+    for (const key of [...this.#running.keys(), ...this.#ended.keys()]) if (!keep(key)) this.leave(key, asker);
   }
 
   /** Ends all jobs at a safe point; resolves when the last has ended. */
   async close(): Promise<void> {
     this.#closed = true;
-    const jobs = [...this.#jobs.values()];
+    const jobs = [...this.#running.values()];
     for (const job of jobs) job.abort.abort();
     await Promise.all(jobs.map((job) => job.done));
   }
+
+  #drop(key: string, asker: string): void {
+    const ended = this.#ended.get(key);
+    if (ended?.delete(asker) === true && ended.size === 0) this.#ended.delete(key);
+  }
 }
 
-/** Bounded lanes: at most `limit` jobs of a name run, the others wait in order. */
+/** Bounded lanes: at most `limit` jobs of a name run, the others wait in the order in which they came. */
 class Lanes {
-  readonly #lanes = new Map<string, { running: number; limit: number; waiting: (() => void)[] }>();
+  readonly #lanes = new Map<string, Lane>();
 
   async enter<T>(
     lane: { name: string; limit: number } | undefined,
@@ -152,31 +153,67 @@ class Lanes {
     run: () => Promise<T>,
   ): Promise<T> {
     if (lane === undefined) return run();
-    let state = this.#lanes.get(lane.name);
-    if (state === undefined) {
-      state = { running: 0, limit: lane.limit, waiting: [] };
-      this.#lanes.set(lane.name, state);
-    }
-    state.limit = lane.limit;
-    const mine = state;
-    while (mine.running >= mine.limit) {
-      await new Promise<void>((resolve) => {
-        mine.waiting.push(resolve);
-        signal.addEventListener('abort', () => resolve(), { once: true });
-      });
-      if (signal.aborted) {
-        // The turn may have been given to this one: pass it on.
-        mine.waiting.shift()?.();
-        signal.throwIfAborted();
-      }
-    }
-    mine.running++;
+    const mine = this.#lanes.get(lane.name) ?? new Lane();
+    this.#lanes.set(lane.name, mine);
     try {
-      return await run();
+      await mine.enter(lane.limit, signal);
+      try {
+        // The turn may have come in the very step in which it was given up.
+        signal.throwIfAborted();
+        return await run();
+      } finally {
+        mine.leave();
+      }
     } finally {
-      mine.running--;
-      mine.waiting.shift()?.();
-      if (mine.running === 0 && mine.waiting.length === 0) this.#lanes.delete(lane.name);
+      if (mine.empty && this.#lanes.get(lane.name) === mine) this.#lanes.delete(lane.name);
+    }
+  }
+}
+
+/**
+ * A place is handed over by the one who leaves, in the same step: between a place that is free and a waiter that has been told
+ * so, a newcomer could otherwise take it, or the lane be taken for empty and be made a second time.
+ */
+class Lane {
+  #limit = 1;
+  #running = 0;
+  readonly #waiting = new Set<() => void>();
+
+  get empty(): boolean {
+    return this.#running === 0 && this.#waiting.size === 0;
+  }
+
+  /** Resolves when the place is the caller's; who waits no longer gives up nobody else's turn. */
+  async enter(limit: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    // A limit may be changed while jobs wait: the newest counts.
+    this.#limit = limit;
+    await new Promise<void>((resolve, reject) => {
+      const turn = () => {
+        signal.removeEventListener('abort', leave);
+        resolve();
+      };
+      const leave = () => {
+        this.#waiting.delete(turn);
+        reject(signal.reason);
+      };
+      this.#waiting.add(turn);
+      signal.addEventListener('abort', leave, { once: true });
+      this.#admit();
+    });
+  }
+
+  leave(): void {
+    this.#running--;
+    this.#admit();
+  }
+
+  #admit(): void {
+    for (const turn of this.#waiting) {
+      if (this.#running >= this.#limit) return;
+      this.#waiting.delete(turn);
+      this.#running++;
+      turn();
     }
   }
 }
