@@ -62,6 +62,8 @@ export class WorkQueue {
   /** Adds the key once `ms` have passed; an earlier date that is already set stays. */
   addAfter(key: string, ms: number): void {
     if (this.#closed) return;
+    // A timer takes NaN for 1 ms: a date that could not be read would keep the queue spinning.
+    if (Number.isNaN(ms)) throw new RangeError(`the delay of ${key} is not a number`);
     if (ms <= 0) {
       this.add(key);
       return;
@@ -108,7 +110,8 @@ export class WorkQueue {
     const work = async () => {
       for (;;) {
         const key = await this.#take();
-        if (key === undefined) return;
+        // Handed over in the very step in which the queue was closed.
+        if (key === undefined || this.#closed) return;
         try {
           await handle(key);
           this.forget(key);
