@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { loadSchemas } from '../api/schema.ts';
 import type { VMImage } from '../api/types.ts';
+import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/index.ts';
 import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
@@ -44,6 +45,7 @@ export interface RunningController {
 
 const DEFAULT_TIMEOUTS = { connectMs: 15_000, headersMs: 60_000, stallMs: 60_000 };
 const TiB = 2 ** 40;
+const SCRUB_INTERVAL_MS = 10 * 60_000;
 
 /**
  * Puts the program together and starts it: store, cache, transfers, controllers. One signal ends it, from top to bottom; what is
@@ -112,8 +114,12 @@ export async function startController(options: ControllerOptions, signal: AbortS
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
     await store.start(signal);
     const controllers = createControllers(deps);
-    const done = controllers.run(signal).finally(() => closeAll(closing, log));
-    return { store, metrics, controllers, done };
+    scrubSlowly(cache, clock, log, signal);
+    const run = async () => {
+      await controllers.run(signal);
+      await closeAll(closing, log);
+    };
+    return { store, metrics, controllers, done: run() };
   } catch (error) {
     await closeAll(closing, log);
     throw error;
@@ -127,6 +133,19 @@ function phasesOf(images: readonly VMImage[]): Map<string, number> {
     phases.set(phase, (phases.get(phase) ?? 0) + 1);
   }
   return phases;
+}
+
+/** One blob at a time, with pauses: a disk that rots is found before the image on it is needed. */
+function scrubSlowly(cache: Cache, clock: Clock, log: Logger, signal: AbortSignal): void {
+  const cancel = clock.after(SCRUB_INTERVAL_MS, () => {
+    cache
+      .scrubNext(signal)
+      .catch((error: unknown) => log.warn({ err: error }, 'a blob could not be looked at again'))
+      .finally(() => {
+        if (!signal.aborted) scrubSlowly(cache, clock, log, signal);
+      });
+  });
+  signal.addEventListener('abort', cancel, { once: true });
 }
 
 /** In order, each even if the one before failed: a lock that is not given back would keep the next start out. */

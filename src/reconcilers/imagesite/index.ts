@@ -136,7 +136,7 @@ class Visit {
     this.#site = site;
     this.#deps = deps;
     this.#now = deps.clock.now();
-    this.#status = structuredClone(site.status ?? {}) as ImageSiteStatus;
+    this.#status = structuredClone(site.status);
     this.#status.observedGeneration = site.metadata.generation;
     const request = requestOf(site);
     if (request !== undefined) this.#status.lastHandledReconcileAt = request;
@@ -179,7 +179,7 @@ class Visit {
       details: probe.details,
     };
     this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
-    this.#ready(true, 'Probed', `${probe.identity}`);
+    this.#ready(true, 'Probed', probe.identity);
     return this.#next(inputsHash, jittered(PROBE_INTERVAL_MS, this.#deps.clock));
   }
 
@@ -233,7 +233,7 @@ class Visit {
   }
 
   #formats(cloud: Cloud): Format[] {
-    const accepted = (this.#site.spec.acceptedFormats ?? []) as Format[];
+    const accepted = this.#site.spec.acceptedFormats ?? [];
     return accepted.length === 0
       ? [...cloud.traits.formats]
       : accepted.filter((format) => cloud.traits.formats.includes(format));

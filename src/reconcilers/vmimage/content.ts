@@ -1,4 +1,4 @@
-import { type Algorithm, sameBytes, strongest } from '../../api/digest.ts';
+import { type Algorithm, strongest } from '../../api/digest.ts';
 import { Failure, type FailureClass } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
@@ -167,10 +167,4 @@ export function sourceDigestOf(part: Part, blob: Blob | undefined): string | und
   return (
     strongest(part.declared) ?? strongest(part.content) ?? (blob === undefined ? undefined : `sha256:${blob.sha256}`)
   );
-}
-
-/** Whether a blob is what this digest names. */
-export function blobHas(blob: Blob, digest: string): boolean {
-  const [algorithm, hex] = digest.split(':') as [Algorithm, string];
-  return blob.digests[algorithm] === hex || sameBytes(blob.digests, { [algorithm]: hex });
 }

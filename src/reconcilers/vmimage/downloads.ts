@@ -269,11 +269,11 @@ export class Downloads {
       return this.#admitContent(part, fetched, name, signal);
     }
     let inspected: Partial<Blob> = {};
-    let verdict: unknown;
+    let verdict: Failure | undefined;
     try {
       inspected = await this.#look(part, fetched.path, Object.keys(part.declared).length > 0, signal);
     } catch (error) {
-      verdict = error;
+      verdict = Failure.from(error);
     }
     const blob = await cache.admit(
       fetched.path,

@@ -1,5 +1,5 @@
 import { type Digests, parseDigest } from '../../api/digest.ts';
-import { Failure, type Reason } from '../../api/failure.ts';
+import type { Failure } from '../../api/failure.ts';
 import { clip } from '../../api/conditions.ts';
 import type { RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { PartRef } from '../../clouds/cloud.ts';
@@ -149,10 +149,6 @@ export function clearImage(row: SiteRow): void {
   ] as const) {
     delete row[field];
   }
-}
-
-export function failureOf(reason: Reason, message: string): Failure {
-  return new Failure(reason, message);
 }
 
 function setOrDelete(row: SiteRow, field: 'imageID' | 'kernelID' | 'ramdiskID', value: string | undefined): void {
