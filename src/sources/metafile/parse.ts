@@ -1,4 +1,5 @@
 import { SaxesParser } from 'saxes';
+import { clip } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Role } from '../../images/format.ts';
 
@@ -61,25 +62,41 @@ function readPart(image: Map<string, string>, where: string, name: string) {
     return value;
   };
   const type = field('type');
-  const known = TYPES[type];
+  // `constructor` is no type, though every object has one.
+  const known = Object.hasOwn(TYPES, type) ? TYPES[type] : undefined;
   if (known === undefined) {
-    throw invalid(name, `${where} has the type "${short(type)}": one of ${Object.keys(TYPES).join(', ')} is needed (upper case)`);
+    throw invalid(
+      name,
+      `${where} has the type "${short(type)}": one of ${Object.keys(TYPES).join(', ')} is needed (upper case)`,
+    );
   }
   const sha1 = field('signature').toLowerCase();
   if (!/^[0-9a-f]{40}$/.test(sha1)) {
     throw invalid(name, `the <signature> of ${where} (${type}) is not a SHA-1 of 40 hex digits: "${short(sha1)}"`);
   }
   const url = field('url');
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+  const place = URL.parse(url);
+  if (place === null || /\s/.test(url) || !/^https?:$/.test(place.protocol)) {
     throw invalid(name, `the <url> of ${where} (${type}) is not an http or https URL`);
   }
-  if (new URL(url).pathname.endsWith('.torrent')) {
-    throw invalid(name, `the <url> of ${where} (${type}) is a torrent: give the part's own URL, or a VMImage with source.torrent`);
+  if (place.username !== '' || place.password !== '') {
+    throw invalid(
+      name,
+      `the <url> of ${where} (${type}) holds a user name or password: put them into the Secret of spec.source.metafile.secretRef`,
+    );
+  }
+  if (place.pathname.toLowerCase().endsWith('.torrent')) {
+    throw invalid(
+      name,
+      `the <url> of ${where} (${type}) is a torrent: give the part's own URL, or a VMImage with source.torrent`,
+    );
   }
   return { ...known, type, sha1, url };
 }
 
-/** Every `image` element's direct children by name, the first of each; the root's name never mattered. */
+const FIELDS: readonly string[] = ['type', 'signature', 'url'];
+
+/** The fields of every `image` element, its direct children; the root's name never mattered, nor do elements beside them. */
 function readImages(bytes: Uint8Array, name: string): Map<string, string>[] {
   let text: string;
   try {
@@ -88,45 +105,52 @@ function readImages(bytes: Uint8Array, name: string): Map<string, string>[] {
     throw invalid(name, 'it is not UTF-8 text');
   }
   const images: Map<string, string>[] = [];
-  const path: string[] = [];
-  let image: Map<string, string> | undefined;
-  let field: { name: string; text: string } | undefined;
+  let depth = 0;
+  let image: { fields: Map<string, string>; depth: number } | undefined;
+  let field: { name: string; text: string; depth: number } | undefined;
+  const where = () => `image ${images.length}`;
   // No DTD is ever needed, and with none there is no entity to expand.
   const parser = new SaxesParser({ xmlns: false });
   parser.on('doctype', () => {
     throw invalid(name, 'it has a DOCTYPE, which a metafile must not have');
   });
   parser.on('error', (error) => {
-    throw invalid(name, `it is not well-formed XML: ${error.message.split('\n')[0]}`);
+    throw invalid(name, `it is not well-formed XML: ${short(error.message.split('\n')[0] ?? '', 120)}`);
   });
   parser.on('opentag', (tag) => {
-    path.push(tag.name);
-    if (path.length > MAX_DEPTH) throw invalid(name, `its elements are nested more than ${MAX_DEPTH} deep`);
-    if (tag.name === 'image') {
-      image = new Map();
-      images.push(image);
-      if (images.length > MAX_IMAGES) throw invalid(name, `it holds more than ${MAX_IMAGES} images`);
-    } else if (image !== undefined) field = { name: tag.name, text: '' };
-  });
-  parser.on('text', (chunk) => {
-    if (field !== undefined) field.text += chunk;
-  });
-  parser.on('cdata', (chunk) => {
-    if (field !== undefined) field.text += chunk;
-  });
-  parser.on('closetag', (tag) => {
-    path.pop();
-    if (tag.name === 'image') image = undefined;
-    else if (field?.name === tag.name) {
-      if (image !== undefined && !image.has(field.name)) image.set(field.name, field.text);
-      field = undefined;
+    depth++;
+    if (depth > MAX_DEPTH) throw invalid(name, `its elements are nested more than ${MAX_DEPTH} deep`);
+    // Which of two would be meant, and which an older reader would take, is a guess that an attacker could make use of.
+    if (field !== undefined) {
+      throw invalid(name, `the <${field.name}> of ${where()} holds the element <${short(tag.name)}>: give text alone`);
     }
+    if (tag.name === 'image') {
+      if (image !== undefined) throw invalid(name, `${where()} holds another <image>`);
+      image = { fields: new Map(), depth };
+      images.push(image.fields);
+      if (images.length > MAX_IMAGES) throw invalid(name, `it holds more than ${MAX_IMAGES} images`);
+    } else if (image !== undefined && depth === image.depth + 1 && FIELDS.includes(tag.name)) {
+      if (image.fields.has(tag.name)) throw invalid(name, `${where()} has two <${tag.name}>: keep one`);
+      field = { name: tag.name, text: '', depth };
+    }
+  });
+  const take = (chunk: string) => {
+    if (field !== undefined) field.text += chunk;
+  };
+  parser.on('text', take);
+  parser.on('cdata', take);
+  parser.on('closetag', () => {
+    if (field?.depth === depth) {
+      image?.fields.set(field.name, field.text);
+      field = undefined;
+    } else if (image?.depth === depth) image = undefined;
+    depth--;
   });
   parser.write(text).close();
   return images;
 }
 
-const short = (text: string): string => (text.length > 60 ? `${text.slice(0, 60)}…` : text);
+const short = (text: string, limit = 60): string => clip(text, limit);
 
 function invalid(name: string, fact: string): Failure {
   return new Failure('InvalidMetafile', `the metafile ${name} cannot be used: ${fact}`);
