@@ -26,7 +26,7 @@ export async function confirmDeletions(options: StateOptions, context: CommandCo
   }
   const confirmed = answer.confirmed ?? [];
   for (const id of confirmed) context.out.line(id);
-  context.err.line(confirmed.length === 0 ? 'no deletion is held' : `${confirmed.length} deletions confirmed`);
+  context.err.line(confirmed.length === 0 ? 'no deletion is held' : `confirmed: ${confirmed.length}`);
   return EXIT.ok;
 }
 

@@ -137,15 +137,13 @@ function phasesOf(images: readonly VMImage[]): Map<string, number> {
 
 /** One blob at a time, with pauses: a disk that rots is found before the image on it is needed. */
 function scrubSlowly(cache: Cache, clock: Clock, log: Logger, signal: AbortSignal): void {
-  const cancel = clock.after(SCRUB_INTERVAL_MS, () => {
+  clock.after(SCRUB_INTERVAL_MS, () => {
+    if (signal.aborted) return;
     cache
       .scrubNext(signal)
       .catch((error: unknown) => log.warn({ err: error }, 'a blob could not be looked at again'))
-      .finally(() => {
-        if (!signal.aborted) scrubSlowly(cache, clock, log, signal);
-      });
+      .finally(() => scrubSlowly(cache, clock, log, signal));
   });
-  signal.addEventListener('abort', cancel, { once: true });
 }
 
 /** In order, each even if the one before failed: a lock that is not given back would keep the next start out. */

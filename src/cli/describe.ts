@@ -1,5 +1,5 @@
 import { readCrd } from '../api/crds.ts';
-import { kstatus, type KStatusObject } from '../api/conditions.ts';
+import { kstatus, type KStatusObject, READY } from '../api/conditions.ts';
 import type { ApiObject, Artifact, Condition, ImageSite, SiteRow, VMImage } from '../api/types.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Holder } from '../stores/directory/lock.ts';
@@ -131,15 +131,12 @@ class Page {
   }
 
   conditions(conditions: readonly Condition[]): void {
+    const ready = conditions.find(({ type }) => type === READY)?.message;
     const rows = conditions.map(({ type, status, reason, lastTransitionTime, message }) => {
+      // One failure is the message of every condition that it keeps from being met: told once, it is found.
+      const text = type !== READY && message === ready ? '(as Ready)' : cell(message);
       const good = status === (type === 'Stalled' || type === 'Reconciling' ? 'False' : 'True');
-      return [
-        type,
-        this.#out.paint(good ? 'green' : 'yellow', status),
-        reason,
-        this.#age(lastTransitionTime),
-        cell(message),
-      ];
+      return [type, this.#out.paint(good ? 'green' : 'yellow', status), reason, this.#age(lastTransitionTime), text];
     });
     this.#table('Conditions', ['Type', 'Status', 'Reason', 'Age', 'Message'], rows);
   }

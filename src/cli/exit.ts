@@ -24,10 +24,13 @@ export class CommandError extends Error {
   }
 }
 
-/** Stopped by SIGINT or SIGTERM: as a shell counts it, 128 + the signal's number. */
+/** Signals that ask for an end, with the exit codes that a shell would give them: 128 + the signal's number. */
+export const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+
+/** Stopped by one of {@link SIGNALS}. */
 export class Interrupted extends CommandError {
-  constructor(signal: 'SIGINT' | 'SIGTERM') {
-    super(signal === 'SIGINT' ? 130 : 143, 'stopped');
+  constructor(signal: keyof typeof SIGNALS) {
+    super(SIGNALS[signal], `stopped by ${signal}`);
   }
 }
 

@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { exitCodeOf, EXIT, Interrupted } from './exit.ts';
+import { EXIT, exitCodeOf, Interrupted, SIGNALS } from './exit.ts';
 import { type CommandContext, Output, printable } from './output.ts';
 import { createProgram } from './program.ts';
 
@@ -60,7 +60,7 @@ function oneLine(text: string): string {
 /** The first signal asks for a safe end; the second one ends at once. */
 function interruption(host: NodeJS.Process): AbortSignal {
   const stop = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  for (const name of Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]) {
     host.on(name, () => {
       const reason = new Interrupted(name);
       if (stop.signal.aborted) host.exit(reason.exitCode);

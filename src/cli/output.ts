@@ -57,9 +57,14 @@ export interface CommandContext {
   signal: AbortSignal;
 }
 
+/** C0 and C1 controls (0x9B begins an escape sequence as ESC [ does), and marks that turn the direction of writing. */
+const STEERING = /[\p{Cc}\u202A-\u202E\u2066-\u2069]/gu;
+
 /** Text that others wrote (an origin, a cloud, a manifest) must not steer the terminal, nor break the line. */
 export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, (run) => (/^[\t\r\n]+$/.test(run) ? ' ' : JSON.stringify(run).slice(1, -1)));
+  return text
+    .replaceAll(/[\t\r\n]+/g, ' ')
+    .replaceAll(STEERING, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 const ESCAPE = String.fromCharCode(27);

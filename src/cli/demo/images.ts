@@ -24,8 +24,9 @@ export interface DemoImages {
   /** Of a VMImage `web`, and its next version. */
   first: Published;
   next: Published;
-  /** Of a VMImage `installer`: gzip-compressed raw. */
+  /** Of the other VMImage: gzip-compressed raw. */
   second: Published;
+  secondName: string;
   kernel: Published;
   ramdisk: Published;
   /** What could not be done as it should, and what was done instead. */
@@ -40,7 +41,7 @@ interface Workshop {
 
 /** Content that no compression makes small, so that there are bytes to watch. */
 const BALLAST_BYTES = 12 * 1024 * 1024;
-const DISK = '40M';
+const DISK = '80M';
 
 /** Makes the images of the demo with what the machine has. @throws CommandError naming the package to install */
 export async function makeImages(workshop: Workshop, installer: DebianInstaller | undefined): Promise<DemoImages> {
@@ -61,33 +62,46 @@ export async function makeImages(workshop: Workshop, installer: DebianInstaller 
   };
   const first = await disk('web', '1.0');
   const next = await disk('web', '1.1');
-  const raw = installer === undefined ? await maker.make('archive', '1.0', run) : 'debian-installer.iso';
-  if (installer !== undefined) await copyFile(installer.iso, join(folder, raw));
+  const [raw, what] = await secondDisk(maker, installer, run);
   await pipeline(
     createReadStream(join(folder, raw)),
     createGzip({ level: 1 }),
     createWriteStream(join(folder, `${raw}.gz`)),
   );
-  const what = installer === undefined ? maker.what : 'the bootable Debian 12 installer';
   const second = await publish(folder, `${raw}.gz`, `raw, gzip, ${what}`);
   const [kernel, ramdisk] = await bootParts(workshop, installer, notes);
-  return { first, next, second, kernel, ramdisk, notes };
+  return { first, next, second, secondName: installer === undefined ? 'archive' : 'installer', kernel, ramdisk, notes };
+}
+
+/** The installer where there is one, bootable if it comes as such; else one more file system. */
+async function secondDisk(
+  maker: FileSystemMaker,
+  installer: DebianInstaller | undefined,
+  run: ToolRun,
+): Promise<[file: string, what: string]> {
+  if (installer === undefined) return [await maker.make('archive', '1.0', run), maker.what];
+  if (installer.iso !== undefined) {
+    await copyFile(installer.iso, join(run.cwd, 'installer.raw'));
+    return ['installer.raw', "Debian's installer, bootable"];
+  }
+  const boot = { 'boot/vmlinuz': installer.kernel, 'boot/initrd.gz': installer.ramdisk };
+  return [await maker.make('installer', '12', run, boot), `${maker.what}, with Debian's installer`];
 }
 
 interface FileSystemMaker {
   /** What it makes, for people. */
   what: string;
   /** Makes a raw image; returns the name of its file. */
-  make(name: string, version: string, run: ToolRun): Promise<string>;
+  make(name: string, version: string, run: ToolRun, files?: Readonly<Record<string, string>>): Promise<string>;
 }
 
 async function fileSystemMaker(env: NodeJS.ProcessEnv): Promise<FileSystemMaker> {
   const mke2fs = await findTool('mke2fs', env);
   if (mke2fs !== undefined) {
     return {
-      what: 'an ext4 file system by mke2fs',
-      async make(name, version, run) {
-        const tree = await makeTree(name, version, run.cwd);
+      what: 'ext4 by mke2fs',
+      async make(name, version, run, files) {
+        const tree = await makeTree(name, version, run.cwd, files);
         const file = `${name}-${version}.raw`;
         await runTool(mke2fs, ['-q', '-F', '-t', 'ext4', '-L', name, '-d', tree, file, DISK], run);
         return file;
@@ -98,9 +112,9 @@ async function fileSystemMaker(env: NodeJS.ProcessEnv): Promise<FileSystemMaker>
     const path = await findTool(tool, env);
     if (path === undefined) continue;
     return {
-      what: `an ISO 9660 file system by ${tool}`,
-      async make(name, version, run) {
-        const tree = await makeTree(name, version, run.cwd);
+      what: `ISO 9660 by ${tool}`,
+      async make(name, version, run, files) {
+        const tree = await makeTree(name, version, run.cwd, files);
         const file = `${name}-${version}.iso`;
         await runTool(path, ['-quiet', '-R', '-V', name, '-o', file, tree], run);
         return file;
@@ -113,14 +127,24 @@ async function fileSystemMaker(env: NodeJS.ProcessEnv): Promise<FileSystemMaker>
   );
 }
 
-async function makeTree(name: string, version: string, folder: string): Promise<string> {
+/** Folder of what will be in the file system: files of the machine by their paths in it, else something that is no use to compress. */
+async function makeTree(
+  name: string,
+  version: string,
+  folder: string,
+  files: Readonly<Record<string, string>> | undefined,
+): Promise<string> {
   const tree = join(folder, `${name}-${version}`);
   await mkdir(join(tree, 'etc'), { recursive: true });
   await writeFile(
     join(tree, 'etc', 'os-release'),
     `NAME="${name}"\nVERSION_ID="${version}"\nPRETTY_NAME="${name} ${version}"\n`,
   );
-  await writeFile(join(tree, 'ballast'), randomBytes(BALLAST_BYTES));
+  if (files === undefined) await writeFile(join(tree, 'ballast'), randomBytes(BALLAST_BYTES));
+  for (const [path, source] of Object.entries(files ?? {})) {
+    await mkdir(join(tree, path, '..'), { recursive: true });
+    await copyFile(source, join(tree, path));
+  }
   return tree;
 }
 
@@ -138,7 +162,7 @@ async function bootParts(
     ];
   }
   notes.push(
-    'no Debian installer at hand (apt-get download): stand-ins are used for the kernel and the ramdisk of the metafile',
+    "Debian's installer is not at hand (by apt-get download), so kernel and ramdisk of chapter 6 are stand-ins",
   );
   const cpio = await findTool('cpio', env);
   await writeFile(join(folder, 'vmlinuz'), randomBytes(2 * 1024 * 1024));

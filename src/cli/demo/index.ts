@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { CommandError, EXIT } from '../exit.ts';
 import type { CommandContext } from '../output.ts';
+import { LiveView } from '../progress.ts';
 import { makeImages } from './images.ts';
 import { fetchInstaller } from './installer.ts';
 import { startDemoOrigin } from './origin.ts';
@@ -30,14 +31,21 @@ export async function demo(options: DemoOptions, context: CommandContext): Promi
     out.line(
       out.paint('bold', 'ImageProxy: the same verified VM image on every cloud site, and its id there back to you.'),
     );
-    out.line(
-      `No root, no Docker, no cluster: all of it happens in ${root}${options.keep === undefined ? '
-(removed at the end)' : ''}.`,
-    );
+    if (options.keep !== undefined) out.line(`Everything is kept in ${root}.`);
+    else out.line('No root, no Docker, no cluster; everything is made in a temporary folder, and removed at the end.');
+    const view = new LiveView(out);
+    if (options.offline !== true) {
+      const text = out.paint(
+        'gray',
+        `looking for Debian's installer by apt-get download, ${INSTALLER_MS / 1000} s at most …`,
+      );
+      view.show([{ key: 'installer', text, milestone: '' }]);
+    }
     const installer =
       options.offline === true
         ? undefined
         : await fetchInstaller(join(root, 'installer'), { env, signal, timeoutMs: INSTALLER_MS });
+    view.end({ erase: true });
     const published = join(root, 'origin');
     const images = await makeImages({ folder: published, env, signal }, installer);
     const origin = await startDemoOrigin(published);

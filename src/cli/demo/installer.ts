@@ -4,7 +4,8 @@ import { findTool, runTool } from './tools.ts';
 
 /** A real operating system that boots: Debian's network installer, as the package has it. */
 export interface DebianInstaller {
-  iso: string;
+  /** Not in every version of the package. */
+  iso?: string;
   kernel: string;
   ramdisk: string;
 }
@@ -30,9 +31,10 @@ export async function fetchInstaller(
     await runTool(dpkgDeb, ['-x', archive, 'unpacked'], run);
     const base = join(folder, 'unpacked', 'usr', 'lib', 'debian-installer', 'images', '12', 'amd64', 'text');
     const parts = join(base, 'debian-installer', 'amd64');
-    const installer = { iso: join(base, 'mini.iso'), kernel: join(parts, 'linux'), ramdisk: join(parts, 'initrd.gz') };
+    const installer = { kernel: join(parts, 'linux'), ramdisk: join(parts, 'initrd.gz') };
     await Promise.all(Object.values(installer).map((path) => stat(path)));
-    return installer;
+    const iso = join(base, 'mini.iso');
+    return (await stat(iso).catch(() => undefined)) === undefined ? installer : { ...installer, iso };
   } catch {
     // No network, no such package, too slow, another layout: all the same to the demo.
     signal.throwIfAborted();

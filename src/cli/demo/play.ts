@@ -83,12 +83,12 @@ export class Play {
     const web = this.#image('web', images.first);
     await this.#write('shelf.yaml', site);
     await this.#write('web.yaml', web);
-    await this.#write('installer.yaml', this.#image('installer', images.second));
+    await this.#write(`${images.secondName}.yaml`, this.#image(images.secondName, images.second));
     stage.code(stringify(web, { lineWidth: 0 }).trimEnd().split('\n'));
     stage.out.line();
     origin.secondsPerFile = seconds;
     const controller = await this.#start();
-    const names = ['web', 'installer'];
+    const names = ['web', images.secondName];
     const ready = await stage.follow(controller, names);
     stage.out.line();
     stage.lines(renderTable(['vmimage', 'site', 'image id', 'format'], ready.map(rowOf)));
@@ -167,7 +167,7 @@ export class Play {
     const oldId = before === undefined ? '' : idOf(before);
     origin.secondsPerFile = seconds;
     await this.#write('web.yaml', this.#image('web', images.next));
-    stage.moment(`${oldId} is in service; the new manifest is applied`);
+    stage.moment(`${oldId} is in service, and the new manifest applied`);
     await controller.store.scan();
 
     let looks = 0;
@@ -189,7 +189,8 @@ export class Play {
       });
     await watching;
     const newId = image === undefined ? '' : idOf(image);
-    stage.moment(`${newId} is in service; ${oldId} is retired`);
+    stage.moment(`${newId} is in service`);
+    stage.moment(`${oldId} is retired`);
     stage.out.line();
     stage.promise(`at each of ${looks} looks the id in the status was one in service`, gaps === 0);
     stage.promise(
@@ -236,12 +237,12 @@ export class Play {
   }
 
   async #cleanUp(): Promise<void> {
-    const { stage } = this.#options;
+    const { images, stage } = this.#options;
     stage.chapter(
       'Deletion cleans up',
       'Each VMImage is taken out of its manifest and deleted, as "imageproxy delete vmimg/NAME" does.',
     );
-    for (const name of ['web', 'installer', 'appliance']) await this.#delete(name);
+    for (const name of ['web', images.secondName, 'appliance']) await this.#delete(name);
     const files = await this.#files();
     const listed = await idsInIndex(this.#shelf);
     stage.lines([
