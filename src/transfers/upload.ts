@@ -1,11 +1,12 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../api/failure.ts';
 import { connect } from '../sources/http/connect.ts';
+import { Receiver } from '../sources/http/receiver.ts';
 import { cleanUrl } from '../sources/url.ts';
 import { openBody, type UploadBody } from './body.ts';
 import type { Generations } from './generation.ts';
+import { lingerAfterFailedWrite } from './linger.ts';
 import { Ticker } from './ticker.ts';
 import type { UploadRequest, UploadResult } from './transfers.ts';
 
@@ -40,7 +41,11 @@ export async function runUpload(
   const body = await openBody(request, generations);
   let socket: Socket | undefined;
   try {
-    socket = await connect({ url, where, connectMs: CONNECT_MS, ...(request.tls && { tls: request.tls }) }, signal);
+    const receiver = new Receiver();
+    const tls = request.tls === undefined ? {} : { tls: request.tls };
+    socket = await connect({ url, where, connectMs: CONNECT_MS, onread: receiver.onread, ...tls }, signal);
+    receiver.attach(socket);
+    lingerAfterFailedWrite(socket);
     return await new Upload(request, url, where, socket, body, host, signal).run();
   } finally {
     socket?.destroy();
@@ -134,9 +139,6 @@ class Upload {
       if (signal.aborted) return;
       const length = Math.min(block.length, (released ? totalBytes : held) - this.#sent);
       const count = await this.#body.read(block, length, this.#sent, signal);
-      // A receiver that refuses (401, 409, 413) answers and closes. A write into that closed connection makes Node destroy the
-      // socket with the answer unread in it, so what has arrived is read first: immediates run after the sockets were polled.
-      await setImmediate();
       // From here to the write nothing is awaited: an abort in between cannot let the last bytes slip out.
       if (signal.aborted) return;
       await this.#write(block.subarray(0, count));

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { connect as connectTcp, type LookupFunction, isIP, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls, getCACertificates } from 'node:tls';
 import { Failure } from '../../api/failure.ts';
@@ -50,7 +51,7 @@ export function connect(options: ConnectOptions, signal: AbortSignal): Promise<S
             ...(isIP(host) === 0 && { servername: host }),
             ALPNProtocols: ['http/1.1'],
             rejectUnauthorized: tls?.insecure !== true,
-            ...(tls?.ca !== undefined && { ca: [...getCACertificates('default'), tls.ca] }),
+            ...(tls?.ca !== undefined && { ca: [...getCACertificates('default'), ...certificates(tls.ca, where)] }),
             ...(tls?.cert !== undefined && { cert: tls.cert }),
             ...(tls?.key !== undefined && { key: tls.key }),
           })
@@ -82,6 +83,17 @@ export function connect(options: ConnectOptions, signal: AbortSignal): Promise<S
     socket.once('error', failed);
     signal.addEventListener('abort', abort, { once: true });
   });
+}
+
+/** OpenSSL passes over what it cannot read, and the user would look for the fault elsewhere. */
+function certificates(pem: string, where: string): string[] {
+  const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+  try {
+    if (found.length === 0) throw new Error('no certificate');
+    return found.map((certificate) => new X509Certificate(certificate).toString());
+  } catch (error) {
+    throw new Failure('TlsFailed', `${where}: what caRef names is not a CA certificate in PEM`, { cause: error });
+  }
 }
 
 export const aborted = (): Failure => new Failure('Aborted', 'stopped');

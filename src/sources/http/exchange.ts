@@ -165,12 +165,15 @@ class HttpAnswer implements Answer {
       const finish = (error?: Error) => {
         clearInterval(ticker);
         this.#signal.removeEventListener('abort', abort);
-        this.#socket.off('close', closed);
+        this.#socket.off('close', look);
         if (error === undefined) resolve(length);
         else reject(error);
       };
       const look = () => {
-        if (!body.done) return;
+        if (!body.done) {
+          if (this.#socket.closed && !body.behind) finish(this.#truncated(body.received, length));
+          return;
+        }
         try {
           body.check(this.where, this.#answered.excess);
           finish();
@@ -179,9 +182,6 @@ class HttpAnswer implements Answer {
         }
       };
       const abort = () => finish(aborted());
-      const closed = () => {
-        if (!body.done) finish(this.#truncated(body.received, length));
-      };
       const ticker = setInterval(
         () => {
           blocks.flush();
@@ -191,7 +191,7 @@ class HttpAnswer implements Answer {
         },
         Math.min(FLUSH_MS, this.#stallMs),
       );
-      this.#socket.on('close', closed);
+      this.#socket.on('close', look);
       this.#signal.addEventListener('abort', abort, { once: true });
       const first: Uint8Array[] = [];
       for (let chunk = read(this.#response); chunk !== null; chunk = read(this.#response)) first.push(chunk);
@@ -199,7 +199,6 @@ class HttpAnswer implements Answer {
       const body = this.#receiver.takeBody(first, length, blocks, () => queueMicrotask(look));
       queueMicrotask(look);
       if (this.#signal.aborted) abort();
-      else if (this.#socket.destroyed) queueMicrotask(closed);
     });
   }
 

@@ -78,6 +78,7 @@ export class Receiver {
     else {
       const taken = this.#late.length > 0 ? 0 : body.put(bytes);
       if (taken < bytes.length) this.#late.push(Uint8Array.from(bytes.subarray(taken)));
+      body.behind = this.#late.length > 0;
     }
     return this.#goOn();
   }
@@ -107,8 +108,10 @@ export class Receiver {
         break;
       }
     }
+    body.behind = this.#late.length > 0;
     if (body.done) return;
     if (this.#goOn()) this.#socket?.resume();
+    body.drained();
   }
 }
 
@@ -116,6 +119,8 @@ export class Receiver {
 export class Body {
   /** The disk, not the network, is what is waited for. */
   paused = false;
+  /** Bytes have been received that no block has had room for yet: the end of the connection is not the end of these. */
+  behind = false;
   /** Milliseconds of the process clock. */
   lastByteAt = performance.now();
   readonly #length: number;
@@ -172,6 +177,10 @@ export class Body {
       if (this.#blocks.failure !== undefined) this.#wake();
       else wake();
     });
+  }
+
+  drained(): void {
+    this.#wake();
   }
 
   #count(count: number): number {

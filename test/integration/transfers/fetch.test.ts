@@ -301,7 +301,7 @@ describe('a fetch that goes on', () => {
     ['its file has gone', { body: content(BODY.length, 2), etag: ETAG }, { generation: 77 }],
   ] as const)('begins a new generation when %s', async (_, route, more) => {
     await cut();
-    origin.route('/image', route as Parameters<Origin['route']>[1]);
+    origin.route('/image', route);
     const begun: unknown[] = [];
     const request = harness.request(url(), {}, { resume: resume(more), nextGeneration: 2, also: ['sha256'] });
     const result = await harness.fetch(request, {
