@@ -661,6 +661,10 @@ export interface FailureStatus {
    * Hash of the inputs that failed; another one ends the waiting.
    */
   inputsHash?: string;
+  /**
+   * Hash of what the sources said of the bytes that failed (ETag, date, size). They are asked every 6 hours, and another answer ends the waiting.
+   */
+  sourceHash?: string;
 }
 /**
  * What is being done now, as far as it is measured.

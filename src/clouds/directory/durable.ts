@@ -61,6 +61,10 @@ export function fileFailure(error: unknown, path: string): Failure {
       },
     );
   }
+  if (code === 'ENOENT') {
+    // A folder of ours was removed, or the volume is not there: the next probe tells, and makes what can be made.
+    return new Failure('SiteNotReady', `${path} has gone from the site: is the volume mounted?`, { cause: error });
+  }
   if (['EACCES', 'EPERM', 'EROFS'].includes(code)) {
     return new Failure(
       'SiteNotReady',

@@ -51,7 +51,7 @@ export async function gather(
   }
   for (const part of parts) {
     const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
-    if (outcome?.ok === false) recordFailure(round, Failure.from(outcome.error), inputsHash);
+    if (outcome?.ok === false) recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(part));
     const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
@@ -61,7 +61,7 @@ export async function gather(
     delete status.failure;
     return { step: 'Ready', blobs };
   }
-  const failed = standing(round);
+  const failed = standing(round, missing);
   if (failed !== undefined) return failed;
 
   const views = new Map<Role, DownloadView>();
@@ -100,7 +100,7 @@ function looked(blob: Blob, part: Part): boolean {
 }
 
 /** Remembers a failed fetch in the status, so that a restart neither forgets a back-off nor fetches wrong bytes again. */
-export function recordFailure(round: Round, failure: Failure, inputsHash: string): void {
+function recordFailure(round: Round, failure: Failure, inputsHash: string, sourceHash: string | undefined): void {
   if (failure.reason === 'Aborted') return;
   const before = round.status.failure;
   const attempts = before?.inputsHash === inputsHash ? (before.attempts ?? 0) + 1 : 1;
@@ -118,26 +118,45 @@ export function recordFailure(round: Round, failure: Failure, inputsHash: string
     attempts,
     nextAttemptTime: timestamp(round.now + pause),
     inputsHash,
+    ...(sourceHash === undefined ? {} : { sourceHash }),
   };
 }
 
 /** The recorded failure, while it stands. */
-function standing(round: Round): Content | undefined {
+function standing(round: Round, parts: readonly Part[]): Content | undefined {
   const { failure } = round.status;
   if (failure === undefined) return undefined;
   const next = Date.parse(failure.nextAttemptTime ?? '');
-  const stalled = STALLING.includes(failure.class as FailureClass);
-  // Wrong bytes are not fetched again because time has passed: that takes a new input, or a person.
-  const final = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
-  if (final || next > round.now) {
-    if (!final) lookAgain(round, next);
-    return {
-      step: 'Failed',
-      failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''),
-      stalled,
-    };
+  const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
+  if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) {
+    // Another try gets a new verdict on every mirror.
+    if (verdict) for (const part of parts) round.deps.downloads.forgive(part);
+    return undefined;
   }
-  return undefined;
+  lookAgain(round, Date.parse(round.status.failure?.nextAttemptTime ?? ''));
+  const stalled = STALLING.includes(failure.class as FailureClass);
+  return { step: 'Failed', failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''), stalled };
+}
+
+/**
+ * Wrong bytes are not fetched again because time has passed. Every 6 hours the sources are asked what they have; only when they
+ * say something else than then is it worth another download. True while they are being asked, too.
+ */
+function sourcesAreTheSame(round: Round, parts: readonly Part[]): boolean {
+  const { deps, status } = round;
+  let same = true;
+  for (const part of parts) {
+    const key = `look/${part.key}`;
+    const outcome = deps.jobs.take<string | undefined>(key, round.key);
+    if (outcome === undefined) {
+      deps.jobs.start(key, round.key, { view: undefined }, (handle) => deps.downloads.look(part, handle.signal));
+      return true;
+    }
+    const told = outcome.ok ? outcome.value : undefined;
+    if (told !== undefined && told !== status.failure?.sourceHash) same = false;
+  }
+  if (same && status.failure !== undefined) status.failure.nextAttemptTime = timestamp(round.now + STALLED_LOOK_MS);
+  return same;
 }
 
 /** What the status tells about the parts that are here. */

@@ -78,13 +78,18 @@ function fromSecret(secret: Secret, field: string): Credentials {
       `${field}.secretRef: the Secret ${where} does not say where it may be sent; set its annotation ${ANNOTATIONS.hosts}: "HOST[,HOST…]"`,
     );
   }
+  const refuse = (fact: string): never => {
+    throw new Failure('InvalidSecret', `${field}.secretRef: the Secret ${where} ${fact}`);
+  };
   const [username, password, token] = [text('username'), text('password'), text('token')];
   const [cert, key, ca] = [text('tls.crt'), text('tls.key'), text('ca.crt')];
-  const secretHeaders: Record<string, string> = {};
-  for (const name of Object.keys(secret.data)) {
-    const header = /^header\.([A-Za-z0-9-]+)$/.exec(name)?.[1];
-    if (header !== undefined) secretHeaders[header] = text(name) ?? '';
+  // A control character would end the header and begin another.
+  for (const [name, value] of Object.entries({ username, password, token })) {
+    if (value !== undefined && hasControl(value)) refuse(`has a line break or control character in ${name}`);
   }
+  // RFC 7617 §2: what comes after the first colon is the password.
+  if (username?.includes(':') === true) refuse('has a colon in username, which Basic authentication cannot send');
+  const secretHeaders = readHeaders(text('headers') ?? '', refuse);
   const authorization =
     token !== undefined
       ? `Bearer ${token}`
@@ -92,14 +97,9 @@ function fromSecret(secret: Secret, field: string): Credentials {
         ? `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
         : undefined;
   if (authorization === undefined && cert === undefined && Object.keys(secretHeaders).length === 0) {
-    throw new Failure(
-      'InvalidSecret',
-      `${field}.secretRef: the Secret ${where} has none of the keys username and password, token, tls.crt and tls.key, header.NAME`,
-    );
+    refuse('has none of the keys username and password, token, headers, tls.crt and tls.key');
   }
-  if ((cert === undefined) !== (key === undefined)) {
-    throw new Failure('InvalidSecret', `${field}.secretRef: the Secret ${where} needs both tls.crt and tls.key`);
-  }
+  if ((cert === undefined) !== (key === undefined)) refuse('needs both tls.crt and tls.key');
   const credentials: Credentials = {
     hosts,
     fingerprint: createHash('sha256')
@@ -112,6 +112,29 @@ function fromSecret(secret: Secret, field: string): Credentials {
   if (cert !== undefined && key !== undefined) credentials.tls = { cert, key };
   if (ca !== undefined) credentials.tls = { ...credentials.tls, ca };
   return credentials;
+}
+
+/** One `Name: value` a line. What is wrong is told by the number of the line: any part of it may be secret. */
+function readHeaders(text: string, refuse: (fact: string) => never): Record<string, string> {
+  const headers = new Map<string, string>();
+  text.split(/\r?\n/).forEach((line, index) => {
+    if (line.trim() === '') return;
+    const colon = line.indexOf(':');
+    const name = line.slice(0, Math.max(colon, 0)).trim().toLowerCase();
+    const value = line.slice(colon + 1).trim();
+    if (!/^[-!#$%&'*+.^_`|~0-9a-z]+$/.test(name) || hasControl(value)) {
+      refuse(`has in line ${index + 1} of headers something else than "Name: value"`);
+    }
+    if (headers.has(name)) refuse(`has in line ${index + 1} of headers a name for the second time`);
+    headers.set(name, value);
+  });
+  return Object.fromEntries(headers);
+}
+
+/** As the HTTP source judges values: a tab is none. */
+function hasControl(text: string): boolean {
+  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+  return /[\x00-\x08\x0a-\x1f\x7f]/.test(text);
 }
 
 /** @throws Failure ConfigMapNotFound | SecretNotFound | InvalidSecret */

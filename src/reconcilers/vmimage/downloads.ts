@@ -2,7 +2,7 @@ import { open, readFile, rm } from 'node:fs/promises';
 import { type Algorithm, type Digests, provable, sameBytes, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Logger } from 'pino';
-import type { Blob, Cache, Reservation } from '../../cache/cache.ts';
+import type { Blob, Cache, Reservation, Validators } from '../../cache/cache.ts';
 import { HEAD_BYTES } from '../../images/recognise.ts';
 import type { Images } from '../../images/images.ts';
 import type { Clock } from '../../runtime/clock.ts';
@@ -12,6 +12,7 @@ import type { JobHandle } from '../../runtime/jobs.ts';
 import type { FetchResult, Transfers } from '../../transfers/transfers.ts';
 import { cleanUrl } from '../../sources/url.ts';
 import type { SourceSpec } from '../../sources/source.ts';
+import { hashOf } from './identity.ts';
 import type { Part } from './plan.ts';
 
 const MiB = 2 ** 20;
@@ -61,6 +62,8 @@ export class Downloads {
   readonly #running = new Set<Running>();
   /** Mirrors that served wrong bytes for a part: not asked again until somebody asks for a fresh look. */
   readonly #condemned = new Map<string, Map<string, Failure>>();
+  /** What the sources of a part said of what they sent last, by part and mirror. */
+  readonly #told = new Map<string, Map<string, Validators>>();
 
   constructor(deps: DownloadDeps) {
     this.#deps = deps;
@@ -82,6 +85,32 @@ export class Downloads {
     this.#condemned.delete(part.key);
   }
 
+  /** Hash of what the sources said of the bytes that were fetched last; undefined when none has answered. */
+  told(part: Part): string | undefined {
+    const told = this.#told.get(part.key);
+    return told === undefined ? undefined : hashOf([...told].sort());
+  }
+
+  /**
+   * Asks the sources what they have now, without fetching a byte of it; comparable with `told`. Undefined when one of them does not
+   * answer: that says nothing about its bytes.
+   */
+  async look(part: Part, signal: AbortSignal): Promise<string | undefined> {
+    const told = new Map<string, Validators>();
+    const { directory, nextGeneration } = await this.#deps.cache.partialDirectory(`look/${part.key}`);
+    const enough = new Failure('Aborted', 'the answer was all that was wanted');
+    for (const source of part.candidates) {
+      const request = { source, directory, nextGeneration, declared: {}, also: [], maxBytes: Number.MAX_SAFE_INTEGER };
+      const onBegin = async ({ validators }: { validators: Validators }): Promise<void> => {
+        told.set(nameOf(source), validators);
+        throw enough;
+      };
+      await this.#deps.transfers.fetch(request, { onBegin }, signal).catch(() => undefined);
+    }
+    await this.#deps.cache.dropPartial(`look/${part.key}`);
+    return told.size === part.candidates.length ? hashOf([...told].sort()) : undefined;
+  }
+
   /**
    * Brings one part into the cache: from the cache itself, from another download of the same bytes, or from its mirrors in
    * order. The returned blob is proven and, where it is a disk as published, inspected.
@@ -97,6 +126,8 @@ export class Downloads {
     try {
       const blob = (await this.#cached(part, handle.signal)) ?? (await this.#fetch(running, options, handle));
       view.settle.resolve(blob);
+      this.#condemned.delete(part.key);
+      this.#told.delete(part.key);
       this.#endRivals(running, blob);
       return blob;
     } catch (error) {
@@ -219,6 +250,7 @@ export class Downloads {
         {
           onBegin: async (begun) => {
             const total = begun.validators.totalBytes;
+            this.#tell(part, name, begun.validators);
             reservation = await cache.reserve(total ?? UNKNOWN_SIZE_STEP, part.key, part.key);
             if (begun.offset === 0) await cache.newPartial(part.key, name, begun.validators, begun.generation);
             if (total !== undefined) view.totalBytes = total;
@@ -422,6 +454,11 @@ export class Downloads {
     for (const other of this.#running) {
       if (other !== winner && sameBytes(other.part.declared, blob.digests)) other.supersede.abort();
     }
+  }
+
+  #tell(part: Part, name: string, validators: Validators): void {
+    const told = this.#told.get(part.key) ?? new Map<string, Validators>();
+    this.#told.set(part.key, told.set(name, validators));
   }
 
   #condemn(part: Part, name: string, failure: Failure): void {

@@ -258,6 +258,7 @@ export function settle(
   switch (result.kind) {
     case 'Register': {
       const before = row.imageID;
+      round.deps.followed.delete(jobKey(round, row.name));
       putInService(round, row, result.registered.parts, result.digest);
       row.siteIdentity = work.connection.identity;
       row.registrationHash = result.registrationHash;
@@ -354,7 +355,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined) delete row.operation;
   // The site itself may be in trouble: it is asked, so that this is told once, there.
-  if (failure.failureClass === 'Unauthorized' || failure.reason === 'NetworkError') {
+  if (failure.failureClass === 'Unauthorized' || ['NetworkError', 'SiteNotReady'].includes(failure.reason)) {
     round.deps.sites.suspect(row.name);
     round.deps.wake('ImageSite', row.name);
   }

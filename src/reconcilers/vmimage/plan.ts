@@ -5,6 +5,7 @@ import type { Scope } from '../../cache/cache.ts';
 import type { Compression, Format, Role } from '../../images/format.ts';
 import { parseMetafile } from '../../sources/metafile/parse.ts';
 import type { SourceSpec } from '../../sources/source.ts';
+import { cleanUrl } from '../../sources/url.ts';
 import type { Store } from '../../stores/store.ts';
 import type { Settings } from '../settings.ts';
 import { type Credentials, permitHost, readCredentials } from './credentials.ts';
@@ -61,19 +62,19 @@ type PartSpec = Partial<Pick<VMImage['spec'], 'checksums' | 'contentChecksums' |
  */
 export async function planOf(image: VMImage, deps: PlanDeps): Promise<Plan | MetafilePlan> {
   const { spec } = image;
+  const { namespace = 'default' } = image.metadata;
   const metafile = spec.source.metafile;
   if (metafile !== undefined) {
     const declared = lower({ sha1: metafile.sha1, sha256: metafile.sha256 });
     proofRequired(declared, {}, spec.verification, 'spec.source.metafile');
-    const part = await partOf(
-      image,
-      'Disk',
-      'spec',
-      { source: { http: { ...metafile, urls: [metafile.url] } } },
-      declared,
-      deps,
-    );
-    return { metafile: { ...part, compression: 'None', metafile: true }, inputsHash: inputsHashOf(image, [part]) };
+    const part: Part = {
+      ...partOf('Disk', 'spec.source.metafile', {}, declared),
+      ...(await fromMetafile(image, metafile, metafile.url, 'url', deps)),
+      compression: 'None',
+      metafile: true,
+    };
+    const named = { ...part, key: keyOf(part) };
+    return { metafile: named, inputsHash: inputsHashOf(image, [named]) };
   }
   const asked: [Role, string, PartSpec | undefined][] = [
     ['Disk', 'spec', spec],
@@ -85,7 +86,11 @@ export async function planOf(image: VMImage, deps: PlanDeps): Promise<Plan | Met
     if (partSpec === undefined) continue;
     const declared = lower(partSpec.checksums ?? {});
     proofRequired(declared, lower(partSpec.contentChecksums ?? {}), spec.verification, field);
-    parts.push(await partOf(image, role, field, partSpec, declared, deps));
+    const part: Part = {
+      ...partOf(role, field, partSpec, declared),
+      ...(await originOf(namespace, partSpec.source, `${field}.source`, deps)),
+    };
+    parts.push({ ...part, key: keyOf(part) });
   }
   return { parts, inputsHash: inputsHashOf(image, parts) };
 }
@@ -100,34 +105,29 @@ export async function planOfMetafile(
   const { metafile } = image.spec.source;
   if (metafile === undefined) throw new Failure('InvalidSpec', 'spec.source.metafile is not set');
   const parts: Part[] = [];
-  for (const named of parseMetafile(bytes, metafile.url)) {
+  for (const named of parseMetafile(bytes, cleanUrl(metafile.url))) {
     const declared = { sha1: named.sha1 };
     const field = `spec.source.metafile (${named.role.toLowerCase()})`;
     proofRequired(declared, {}, image.spec.verification, field);
-    const source = { http: { ...metafile, urls: [named.url] } };
-    const part = await partOf(image, named.role, field, { source }, declared, deps);
-    parts.push(named.packed ? { ...part, member: 'filesystem' } : { ...part, compression: 'None' });
+    const part: Part = {
+      ...partOf(named.role, field, {}, declared),
+      ...(await fromMetafile(image, metafile, named.url, `${named.role.toLowerCase()} url`, deps)),
+      ...(named.packed ? { member: 'filesystem' } : { compression: 'None' }),
+    };
+    parts.push({ ...part, key: keyOf(part) });
   }
   return { parts, inputsHash: plan.inputsHash };
 }
 
-async function partOf(
-  image: VMImage,
+function partOf(
   role: Role,
   field: string,
-  spec: PartSpec,
+  spec: Omit<PartSpec, 'source'>,
   declared: Digests,
-  deps: PlanDeps,
-): Promise<Part> {
-  const namespace = image.metadata.namespace ?? 'default';
-  const { candidates, credentials } = await candidatesOf(namespace, spec.source, `${field}.source`, deps);
-  const scope: Scope =
-    credentials.fingerprint === undefined ? 'public' : { namespace, credentials: credentials.fingerprint };
+): Omit<Part, keyof Origin | 'key'> & { key: '' } {
   return {
     role,
     field,
-    candidates,
-    scope,
     declared,
     content: lower(spec.contentChecksums ?? {}),
     // A ramdisk is a compressed cpio that the kernel unpacks itself: only a disk is unpacked unasked.
@@ -138,46 +138,36 @@ async function partOf(
           : 'None'
         : spec.compression,
     format: spec.format ?? 'Auto',
-    key: hashOf([candidates.map(nameOf), scope, declared, spec.contentChecksums]),
+    key: '',
   };
 }
 
-async function candidatesOf(
-  namespace: string,
-  source: PartSpec['source'],
-  field: string,
-  deps: PlanDeps,
-): Promise<{ candidates: SourceSpec[]; credentials: Credentials }> {
-  const { network, timeouts, fileRoots } = deps.settings;
+/** Where a part's bytes are, and who may use them once they are here. */
+type Origin = Pick<Part, 'candidates' | 'scope'>;
+
+function scopeOf(namespace: string, credentials: Credentials): Scope {
+  return credentials.fingerprint === undefined ? 'public' : { namespace, credentials: credentials.fingerprint };
+}
+
+async function originOf(namespace: string, source: PartSpec['source'], field: string, deps: PlanDeps): Promise<Origin> {
   if (source.http !== undefined) {
     const { urls, headers } = source.http;
     const credentials = await readCredentials(namespace, source.http, `${field}.http`, deps);
-    const candidates = urls.map((url, index): SourceSpec => {
-      permitHost(credentials, url, `${field}.http.urls[${index}]`);
-      const { authorization, secretHeaders, tls } = credentials;
-      return {
-        kind: 'http',
-        url,
-        headers: { ...headers },
-        ...(authorization === undefined ? {} : { authorization }),
-        ...(secretHeaders === undefined ? {} : { secretHeaders }),
-        ...(tls === undefined ? {} : { tls }),
-        network,
-        timeouts,
-      };
-    });
-    return { candidates, credentials };
+    const candidates = urls.map((url, index) =>
+      httpSource(url, headers, credentials, `${field}.http.urls[${index}]`, deps),
+    );
+    return { candidates, scope: scopeOf(namespace, credentials) };
   }
   if (source.file !== undefined) {
-    const root = fileRoots.get(source.file.root);
+    const root = deps.settings.fileRoots.get(source.file.root);
     if (root === undefined) {
-      const known = [...fileRoots.keys()].join(', ') || 'none';
+      const known = [...deps.settings.fileRoots.keys()].join(', ') || 'none';
       throw new Failure(
         'SourceForbidden',
         `${field}.file.root: "${source.file.root}" is not a root of this controller (--file-root NAME=FOLDER; it has: ${known})`,
       );
     }
-    return { candidates: [{ kind: 'file', root, path: source.file.path }], credentials: {} };
+    return { candidates: [{ kind: 'file', root, path: source.file.path }], scope: 'public' };
   }
   const named = Object.keys(source).find((key) => source[key as keyof typeof source] !== undefined) ?? 'source';
   throw new Failure(
@@ -186,9 +176,55 @@ async function candidatesOf(
   );
 }
 
-/** What tells one place from another; headers count, since an origin may answer by them. */
+/** The metafile itself, or a part that it names: fetched with the metafile's credentials, where these may be sent. */
+async function fromMetafile(
+  image: VMImage,
+  metafile: NonNullable<VMImage['spec']['source']['metafile']>,
+  url: string,
+  what: string,
+  deps: PlanDeps,
+): Promise<Origin> {
+  const { namespace = 'default' } = image.metadata;
+  const field = 'spec.source.metafile';
+  const credentials = await readCredentials(namespace, metafile, field, deps);
+  const source = httpSource(url, metafile.headers, credentials, `${field} (${what})`, deps);
+  return { candidates: [source], scope: scopeOf(namespace, credentials) };
+}
+
+function httpSource(
+  url: string,
+  headers: Record<string, string> | undefined,
+  credentials: Credentials,
+  field: string,
+  deps: PlanDeps,
+): SourceSpec {
+  permitHost(credentials, url, field);
+  const { authorization, secretHeaders, tls } = credentials;
+  const { network, timeouts } = deps.settings;
+  return {
+    kind: 'http',
+    url,
+    headers: { ...headers },
+    ...(authorization === undefined ? {} : { authorization }),
+    ...(secretHeaders === undefined ? {} : { secretHeaders }),
+    ...(tls === undefined ? {} : { tls }),
+    network,
+    timeouts,
+  };
+}
+
+/**
+ * Names the download. All that decides how it ends is in it, so that who shares one shares its end too: a format that somebody
+ * else declares wrongly, or a CA that he does not trust, is no failure of this part.
+ */
+function keyOf(part: Part): string {
+  const { role, candidates, scope, declared, content, compression, format, member, metafile } = part;
+  return hashOf([role, candidates.map(nameOf), scope, declared, content, compression, format, member, metafile]);
+}
+
+/** What tells one place from another: headers too, since an origin may answer by them, and whom it is believed to be by. */
 function nameOf(source: SourceSpec): unknown {
-  return source.kind === 'http' ? [source.kind, source.url, source.headers] : source;
+  return source.kind === 'http' ? [source.kind, source.url, source.headers, source.tls?.ca] : source;
 }
 
 /** @throws Failure when what is declared proves too little and the image does not say that this is wanted. */

@@ -11,6 +11,8 @@ import { lookAgain, type Round, stamp } from './round.ts';
 
 const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 const WAITING_LOOK_MS = 5 * 60_000;
+/** Whether the site itself is in trouble, its next probe tells. */
+const SITE_LOOK_MS = 10_000;
 
 /** The row of a site, made where it is not there yet. */
 export function rowOf(round: Round, name: string): SiteRow {
@@ -62,7 +64,7 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
     failure.failureClass === 'Transient'
       ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts, SITE_BACKOFF, clock))
       : failure.failureClass === 'Waiting'
-        ? Math.max(failure.retryAfterMs ?? 0, WAITING_LOOK_MS)
+        ? Math.max(failure.retryAfterMs ?? 0, failure.reason === 'SiteNotReady' ? SITE_LOOK_MS : WAITING_LOOK_MS)
         : undefined;
   if (pause === undefined) delete row.nextAttemptTime;
   else row.nextAttemptTime = timestamp(round.now + pause);
@@ -73,6 +75,8 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
  * time can mend.
  */
 export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
+  // Who asks once more has read that the day's losses are used up.
+  if (round.asked && row.reason === 'LossLimit') delete row.losses;
   if (row.inputsHash === undefined) return false;
   if (round.asked || row.inputsHash !== inputsHash) {
     clearFailure(row);
@@ -113,13 +117,16 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
       {
         imageID: row.imageID,
         ...(row.digest === undefined ? {} : { digest: row.digest }),
-        artifacts: before.filter((part) => !ids.has(part.id)),
+        artifacts: before,
       },
       ...(row.previous ?? []),
     ];
   }
-  // What came back into service is no longer among the retired.
-  const previous = (row.previous ?? []).filter((each) => !ids.has(each.imageID));
+  // What came back into service is no longer among the retired; neither is a kernel that a retired disk once shared with it,
+  // or the trimming of that one would take the kernel out of service.
+  const previous = (row.previous ?? [])
+    .filter((each) => !ids.has(each.imageID))
+    .map((each) => ({ ...each, artifacts: (each.artifacts ?? []).filter((part) => !ids.has(part.id)) }));
   if (previous.length === 0) delete row.previous;
   else row.previous = previous;
   row.artifacts = artifacts;

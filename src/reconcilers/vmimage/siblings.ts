@@ -14,7 +14,7 @@ export function namesakesOf(image: VMImage, store: Store, instance: string): VMI
   const guid = guidOf(image, instance);
   return store
     .list<VMImage>('VMImage', image.metadata.namespace)
-    .filter((other) => other.metadata.uid !== image.metadata.uid && (other.spec.guid ?? other.status.guid) === guid)
+    .filter((other) => other.metadata.uid !== image.metadata.uid && guidOf(other, instance) === guid)
     .sort(byAge);
 }
 

@@ -31,35 +31,39 @@ export function targetsOf(image: VMImage, store: Store): Target[] {
   }));
 }
 
-/** Whether the site takes images of this namespace: names and globs (`*` stands for any text). */
+/** Whether the site takes images of this namespace: names, and globs where `*` stands for any text and `?` for one character. */
 export function admits(site: ImageSite, image: VMImage): boolean {
   const namespace = image.metadata.namespace ?? 'default';
   return (site.spec.allowedNamespaces ?? ['*']).some((pattern) => glob(pattern, namespace));
 }
 
+/** Goes back to the last star alone, so that no pattern takes more than length × length steps. */
 function glob(pattern: string, text: string): boolean {
-  // Linear in time for any pattern: each piece between stars is looked for once, from the left.
-  const pieces = pattern.split('*');
-  if (pieces.length === 1) return pattern === text;
-  const [head = '', ...rest] = pieces;
-  const tail = rest.pop() ?? '';
-  if (!text.startsWith(head) || text.length < head.length + tail.length || !text.endsWith(tail)) return false;
-  let at = head.length;
-  for (const piece of rest) {
-    const found = text.indexOf(piece, at);
-    if (found < 0) return false;
-    at = found + piece.length;
+  let [at, from] = [0, 0];
+  let star: { at: number; from: number } | undefined;
+  while (from < text.length) {
+    if (pattern[at] === '*') star = { at: at++, from };
+    else if (pattern[at] === '?' || pattern[at] === text[from]) {
+      at++;
+      from++;
+    } else if (star !== undefined) {
+      at = star.at + 1;
+      from = ++star.from;
+    } else return false;
   }
-  return at <= text.length - tail.length;
+  while (pattern[at] === '*') at++;
+  return at === pattern.length;
 }
 
 type Selector = NonNullable<VMImage['spec']['siteSelector']>;
 
 /** Kubernetes' label selector; an empty one matches everything. */
 export function matchesSelector(labels: Record<string, string>, selector: Selector): boolean {
-  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
+  // `constructor` is a valid key, and every object has one.
+  const labelOf = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined);
+  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labelOf(key) !== value) return false;
   for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
-    const value = labels[key];
+    const value = labelOf(key);
     const holds =
       operator === 'In'
         ? value !== undefined && values.includes(value)
@@ -77,10 +81,12 @@ export function matchesSelector(labels: Record<string, string>, selector: Select
 export function registrationOf(image: VMImage, override: Partial<RegistrationSpec> | undefined): Registration {
   const merged: Partial<RegistrationSpec> = { ...image.spec.registration, ...override };
   const properties = { ...image.spec.registration?.properties, ...override?.properties };
+  const visibility = merged.visibility ?? 'Private';
   const registration: Registration = {
     name: merged.name ?? image.metadata.name,
-    visibility: merged.visibility ?? 'Private',
-    members: merged.members ?? [],
+    visibility,
+    // A site that makes a shared image private shares it with nobody.
+    members: visibility === 'Shared' ? (merged.members ?? []) : [],
     protected: merged.protected ?? false,
     hidden: merged.hidden ?? false,
     tags: merged.tags ?? [],

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Disk, ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { condition, directorySite, House, isTrue, type Manifest, vmimage } from '../../support/house.ts';
+import { systemClock } from '../../../src/runtime/clock.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 
 /** What the design promises about one image, shown on directory sites: each test is one sentence of it. */
@@ -213,6 +214,34 @@ describe('bytes', () => {
     await house.ready('c');
     await house.write('d.yaml', vmimage('d', { ...spec, contentChecksums: { sha256: 'cd'.repeat(32) } }));
     expect(condition(await house.stalled('d'), 'Ready')?.reason).toBe('DigestMismatch');
+  });
+});
+
+describe('wrong bytes', () => {
+  test('are not fetched again until the origin says that it has others; it is asked every 6 hours, without a byte', async () => {
+    let hours = 0;
+    await house.close();
+    house = new House({ clock: { ...systemClock, now: () => Date.now() + hours * 3_600_000 } });
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+    await house.start();
+    const [wrong, right] = [disk('stale'), disk('fresh')];
+    const spec = { ...specOf('fresh'), source: { http: { urls: [urlOf('stale')] } } };
+    await house.write('s.yaml', vmimage('s', spec));
+    await house.stalled('s');
+    expect(fetches('stale')).toBe(1);
+    const later = async (note: string) => {
+      hours += 7;
+      await house.store.annotate('VMImage', { namespace: 'default', name: 's' }, { note });
+    };
+    const before = house.image('s')?.status.failure?.nextAttemptTime;
+    await later('seven hours later');
+    await house.until('s', (now) => now.status.failure?.nextAttemptTime !== before, 'another look in six hours');
+    expect(fetches('stale')).toBe(2);
+    expect(isTrue(house.image('s') as never, 'Stalled')).toBe(true);
+    origin.route('/stale.qcow2', { body: right.bytes, etag: '"mended"' });
+    await later('fourteen hours later');
+    await house.ready('s');
+    expect(wrong.sha256).not.toBe(right.sha256);
   });
 });
 
