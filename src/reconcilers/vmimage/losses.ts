@@ -24,9 +24,10 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
     tell(
       row,
       'Failed',
-      'CloudDigestMismatch',
+      'Tampered',
       `${row.imageID} at ${row.name} is not what was registered: ${look.tampered}; have the cloud's operator look at it, then delete it there to get it registered again`,
     );
+    lookAgain(round, round.now + 60_000);
     return false;
   }
   if (look.held !== undefined) {
@@ -40,7 +41,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
     lookAgain(round, round.now + 60_000);
     return true;
   }
-  if (row.phase === 'Held') tell(row, 'Ready');
+  if (row.phase === 'Held' || row.reason === 'Tampered' || row.reason === 'Drifted') tell(row, 'Ready');
   if (look.changed.length > 0) {
     const fields = look.changed.join(', ');
     if (site.spec.drift?.policy === 'Report') {

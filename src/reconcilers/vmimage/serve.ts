@@ -215,7 +215,8 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
 async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
   const { round, row, connection, site } = work;
   const content = await wanted.content();
-  if (content.step === 'Failed') return tellContent(work, content);
+  // A metafile that is still on its way names no parts yet.
+  if (content.step === 'Failed' || wanted.plan.parts.length === 0) return tellContent(work, content);
   let attempt = row.operation?.kind === 'Register' ? (row.operation.attempt ?? 1) : 1;
   const parts: SitePart[] = [];
   let follows = false;

@@ -40,7 +40,13 @@ export function isReady(row: SiteRow | undefined, generation: number): boolean {
 
 /** A site serves some verified image. */
 function isAvailable(row: SiteRow | undefined): boolean {
-  return row?.imageID !== undefined && row.retired !== true && row.phase !== 'Held' && row.phase !== 'Missing';
+  return (
+    row?.imageID !== undefined &&
+    row.retired !== true &&
+    row.phase !== 'Held' &&
+    row.phase !== 'Missing' &&
+    row.reason !== 'Tampered'
+  );
 }
 
 /** Phase, conditions, progress and summary of an image: a pure function of its facts. */
@@ -59,7 +65,7 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
           message: `${stalledRow.name}: ${stalledRow.message ?? ''}`,
         });
 
-  const done =
+  const attained =
     disposition === 'Serve'
       ? required.every((name) => isReady(rowOf(name), generation))
       : disposition === 'Deactivated' || disposition === 'Expired'
@@ -67,10 +73,15 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
             (row) => row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined),
           )
         : false;
-  status.observedGeneration = generation;
+  // What keeps an optional site from going on takes nothing from those that serve; but where no site has to serve, or the guid is
+  // another image's, it is the whole image that cannot go on.
+  const whole = facts.trouble?.stalled === true && (required.length === 0 || facts.trouble.reason === 'GuidInUse');
+  const done = attained && !whole;
   status.guid = facts.guid;
   status.phase = phaseOf(facts, done, trouble);
+  // Nothing is judged any more, so no generation is observed: a spec that was changed meanwhile must not pass for served.
   if (disposition === 'Suspended') return summary(facts, status, generation);
+  status.observedGeneration = generation;
 
   const message = messageOf(facts, done, trouble);
   const reason = done ? (disposition === 'Serve' ? 'Registered' : disposition) : (trouble?.reason ?? status.phase);
@@ -83,20 +94,21 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
     );
   };
   set(READY, done, reason, message);
-  const available =
-    disposition === 'Serve' &&
-    required.length + optional.length > 0 &&
-    required.every((name) => isAvailable(rowOf(name))) &&
-    [...required, ...optional].some((name) => isAvailable(rowOf(name)));
+  const all = [...required, ...optional];
+  const atSites = (holds: (row: SiteRow | undefined) => boolean) =>
+    all.length > 0 && required.every((name) => holds(rowOf(name))) && all.some((name) => holds(rowOf(name)));
+  const missing = done && disposition === 'Serve' ? (all.length === 0 ? 'NoSites' : 'Pending') : reason;
+  const available = disposition === 'Serve' && atSites(isAvailable);
   set(
     'Available',
     available,
-    available ? 'Serving' : reason,
+    available ? 'Serving' : missing,
     available ? 'every required site serves a verified image' : message,
   );
   const seen = facts.fetched || rows.some((row) => row.imageID !== undefined && row.observedGeneration === generation);
   const download = facts.download?.step;
-  const fetching = trouble?.reason ?? (download === 'Verifying' ? 'Verifying' : 'Fetching');
+  const fetching =
+    disposition === 'Serve' ? (trouble?.reason ?? (download === 'Verifying' ? 'Verifying' : 'Fetching')) : reason;
   set(
     'Fetched',
     seen || download === 'Verifying',
@@ -104,13 +116,9 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
     seen ? 'all bytes are here or registered' : message,
   );
   set('Verified', seen, seen ? 'Verified' : fetching, seen ? 'the bytes are what was declared' : message);
-  set(
-    'Registered',
-    required.length > 0 && required.every((name) => rowOf(name)?.imageID !== undefined),
-    done ? 'Registered' : reason,
-    message,
-  );
-  const stalled = trouble?.stalled === true;
+  const registered = atSites((row) => row?.imageID !== undefined);
+  set('Registered', registered, registered ? 'Registered' : missing, message);
+  const stalled = !done && trouble?.stalled === true;
   // Absent, not False: kstatus takes either one's presence with status True as the answer.
   if (stalled) set(STALLED, true, reason, message);
   else conditions = removeCondition(conditions, STALLED);
@@ -124,8 +132,8 @@ function phaseOf(facts: Facts, done: boolean, trouble: Facts['trouble']): string
   const { disposition, rows, download } = facts;
   if (disposition === 'Suspended' || disposition === 'Deleting') return disposition;
   if (disposition !== 'Serve' && done) return disposition;
-  if (trouble?.stalled === true) return 'Failed';
   if (done) return 'Ready';
+  if (trouble?.stalled === true) return 'Failed';
   const busy = BUSY.find((phase) => rows.some((row) => row.phase === phase));
   if (busy === 'Fetching' || busy === 'Pending' || busy === undefined) {
     if (download?.step === 'Verifying') return 'Verifying';

@@ -485,7 +485,14 @@ describe('registrations', () => {
       sites: [{ name: 'shelf' }],
     };
     await house.write('orca.yaml', vmimage('orca', spec));
+    const phases: (string | undefined)[] = [];
+    const end = house.store.subscribe('VMImage', () =>
+      phases.push(house.row('orca', 'shelf')?.operation?.kind ?? house.row('orca', 'shelf')?.phase),
+    );
     const image = await house.ready('orca');
+    end();
+    // Nothing is begun at the site before the metafile has said what the parts are.
+    expect(phases.indexOf('Register')).toBeGreaterThan(phases.lastIndexOf('Fetching'));
     const row = image.status.sites?.[0];
     expect([row?.imageID, row?.kernelID, row?.ramdiskID].filter((id) => id !== undefined)).toHaveLength(3);
     expect(row?.digest).toBe(`sha1:${sha1}`);
