@@ -32,6 +32,7 @@ export const REASONS = {
   DigestMismatch: 'VerificationFailed',
   LengthMismatch: 'VerificationFailed',
   CloudDigestMismatch: 'VerificationFailed',
+  Tampered: 'VerificationFailed',
 
   // The bytes are what was promised, but must not be booted or converted.
   UnsafeImage: 'UnsafeImage',

@@ -133,6 +133,7 @@ function readHeaders(text: string, refuse: (fact: string) => never): Record<stri
 
 /** As the HTTP source judges values: a tab is none. */
 function hasControl(text: string): boolean {
+  // oxlint-disable-next-line no-control-regex -- they are what is looked for
   return /[\x00-\x08\x0a-\x1f\x7f]/.test(text);
 }
 
