@@ -85,7 +85,7 @@ async function copyBlocks(
 }
 
 /** The parts of a block that are not zeros, in whole grains, neighbours joined. */
-export function dataIn(block: Uint8Array): { start: number; end: number }[] {
+function dataIn(block: Uint8Array): { start: number; end: number }[] {
   const parts: { start: number; end: number }[] = [];
   for (let start = 0; start < block.length; start += GRAIN_BYTES) {
     const end = Math.min(start + GRAIN_BYTES, block.length);

@@ -83,7 +83,7 @@ async function prove(
   const fromZero = begun.offset === 0;
   const digests: Digests = {};
   if (hash !== undefined) {
-    digests[hash.algorithm] = await hash.digest(size);
+    digests[hash.algorithm] = await abortable(hash.digest(size), signal);
     compare(request.declared, digests, source, fromZero, size, validators.totalBytes);
   }
   if (further !== undefined) {

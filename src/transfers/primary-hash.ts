@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Algorithm } from '../api/digest.ts';
+import { Failure } from '../api/failure.ts';
 import type { Generation } from './generation.ts';
 
 const BLOCK_BYTES = 512 * 1024;
@@ -39,6 +40,7 @@ export class PrimaryHash {
   /** The hex digest of everything, once everything is written. Call it once. */
   async digest(size: number): Promise<string> {
     while (this.#position < size) {
+      if (this.#stopped) throw new Failure('Aborted', 'stopped');
       this.#catchUp();
       await this.#reading;
     }

@@ -162,6 +162,19 @@ describe('the primary hash', () => {
     );
   });
 
+  it('can be stopped while it reads a long partial', async () => {
+    writeFileSync(join(folder, '1.part'), '');
+    truncateSync(join(folder, '1.part'), 2 ** 36);
+    const generation = await Generation.reopen(folder, 1, 2 ** 36);
+    if (generation === undefined) throw new Error('not resumed');
+    const hash = new PrimaryHash('sha256', generation);
+    const digest = hash.digest(2 ** 36);
+    const refused = expect(digest).rejects.toMatchObject({ reason: 'Aborted' });
+    await hash.stop();
+    await refused;
+    await generation.release();
+  });
+
   it('fails when the file is shorter than what was written', async () => {
     writeFileSync(join(folder, '1.part'), 'abcdefgh');
     const generation = await Generation.reopen(folder, 1, 8);
