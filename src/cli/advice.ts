@@ -37,7 +37,7 @@ export function adviceOn({ object, target, problems, holder, state, verdict }: S
         );
       break;
     case 'Failed':
-      lines.push(`${ready?.message ?? 'It is stalled.'}`, `When that is put right: imageproxy reconcile ${name}`);
+      lines.push(ready?.message ?? 'It is stalled.', `When that is put right: imageproxy reconcile ${name}`);
       break;
     case 'InProgress':
       lines.push(

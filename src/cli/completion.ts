@@ -9,7 +9,7 @@ import { stateDirectory } from './state.ts';
 const SCRIPTS = {
   bash: `# bash completion of imageproxy
 _imageproxy() {
-  local word=\${COMP_WORDS[COMP_CWORD]} line=\${COMP_LINE:0:COMP_POINT} candidates
+  local word=\${COMP_WORDS[COMP_CWORD]} candidates
   COMPREPLY=()
   candidates=$("\${COMP_WORDS[0]}" __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
   if [ -n "$candidates" ]; then

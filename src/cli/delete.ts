@@ -92,7 +92,7 @@ async function gone(session: Session, target: Target, timeoutMs: number, context
 
 function whyHeld(object: StoredResource): string | undefined {
   const { conditions, sites } = (object.status ?? {}) as Partial<VMImage['status']>;
-  const ready = findCondition(conditions as Condition[] | undefined, 'Ready');
+  const ready = findCondition(conditions, 'Ready');
   if (ready !== undefined && HELD_REASONS.includes(ready.reason)) return printable(ready.message);
   const row = sites?.find(
     ({ phase, reason, message }) => phase === 'Deleting' && reason !== undefined && message !== undefined,

@@ -1,5 +1,5 @@
 import { readCrd } from '../api/crds.ts';
-import { kstatus, type KStatusObject, READY } from '../api/conditions.ts';
+import { kstatus, READY } from '../api/conditions.ts';
 import type { ApiObject, Artifact, Condition, ImageSite, SiteRow, VMImage } from '../api/types.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Holder } from '../stores/directory/lock.ts';
@@ -173,7 +173,7 @@ class Page {
       problems,
       holder,
       state,
-      verdict: kstatus(object as KStatusObject).status,
+      verdict: kstatus(object).status,
     });
     this.block(
       'What to do next',

@@ -1,6 +1,6 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import type { ProgressStatus, VMImage } from '../api/types.ts';
-import { clipTo, type Output, printable, widthOf } from './output.ts';
+import { clipTo, type Output, printable } from './output.ts';
 import { formatBytes } from './quantity.ts';
 
 /** What the phases look like; every other one is at work. */
@@ -156,9 +156,4 @@ export class LiveView {
     this.#out.write(`${up}${body}\u001B[0J`);
     this.#drawn = this.#lines.length;
   }
-}
-
-/** The width of the longest, for lines that stand below each other. */
-export function widest(texts: readonly string[]): number {
-  return Math.max(0, ...texts.map(widthOf));
 }

@@ -1,4 +1,4 @@
-import { findCondition, kstatus, type KStatusObject, READY } from '../api/conditions.ts';
+import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, targetOf, titleOf, typedName } from './kinds.ts';
@@ -39,7 +39,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} is gone`);
         const api = object as unknown as ApiObject;
         if (api.status?.lastHandledReconcileAt !== requestedAt) return undefined;
-        return api.spec.suspend || kstatus(api as KStatusObject).status !== 'InProgress' ? api : undefined;
+        return api.spec.suspend || kstatus(api).status !== 'InProgress' ? api : undefined;
       },
       onTimeout: (last) => {
         const message =
@@ -52,7 +52,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
       },
     });
     const message = printable(findCondition(settled.status.conditions, READY)?.message ?? '');
-    if (kstatus(settled as KStatusObject).status === 'Failed') {
+    if (kstatus(settled).status === 'Failed') {
       throw new CommandError(EXIT.failed, `${titleOf(target)} is stalled: ${message}`);
     }
     context.out.line(`${nameLine(target)} reconciled: ${settled.spec.suspend ? 'it is suspended' : message}`);

@@ -56,7 +56,7 @@ export async function register(url: string, options: RegisterOptions, context: C
     return EXIT.ok;
   }
 
-  const session = await openFor(state, sites, options, context);
+  const { session, close } = await openFor(state, sites, options, context);
   try {
     for (const site of siteDrafts) await session.apply(site);
     if (draft !== undefined) await session.apply(draft);
@@ -73,7 +73,7 @@ export async function register(url: string, options: RegisterOptions, context: C
     await printResult(image, sites.names, options, context);
     return EXIT.ok;
   } finally {
-    await session.close();
+    await close();
   }
 }
 
@@ -96,7 +96,7 @@ async function openFor(
   sites: SitesAsked,
   options: RegisterOptions,
   context: CommandContext,
-): Promise<Session> {
+): Promise<{ session: Session; close(): Promise<void> }> {
   const given = manifestsDirectory(options.manifests, context.env);
   const { mkdir } = await import('node:fs/promises');
   await mkdir(state, { recursive: true, mode: 0o700 });
@@ -115,9 +115,14 @@ async function openFor(
         `process ${session.holder.pid} works on this state: its own --allow-network counts, not this one`,
       );
     }
-    const close = session.close.bind(session);
-    session.close = () => close().finally(remove);
-    return session;
+    const close = async (): Promise<void> => {
+      try {
+        await session.close();
+      } finally {
+        await remove();
+      }
+    };
+    return { session, close };
   } catch (error) {
     await remove();
     throw error;

@@ -38,5 +38,5 @@ export function renderTable(
 export function cell(value: unknown): string {
   if (value === undefined || value === null) return '';
   if (typeof value === 'string') return printable(value);
-  return typeof value === 'object' ? printable(JSON.stringify(value)) : String(value as number | boolean | bigint);
+  return printable(JSON.stringify(value) ?? '');
 }

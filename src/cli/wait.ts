@@ -1,4 +1,4 @@
-import { findCondition, kstatus, type KStatusObject } from '../api/conditions.ts';
+import { findCondition, kstatus } from '../api/conditions.ts';
 import type { Condition } from '../api/types.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -70,7 +70,7 @@ export function verdictOf(goal: Goal, object: StoredResource | undefined, target
   const status = (object.status ?? {}) as { observedGeneration?: number; conditions?: Condition[] };
   if (goal.type === 'jsonpath') {
     const values = evaluate(goal.path, object).map((value) =>
-      typeof value === 'object' ? JSON.stringify(value) : String(value),
+      typeof value === 'string' ? value : JSON.stringify(value),
     );
     const met = goal.value === undefined ? values.length > 0 : values.includes(goal.value);
     return met ? 'condition met' : undefined;
@@ -80,7 +80,7 @@ export function verdictOf(goal: Goal, object: StoredResource | undefined, target
   const current = condition !== undefined && (condition.observedGeneration ?? generation) === generation;
   if (current && condition.status.toLowerCase() === goal.status) return 'condition met';
   const wantsSuccess = goal.status === 'true' && !['stalled', 'reconciling'].includes(goal.condition.toLowerCase());
-  const verdict = kstatus({ metadata: object.metadata, status } as KStatusObject);
+  const verdict = kstatus({ metadata: object.metadata, status });
   if (wantsSuccess && verdict.status === 'Failed') {
     throw new CommandError(EXIT.failed, `${titleOf(target)} is stalled: ${printable(verdict.message)}`);
   }

@@ -48,7 +48,7 @@ export async function watchFor<T>(
       const decision = decide(object);
       if (decision !== undefined) resolve(decision);
     } catch (error) {
-      reject(error as Error);
+      reject(error);
     }
   };
   const stop = new AbortController();

@@ -1,14 +1,13 @@
-import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Stage } from './stage.ts';
 
-/** How this very program is called: from a checkout by its path, else by its name. */
+/** How this very program is called: installed by its name, from a checkout by its path. */
 function programName(): string {
   const launcher = fileURLToPath(new URL('../../../bin/imageproxy', import.meta.url));
-  return existsSync(launcher) && import.meta.url.endsWith('.ts')
-    ? relative(process.cwd(), launcher) || launcher
-    : 'imageproxy';
+  if (launcher.includes('/node_modules/')) return 'imageproxy';
+  const path = relative(process.cwd(), launcher);
+  return path.startsWith('..') ? launcher : path;
 }
 
 /** What to type now. */

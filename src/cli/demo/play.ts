@@ -10,6 +10,7 @@ import type { CommandContext } from '../output.ts';
 import { formatBytes } from '../quantity.ts';
 import { renderTable } from '../table.ts';
 import { type DemoImages, idsInIndex, type Published, publishMetafile } from './images.ts';
+import { Lookout } from './lookout.ts';
 import type { DemoOrigin } from './origin.ts';
 import { isReady, isRefused, type Stage } from './stage.ts';
 
@@ -25,7 +26,7 @@ export interface PlayOptions {
   seconds: number;
 }
 
-const LOOK_EVERY_MS = 20;
+const WEB = { namespace: 'default', name: 'web' };
 
 /** The demo's chapters, in the order in which they are shown. */
 export class Play {
@@ -163,36 +164,29 @@ export class Play {
     const { images, stage, origin, seconds } = this.#options;
     stage.chapter('A new version replaces the old one', `The manifest of "web" now names ${images.next.file}.`);
     const controller = this.#controller();
-    const before = controller.store.get<VMImage>('VMImage', { namespace: 'default', name: 'web' });
+    const before = controller.store.get<VMImage>('VMImage', WEB);
     const oldId = before === undefined ? '' : idOf(before);
     origin.secondsPerFile = seconds;
     await this.#write('web.yaml', this.#image('web', images.next));
     stage.moment(`${oldId} is in service, and the new manifest applied`);
     await controller.store.scan();
 
-    let looks = 0;
-    let gaps = 0;
-    let looking = true;
-    const watching = (async () => {
-      while (looking) {
-        const listed = await idsInIndex(this.#shelf);
-        const row = controller.store.get<VMImage>('VMImage', { namespace: 'default', name: 'web' })?.status.sites?.[0];
-        looks++;
-        if (row?.imageID === undefined || !listed.includes(row.imageID)) gaps++;
-        await new Promise((next) => setTimeout(next, LOOK_EVERY_MS));
-      }
-    })();
-    const [image] = await stage
-      .follow(controller, ['web'], (each) => isReady(each) && idOf(each) !== oldId)
-      .finally(() => {
-        looking = false;
-      });
-    await watching;
+    const lookout = new Lookout(
+      this.#shelf,
+      () => controller.store.get<VMImage>('VMImage', WEB)?.status.sites?.[0]?.imageID,
+    );
+    const wanted = (each: VMImage): boolean => isReady(each) && idOf(each) !== oldId;
+    let image: VMImage | undefined;
+    try {
+      [image] = await stage.follow(controller, ['web'], wanted);
+    } finally {
+      await lookout.end();
+    }
     const newId = image === undefined ? '' : idOf(image);
     stage.moment(`${newId} is in service`);
     stage.moment(`${oldId} is retired`);
     stage.out.line();
-    stage.promise(`at each of ${looks} looks the id in the status was one in service`, gaps === 0);
+    stage.promise(`at each of ${lookout.looks} looks the id in the status was one in service`, lookout.gaps === 0);
     stage.promise(
       'the old image is kept out of the way, to go back to',
       image?.status.sites?.[0]?.previous?.[0]?.imageID === oldId,

@@ -37,11 +37,8 @@ export async function runTool(
   try {
     await execute(path, [...args], { cwd, signal, timeout: timeoutMs, maxBuffer: 1024 * 1024 });
   } catch (error) {
-    const said =
-      String((error as { stderr?: unknown }).stderr ?? '')
-        .trim()
-        .split('\n')
-        .at(-1) ?? '';
+    const { stderr } = error as { stderr?: unknown };
+    const said = typeof stderr === 'string' ? (stderr.trim().split('\n').at(-1) ?? '') : '';
     throw new Error(`${path} failed${said === '' ? '' : `: ${said}`}`, { cause: error });
   }
 }

@@ -1,0 +1,29 @@
+import { type Command, Option } from 'commander';
+import { duration, networks } from './arguments.ts';
+import type { CommandContext } from './output.ts';
+
+/** Runs a command's function with the context; `index.ts` has it, so that building the program starts nothing. */
+export type Invoke = (run: (context: CommandContext) => Promise<number>) => Promise<void>;
+
+export const KINDS = 'Kinds: vmimages (vmimg), imagesites (imgsite), imagesubscriptions (imgsub).';
+
+/** A command with what every command's help has: a sentence, details, examples. */
+export function command(program: Command, words: string, summary: string, details: string, examples: string): Command {
+  return program
+    .command(words)
+    .summary(summary)
+    .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.${details === '' ? '' : `\n\n${details}`}`)
+    .helpOption('-h, --help', 'show this help')
+    .addHelpText('after', `\nExamples:\n${examples.trim().replaceAll(/^ */gm, '  ')}`);
+}
+
+export const stateOption = () => new Option('--state <dir>', 'the state directory (IMAGEPROXY_STATE)');
+export const namespaceOption = () => new Option('-n, --namespace <name>', 'the namespace').default('default');
+export const manifestsOption = () =>
+  new Option('--manifests <dir>', 'folder with Secrets, where no process runs on the state yet (IMAGEPROXY_MANIFESTS)');
+export const timeoutOption = (text: string) =>
+  new Option('--timeout <duration>', 'give up after').argParser(duration).default(duration(text), text);
+export const networkOption = () =>
+  new Option('--allow-network <cidr>', 'private network that images may be fetched from; repeatable').argParser(
+    networks,
+  );
