@@ -74,7 +74,7 @@ describe('completion', () => {
     [['get', '-n', 'team', 'vmimg', ''], ['debian']],
     [
       ['get', '-A', 'vmimg', ''],
-      ['debian', 'ubuntu'],
+      ['ubuntu', 'debian'],
     ],
     [
       ['get', '-n', ''],
