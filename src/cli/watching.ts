@@ -41,6 +41,8 @@ export async function watchFor<T>(
   signal.throwIfAborted();
   const wanted = keyOf(key);
   const { promise, resolve, reject } = Promise.withResolvers<T>();
+  // It may be decided while the first look is still going on, when nobody awaits it yet: that must not end the process.
+  promise.catch(() => undefined);
   let last: StoredResource | undefined;
   const look = (object: StoredResource | undefined): void => {
     last = object;
