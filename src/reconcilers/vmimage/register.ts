@@ -64,6 +64,10 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
   const { cloud } = job;
   const records = await cloud.find({ owner: job.owner, guid: job.guid }, signal);
   refuseForeignClaims(records, job);
+  // What an image of this guid that is no more left half-made has the very ids that this one would take (they derive from the
+  // guid, not from the uid), and the cloud would refuse them for its sake for ever.
+  const strays = records.filter((record) => isHalfMade(record) && record.claim !== job.claim);
+  if (strays.length > 0) await cloud.remove(strays, signal);
 
   const done: RegisteredPart[] = [];
   let adopted = true;
@@ -85,8 +89,11 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
     });
   }
   const chosen = new Set(done.map((part) => part.id));
-  const others = records.filter((record) => !chosen.has(record.id) && !job.known.has(record.id));
-  await cloud.remove(others.filter(isHalfMade), signal);
+  const others = records.filter(
+    (record) => !chosen.has(record.id) && !job.known.has(record.id) && !strays.includes(record),
+  );
+  const halfMade = others.filter(isHalfMade);
+  if (halfMade.length > 0) await cloud.remove(halfMade, signal);
   for (const part of job.parts) await part.bytes.mayFinish();
   await cloud.publish(
     {

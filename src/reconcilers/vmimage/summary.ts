@@ -13,7 +13,7 @@ export interface Facts {
   optional: readonly string[];
   /** Stalled, or in the way: what keeps the whole image from going on. */
   trouble?: { stalled: boolean; reason: string; message: string };
-  download?: DownloadView;
+  download?: Pick<DownloadView, 'step' | 'bytes' | 'totalBytes' | 'bytesPerSecond'>;
   /** All parts are here, proven. */
   fetched: boolean;
   disposition: 'Serve' | 'Deactivated' | 'Expired' | 'Suspended' | 'Deleting';

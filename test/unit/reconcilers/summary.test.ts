@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { findCondition } from '../../../src/api/conditions.ts';
 import type { SiteRow, VMImage, VMImageStatus } from '../../../src/api/types.ts';
-import type { DownloadView } from '../../../src/reconcilers/vmimage/downloads.ts';
 import { type Facts, summarize } from '../../../src/reconcilers/vmimage/summary.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { servingRow, T0, vmimage } from './objects.ts';
@@ -14,12 +13,12 @@ const image = vmimage({
 });
 const ready = (name: string, more: Partial<SiteRow> = {}) =>
   servingRow(name, { observedGeneration: GENERATION, ...more });
-const download = (step: DownloadView['step'], bytes = 25, totalBytes = 100): DownloadView => ({
+type Download = NonNullable<Facts['download']>;
+const download = (step: Download['step'], bytes = 25, totalBytes = 100): Download => ({
   step,
   bytes,
   totalBytes,
   bytesPerSecond: 5,
-  proof: new Promise(() => undefined),
 });
 
 function facts(more: Partial<Facts> = {}): Facts {
@@ -247,7 +246,7 @@ describe('the status of an image', () => {
 });
 
 describe('the phase and progress of an image', () => {
-  test.each<[DownloadView['step'], string]>([
+  test.each<[Download['step'], string]>([
     ['Queued', 'Pending'],
     ['Fetching', 'Fetching'],
     ['Verifying', 'Verifying'],
