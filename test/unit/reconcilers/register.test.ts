@@ -52,17 +52,23 @@ function job(cloud: ScriptedCloud, more: Partial<RegisterJob> = {}): RegisterJob
   };
 }
 
-/** As the reconciler does it: a burnt id counts the attempt up, everything else is told. */
-async function registered(cloud: ScriptedCloud, more: Partial<RegisterJob> = {}): Promise<Registered> {
-  for (let attempt = 1; ; attempt++) {
+/** As the reconciler does it: a burnt id counts the attempt up, which is written down; everything else is told. */
+async function registered(
+  cloud: ScriptedCloud,
+  more: Partial<RegisterJob> = {},
+  row: { attempt: number } = { attempt: 1 },
+): Promise<Registered> {
+  for (;;) {
+    const { attempt } = row;
     const parts = (more.parts ?? [part('Disk')]).map((each) => ({
       ...each,
-      id: each.id.replace(/\d+$/, `${attempt}`),
+      id: each.id.replace(/\d+$/, String(attempt)),
     }));
     try {
       return await register(job(cloud, { ...more, attempt, parts }), NEVER);
     } catch (error) {
       if (!(error instanceof Failure) || error.reason !== 'IdTaken' || attempt > 16) throw error;
+      row.attempt++;
     }
   }
 }
@@ -307,10 +313,11 @@ describe('a registration that is killed', () => {
           if (former === 'HalfMade') cloud.add({ id: 'former', state: 'Uploading', published: false });
           if (former === 'Dead') cloud.add({ id: 'Disk-disk-1', claim: 'dead', state: 'Empty', published: false });
           const parts = () => roles.map((role) => part(role));
+          const row = { attempt: 1 };
           for (const death of deaths) {
             cloud.die(death);
             try {
-              await registered(cloud, { parts: parts() });
+              await registered(cloud, { parts: parts() }, row);
             } catch (error) {
               if (!(error instanceof Crash)) throw error;
             }
@@ -319,7 +326,7 @@ describe('a registration that is killed', () => {
             expect(new Set(cloud.visible.map((each) => each.split('=')[1])).size).toBe(cloud.visible.length);
           }
           cloud.die(undefined);
-          expectOne(cloud, roles, await registered(cloud, { parts: parts() }));
+          expectOne(cloud, roles, await registered(cloud, { parts: parts() }, row));
         },
       ),
       { numRuns: 400 },
@@ -330,10 +337,11 @@ describe('a registration that is killed', () => {
     for (let death = 0; death < 40; death++) {
       const cloud = new ScriptedCloud();
       cloud.die(death);
+      const row = { attempt: 1 };
       const parts = () => ROLES.map((role) => part(role));
-      const died = await failureOf(registered(cloud, { parts: parts() }));
+      const died = await failureOf(registered(cloud, { parts: parts() }, row));
       cloud.die(undefined);
-      expectOne(cloud, ROLES, await registered(cloud, { parts: parts() }));
+      expectOne(cloud, ROLES, await registered(cloud, { parts: parts() }, row));
       if (died === 'no failure') {
         expect(death).toBeGreaterThan(20);
         return;
