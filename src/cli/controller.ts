@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { loadSchemas } from '../api/schema.ts';
-import type { VMImage } from '../api/types.ts';
+import { loadSchemas, type Schemas } from '../api/schema.ts';
+import { API_VERSION, type VMImage } from '../api/types.ts';
 import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/index.ts';
 import { openCloud } from '../clouds/index.ts';
@@ -114,6 +114,7 @@ export async function startController(options: ControllerOptions, signal: AbortS
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
     await store.start(signal);
     const controllers = createControllers(deps);
+    warmUp(schemas);
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       await controllers.run(signal);
@@ -133,6 +134,15 @@ function phasesOf(images: readonly VMImage[]): Map<string, number> {
     phases.set(phase, (phases.get(phase) ?? 0) + 1);
   }
   return phases;
+}
+
+/** Loads the rules' language while nobody waits: the first image that a user writes is otherwise the one that pays for it. */
+function warmUp(schemas: Schemas): void {
+  const source = { http: { urls: ['https://example.org/disk.raw'] } };
+  const spec = { source, checksums: { sha256: '0'.repeat(64) }, sites: [] };
+  setImmediate(() =>
+    schemas.validate('VMImage', { apiVersion: API_VERSION, kind: 'VMImage', metadata: { name: 'warm-up' }, spec }),
+  );
 }
 
 /** One blob at a time, with pauses: a disk that rots is found before the image on it is needed. */

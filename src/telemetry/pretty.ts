@@ -66,5 +66,11 @@ function asText(value: unknown): string {
 
 /** What a stranger's server or list wrote must not steer the terminal (escape sequences, line breaks). */
 function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, (c) => (c === '\t' ? ' ' : JSON.stringify(c).slice(1, -1)));
+  return text.replaceAll(/\p{Cc}/gu, (c) => (c === '\t' ? ' ' : escaped(c)));
+}
+
+/** JSON leaves the C1 controls as they are, and U+009B begins an escape sequence as ESC [ does. */
+function escaped(control: string): string {
+  const json = JSON.stringify(control).slice(1, -1);
+  return json === control ? `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}` : json;
 }

@@ -8,6 +8,9 @@ import { FileSink } from './sink.ts';
 import { Ticker } from './ticker.ts';
 import type { FetchRequest, FetchResult } from './transfers.ts';
 
+/** Once so much is here, what the bytes are can be told; progress says so at once. */
+const HEAD_BYTES = 128 * 1024;
+
 /** The listener of a fetch, as the transfer thread sees it. */
 export interface FetchHost {
   begin(begun: Begun): Promise<void>;
@@ -28,6 +31,12 @@ export async function runFetch(
   const sink = new FileSink(request, primary, generations, {
     begin: (begun) => host.begin(begun),
     opened: async (generation) => {
+      let begun = false;
+      generation.onChange(() => {
+        if (begun || generation.watermark < HEAD_BYTES) return;
+        begun = true;
+        ticker.now();
+      });
       if (others.length === 0) return;
       further = lowPriority.follow(generation.path, others);
       const follow = further;

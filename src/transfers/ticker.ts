@@ -10,6 +10,11 @@ export class Ticker {
     this.#timer = setInterval(tick, INTERVAL_MS);
   }
 
+  /** Out of turn: something has come that somebody waits for. */
+  now(): void {
+    this.#tick();
+  }
+
   stop(): void {
     clearInterval(this.#timer);
     this.#tick();

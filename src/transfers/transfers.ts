@@ -64,7 +64,7 @@ export interface FetchListener {
    * until `also` is known and everything is durable. Not called when nothing was declared.
    */
   onProven?(proof: { generation: number; size: number; digests: Digests }): void;
-  /** At most four times a second. `durable` has been fdatasynced (every 64 MiB). */
+  /** Four times a second, and once when the first 128 KiB are here. `durable` has been fdatasynced (every 64 MiB). */
   onProgress?(progress: { bytes: number; durable: number; totalBytes?: number }): void;
 }
 

@@ -209,7 +209,7 @@ class Visit {
     this.#status.counts = countsOf(this.#site, this.#deps);
     const before = findCondition(this.#site.status?.conditions, READY);
     const after = findCondition(this.#status.conditions, READY);
-    if (after !== undefined && before?.status !== after.status) {
+    if (after !== undefined && before?.status !== after.status && after.reason !== 'Probing') {
       this.#notes.push({
         type: after.status === 'True' ? 'Normal' : 'Warning',
         reason: after.reason,

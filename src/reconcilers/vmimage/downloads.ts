@@ -21,6 +21,9 @@ const GiB = 2 ** 30;
 const RIVAL_BYTES_PER_SECOND = MiB;
 const UNKNOWN_SIZE_STEP = GiB;
 
+/** What looking into a file tells of it. */
+type Looked = Pick<Blob, 'compression' | 'format' | 'virtualSize'>;
+
 /** What a running download shows. */
 export interface DownloadView {
   step: 'Queued' | 'Fetching' | 'Verifying';
@@ -30,11 +33,25 @@ export interface DownloadView {
   /** Cleaned URL of the mirror at hand. */
   source?: string;
   /** The generation that is growing, once its head has been recognised: what an upload may follow. */
-  growing?: { directory: string; generation: number; path: string; size: number; recognition: Recognition };
-  /** Resolves with the blob once every declared digest is proven and the complete file is inspected. */
-  proof: Promise<Blob>;
+  growing?: Growing;
+  /** The blob, when it is in the cache. */
+  blob: Promise<Blob>;
   /** Why the last mirror was left, for people. */
   note?: string;
+}
+
+/** One generation of a download. */
+export interface Growing {
+  directory: string;
+  generation: number;
+  path: string;
+  size: number;
+  recognition: Recognition;
+  /**
+   * Resolves once every declared digest is proven on this very generation and the complete file is inspected: an upload of it may
+   * send its last bytes. Another generation's proof says nothing of these bytes.
+   */
+  proof: Promise<void>;
 }
 
 interface Running {
@@ -73,11 +90,11 @@ export class Downloads {
     return `fetch/${part.key}`;
   }
 
-  static newView(): DownloadView & { settle: { resolve(blob: Blob): void; reject(error: unknown): void } } {
-    const { promise, resolve, reject } = Promise.withResolvers<Blob>();
+  static newView(): DownloadView & { done: PromiseWithResolvers<Blob> } {
+    const done = Promise.withResolvers<Blob>();
     // Nobody may be following; a rejection without a listener would end the process.
-    promise.catch(() => undefined);
-    return { step: 'Queued', bytes: 0, bytesPerSecond: 0, proof: promise, settle: { resolve, reject } };
+    done.promise.catch(() => undefined);
+    return { step: 'Queued', bytes: 0, bytesPerSecond: 0, blob: done.promise, done };
   }
 
   /** Forgets which mirrors were wrong: an input changed, or somebody asked for another try. */
@@ -125,13 +142,13 @@ export class Downloads {
     this.#running.add(running);
     try {
       const blob = (await this.#cached(part, handle.signal)) ?? (await this.#fetch(running, options, handle));
-      view.settle.resolve(blob);
+      view.done.resolve(blob);
       this.#condemned.delete(part.key);
       this.#told.delete(part.key);
       this.#endRivals(running, blob);
       return blob;
     } catch (error) {
-      view.settle.reject(error);
+      view.done.reject(error);
       // Who will not come back must not keep its place in the queue for space.
       if (handle.signal.aborted) this.#deps.cache.giveUp(part.key);
       throw error;
@@ -220,6 +237,9 @@ export class Downloads {
     let reservation: Reservation | undefined;
     let generation: { directory: string; generation: number; path: string } | undefined;
     let looked = false;
+    const proof = Promise.withResolvers<void>();
+    proof.promise.catch(() => undefined);
+    let inspection: Promise<Looked> | undefined;
     const rate = new Rate(clock.now());
     const started = clock.now();
     view.step = 'Fetching';
@@ -268,12 +288,18 @@ export class Downloads {
             this.#grow(reservation, progress.bytes, running);
             if (!looked && progress.bytes >= Math.min(HEAD_BYTES, view.totalBytes ?? HEAD_BYTES)) {
               looked = true;
-              this.#lookAtHead(running, generation).then(
+              this.#lookAtHead(running, { ...generation, proof: proof.promise }).then(
                 () => handle.changed('Now'),
                 (error: unknown) => running.supersede.abort(error),
               );
             }
             handle.changed('Soon');
+          },
+          onProven: () => {
+            if (generation === undefined) return;
+            view.step = 'Verifying';
+            inspection = this.#look(part, generation.path, true, signal);
+            inspection.then(() => proof.resolve(), proof.reject);
           },
         },
         signal,
@@ -286,14 +312,23 @@ export class Downloads {
       });
       view.step = 'Verifying';
       handle.changed('Soon');
-      return await this.#admit(part, fetched, name, handle.signal);
+      return await this.#admit(part, fetched, name, inspection, handle.signal);
+    } catch (error) {
+      proof.reject(error);
+      throw error;
     } finally {
       reservation?.release();
     }
   }
 
   /** The proven file becomes a blob; whether it may be used as an image is a question of its own, asked before anyone else can. */
-  async #admit(part: Part, fetched: FetchResult, name: string, signal: AbortSignal): Promise<Blob> {
+  async #admit(
+    part: Part,
+    fetched: FetchResult,
+    name: string,
+    inspection: Promise<Looked> | undefined,
+    signal: AbortSignal,
+  ): Promise<Blob> {
     const { cache, clock } = this.#deps;
     const { sha256 } = fetched.digests;
     if (sha256 === undefined) throw new Failure('InternalError', 'the transfer told no sha256');
@@ -303,7 +338,7 @@ export class Downloads {
     let inspected: Partial<Blob> = {};
     let verdict: Failure | undefined;
     try {
-      inspected = await this.#look(part, fetched.path, Object.keys(part.declared).length > 0, signal);
+      inspected = await (inspection ?? this.#look(part, fetched.path, Object.keys(part.declared).length > 0, signal));
     } catch (error) {
       verdict = Failure.from(error);
     }
@@ -380,12 +415,7 @@ export class Downloads {
   }
 
   /** Compression and, where there is none, the facts of a safe image. */
-  async #look(
-    part: Part,
-    path: string,
-    checksumDeclared: boolean,
-    signal: AbortSignal,
-  ): Promise<Pick<Blob, 'compression' | 'format' | 'virtualSize'>> {
+  async #look(part: Part, path: string, checksumDeclared: boolean, signal: AbortSignal): Promise<Looked> {
     if (part.metafile === true) return { compression: 'None' };
     const compression = part.compression === 'Auto' ? await this.#compressionOf(path) : part.compression;
     if (compression !== 'None') return { compression };
@@ -412,10 +442,7 @@ export class Downloads {
   }
 
   /** A page of text is given up at once; an image whose head says all lets uploads begin. */
-  async #lookAtHead(
-    running: Running,
-    generation: { directory: string; generation: number; path: string },
-  ): Promise<void> {
+  async #lookAtHead(running: Running, generation: Omit<Growing, 'size' | 'recognition'>): Promise<void> {
     const { part, view } = running;
     const recognition = this.#deps.images.recognise(await headOf(generation.path));
     refuseText(part, recognition, view.source ?? '');
@@ -435,7 +462,7 @@ export class Downloads {
     for (let found = rival(); found !== undefined; found = rival()) {
       running.view.note = `the same bytes are being fetched from ${found.view.source}`;
       await Promise.race([
-        found.view.proof.then(
+        found.view.blob.then(
           () => undefined,
           () => undefined,
         ),

@@ -1,6 +1,6 @@
 import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { attend, openWork } from './serve.ts';
-import { begin, startDelete, startRetire, startTidy } from './operations.ts';
+import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { hashOf } from './identity.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { dropRow, holds, tell } from './rows.ts';
@@ -114,6 +114,7 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
       continue;
     }
     if (round.image.spec.deletionPolicy === 'Retain') {
+      if (!tidied(round, departing(round, row), row)) continue;
       note(
         round,
         'Normal',
@@ -137,9 +138,13 @@ export function finish(round: Round): boolean {
     (other) => other.metadata.deletionTimestamp === undefined,
   );
   const keep = image.spec.deletionPolicy === 'Retain' ? 'Retained' : heir === undefined ? undefined : 'HandedOver';
-  const siteJob = (key: string) => key.startsWith(`site/${image.metadata.uid}/`);
   // Downloads and conversions are given up at once; what touches a cloud ends first, so that nothing is made behind our back.
-  deps.jobs.leaveAll(round.key, (key) => keep === undefined && siteJob(key));
+  deps.jobs.leaveAll(
+    round.key,
+    (key) =>
+      key.startsWith(`site/${image.metadata.uid}/`) &&
+      (keep === undefined || deps.jobs.view<OperationView>(key)?.kind === 'Tidy'),
+  );
   if (
     keep !== undefined &&
     round.status.sites.some((row) => deps.jobs.runs(`site/${image.metadata.uid}/${row.name}`))
@@ -152,6 +157,8 @@ export function finish(round: Round): boolean {
       if (clear(round, departing(round, row), row, hashOf(['deleted', image.metadata.uid]))) dropRow(round, row);
       continue;
     }
+    // The heir removes what is half-made when it takes over; nobody else would.
+    if (keep === 'Retained' && !tidied(round, departing(round, row), row)) continue;
     if (row.imageID !== undefined) {
       const why =
         keep === 'Retained'
@@ -165,9 +172,33 @@ export function finish(round: Round): boolean {
   return round.status.sites.length === 0;
 }
 
+/**
+ * Whether nothing half-made is left of an upload that was under way when the site was let go of: it is cut and its record removed,
+ * or it would be `saving` there for ever. Retain is a way out of a site that cannot be reached, so that does not hold it.
+ */
+function tidied(round: Round, target: Target, row: SiteRow): boolean {
+  const uploads = () => row.operation?.kind === 'Register' || row.operation?.kind === 'Tidy';
+  if (!uploads()) return true;
+  const work = openWork(round, target, row, { inputsHash: hashOf(['tidied', row.name]) });
+  if (work === undefined) return true;
+  const { busy, result } = attend(work);
+  if (busy) {
+    if (row.operation?.kind === 'Register') {
+      round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+      begin(work, { kind: 'Tidy' });
+    }
+    return false;
+  }
+  if (result?.kind === 'Tidy' || !uploads() || holds(round, row, work.inputsHash)) return true;
+  begin(work, { kind: 'Tidy' });
+  tell(row, 'Deleting', 'Tidy', 'what an interrupted upload left is being removed');
+  startTidy(work);
+  return false;
+}
+
 /** Why the deletion waits, and the ways out. */
 export function holdupOf(image: VMImage, rows: readonly SiteRow[]): string | undefined {
-  const held = rows.find((row) => row.reason !== undefined && !['Delete', 'Busy'].includes(row.reason));
+  const held = rows.find((row) => row.reason !== undefined && !['Delete', 'Tidy', 'Busy'].includes(row.reason));
   if (held === undefined) return undefined;
   return `deletion waits for ${held.name}: ${held.message ?? held.reason}. Ways out: repair the site; set spec.deletionPolicy: Retain on ${image.metadata.name} to leave ${held.imageID ?? 'its registration'} there; or set spec.abandoned: true on ImageSite ${held.name} if that cloud is gone for good`;
 }

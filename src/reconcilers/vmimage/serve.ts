@@ -397,11 +397,12 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
       size: growing.size,
       follow: { directory: growing.directory, generation: growing.generation },
       mayFinish: async () => {
-        await view.proof;
+        await growing.proof;
         await mayStillFinish(round);
       },
       digest: async (algorithm: Algorithm) => {
-        const blob = await view.proof;
+        await growing.proof;
+        const blob = await view.blob;
         const known = blob.digests[algorithm];
         if (known !== undefined) return known;
         return (
