@@ -1,7 +1,7 @@
 import { type Digests, parseDigest } from '../../api/digest.ts';
 import type { Failure } from '../../api/failure.ts';
 import { clip } from '../../api/conditions.ts';
-import type { RegisteredArtifact, SiteRow } from '../../api/types.ts';
+import type { PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { PartRef } from '../../clouds/cloud.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
@@ -108,25 +108,28 @@ export function refsOf(artifacts: readonly RegisteredArtifact[] | undefined): Pa
   });
 }
 
-/** The parts that went into service become the row's; what was in service before becomes the first of `previous`. */
+/**
+ * The parts that went into service become the row's; what was in service before becomes the first of `previous`. No id that the
+ * row has named is forgotten: what nothing names is never retired and never removed.
+ */
 export function putInService(round: Round, row: SiteRow, artifacts: RegisteredArtifact[], digest: string): void {
   const ids = new Set(artifacts.map((part) => part.id));
   const before = row.artifacts ?? [];
+  const former: PreviousRegistration[] = [...(row.previous ?? [])];
   if (row.imageID !== undefined && !ids.has(row.imageID)) {
-    row.previous = [
-      {
-        imageID: row.imageID,
-        ...(row.digest === undefined ? {} : { digest: row.digest }),
-        artifacts: before,
-      },
-      ...(row.previous ?? []),
-    ];
+    const { imageID } = row;
+    former.unshift({ imageID, ...(row.digest === undefined ? {} : { digest: row.digest }), artifacts: before });
   }
-  // What came back into service is no longer among the retired; neither is a kernel that a retired disk once shared with it,
-  // or the trimming of that one would take the kernel out of service.
-  const previous = (row.previous ?? [])
+  // What came back into service is no longer among the retired; neither is a kernel that a retired disk once shared with it, or
+  // the trimming of that one would take the kernel out of service.
+  const previous = former
     .filter((each) => !ids.has(each.imageID))
     .map((each) => ({ ...each, artifacts: (each.artifacts ?? []).filter((part) => !ids.has(part.id)) }));
+  // A kernel whose disk stays or comes back without it. The last place: it is no version to go back to, and trimmed first.
+  const named = new Set([...ids, ...previous.flatMap((each) => each.artifacts.map((part) => part.id))]);
+  const left = [...before, ...former.flatMap((each) => each.artifacts ?? [])].filter((part) => !named.has(part.id));
+  const [first] = left;
+  if (first !== undefined) previous.push({ imageID: first.id, artifacts: left });
   if (previous.length === 0) delete row.previous;
   else row.previous = previous;
   row.artifacts = artifacts;

@@ -1,0 +1,210 @@
+import fc from 'fast-check';
+import { describe, expect, it, test } from 'vitest';
+import { Failure, type Reason } from '../../../src/api/failure.ts';
+import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
+import type { Round } from '../../../src/reconcilers/vmimage/round.ts';
+import {
+  clearImage,
+  holds,
+  knownIds,
+  putInService,
+  recordSiteFailure,
+  refsOf,
+  tell,
+} from '../../../src/reconcilers/vmimage/rows.ts';
+import { servingRow, vmimage } from './objects.ts';
+import { ScriptedCloud } from './scripted-cloud.ts';
+import { Workbench } from './workbench.ts';
+
+function scene(row: Partial<SiteRow> = {}, requestedAt?: string): { bench: Workbench; round: Round; row: SiteRow } {
+  const bench = new Workbench();
+  bench.site('nova', new ScriptedCloud());
+  const round = bench.round(vmimage({}, { sites: [servingRow('nova', row)] }), requestedAt);
+  const [first] = round.status.sites;
+  if (first === undefined) throw new Error('no row');
+  return { bench, round, row: first };
+}
+
+const part = (id: string, role = 'Disk'): RegisteredArtifact => ({ id, role, digest: `sha256:${id}` });
+
+describe('what a row tells', () => {
+  it('has a reason and a message only while something is in the way', () => {
+    const row: SiteRow = { name: 'nova', progress: { step: 'Upload', bytes: 1 } };
+    tell(row, 'Pending', 'SiteNotReady', 'no');
+    expect(row).toEqual({ name: 'nova', phase: 'Pending', reason: 'SiteNotReady', message: 'no' });
+    tell(row, 'Ready');
+    expect(row).toEqual({ name: 'nova', phase: 'Ready' });
+  });
+
+  it('fits into what the CRD takes', () => {
+    const row: SiteRow = { name: 'nova' };
+    tell(row, 'Failed', 'Rejected', 'x'.repeat(10_000));
+    expect(row.message).toHaveLength(4096);
+  });
+});
+
+describe('a failed step at a site', () => {
+  const fail = (reason: Reason, options: ConstructorParameters<typeof Failure>[2] = {}, row: Partial<SiteRow> = {}) => {
+    const at = scene(row);
+    recordSiteFailure(at.round, at.row, new Failure(reason, 'no', options), 'inputs');
+    return at;
+  };
+  const pauseOf = ({ row, bench }: ReturnType<typeof fail>) =>
+    Date.parse(row.nextAttemptTime ?? '') - bench.clock.now();
+
+  test.each(['FormatNotAccepted', 'CloudDigestMismatch', 'UnsafeImage', 'Unauthorized'] as const)(
+    'that only a change can mend (%s) stalls, without a date',
+    (reason) => {
+      const { row } = fail(reason);
+      expect(row).toMatchObject({ phase: 'Failed', reason, message: 'no', attempts: 1, inputsHash: 'inputs' });
+      expect(row.nextAttemptTime).toBeUndefined();
+    },
+  );
+
+  it('that may pass is tried again, later each time', () => {
+    let before = 0;
+    for (const attempts of [0, 1, 2, 3]) {
+      const at = fail('ServerError', {}, { attempts });
+      expect(at.row).toMatchObject({ attempts: attempts + 1, phase: 'Ready' });
+      const pause = pauseOf(at);
+      expect(pause).toBeGreaterThanOrEqual(2_000 * 2 ** attempts);
+      expect(pause).toBeGreaterThan(before / 2);
+      before = pause;
+    }
+  });
+
+  it('waits as long as the cloud asks for', () => {
+    expect(pauseOf(fail('TooManyRequests', { retryAfterMs: 7_200_000 }))).toBe(7_200_000);
+    expect(pauseOf(fail('QuotaExceeded', { retryAfterMs: 7_200_000 }))).toBe(7_200_000);
+  });
+
+  it('for want of a named thing is looked at again in some minutes, in case its coming is missed', () => {
+    expect(pauseOf(fail('QuotaExceeded'))).toBe(300_000);
+  });
+
+  it('leaves a row that serves in its phase, and one that does not Pending', () => {
+    expect(fail('ServerError').row.phase).toBe('Ready');
+    expect(fail('ServerError', {}, { imageID: undefined as never, phase: 'Registering' }).row.phase).toBe('Pending');
+  });
+
+  it('that was stopped by ourselves is no failure', () => {
+    const { row } = fail('Aborted');
+    expect(row.attempts).toBeUndefined();
+    expect(row.reason).toBeUndefined();
+  });
+});
+
+describe('a row that failed', () => {
+  const failed: Partial<SiteRow> = { attempts: 3, inputsHash: 'inputs', phase: 'Failed', reason: 'Rejected' };
+  const NOW = new Workbench().clock.now();
+  const later = new Date(NOW + 60_000).toISOString();
+
+  it('is held while nothing has changed, for ever or until its date', () => {
+    const stalled = scene(failed);
+    expect(holds(stalled.round, stalled.row, 'inputs')).toBe(true);
+    expect(stalled.round.lookAgainAt).toBeUndefined();
+    const waiting = scene({ ...failed, nextAttemptTime: later });
+    expect(holds(waiting.round, waiting.row, 'inputs')).toBe(true);
+    expect(waiting.round.lookAgainAt).toBe(NOW + 60_000);
+  });
+
+  it('is tried again at its date, and its failures still count', () => {
+    const at = scene({ ...failed, nextAttemptTime: new Date(NOW).toISOString() });
+    expect(holds(at.round, at.row, 'inputs')).toBe(false);
+    expect(at.row.attempts).toBe(3);
+  });
+
+  it('is tried again at once, afresh, when an input changed or a person asks', () => {
+    for (const [hash, requestedAt] of [
+      ['others', undefined],
+      ['inputs', 'now'],
+    ] as const) {
+      const at = scene({ ...failed, nextAttemptTime: later }, requestedAt);
+      expect(holds(at.round, at.row, hash)).toBe(false);
+      expect(at.row.attempts).toBeUndefined();
+      expect(at.row.nextAttemptTime).toBeUndefined();
+    }
+  });
+});
+
+describe('what goes into service at a site', () => {
+  it('takes the place of what served, which is kept to be retired', () => {
+    const { round, row } = scene();
+    putInService(round, row, [part('kernel', 'Kernel'), part('disk')], 'sha256:new');
+    expect(row).toMatchObject({ imageID: 'disk', kernelID: 'kernel', digest: 'sha256:new' });
+    expect(row.ramdiskID).toBeUndefined();
+    expect(row.previous).toMatchObject([{ imageID: 'id-nova', artifacts: [{ id: 'id-nova' }] }]);
+    expect(row.previous?.[0]?.retiredAt).toBeUndefined();
+  });
+
+  it('is no former image of itself when it is found again', () => {
+    const { round, row } = scene();
+    putInService(round, row, [part('id-nova')], 'sha256:same');
+    expect(row.previous).toBeUndefined();
+  });
+
+  it('is no longer among the retired when it comes back', () => {
+    const { round, row } = scene({ previous: [{ imageID: 'old', artifacts: [part('old')] }] });
+    putInService(round, row, [part('old')], 'sha256:old');
+    expect(row.previous?.map((each) => each.imageID)).toEqual(['id-nova']);
+  });
+
+  it('keeps a kernel that retired disks had too out of what is trimmed with them', () => {
+    const { round, row } = scene({
+      artifacts: [part('id-nova'), part('k', 'Kernel')],
+      kernelID: 'k',
+      previous: [{ imageID: 'older', artifacts: [part('older'), part('k', 'Kernel'), part('r', 'Ramdisk')] }],
+    });
+    putInService(round, row, [part('k', 'Kernel'), part('new')], 'sha256:new');
+    expect(row.previous?.map((each) => each.artifacts?.map(({ id }) => id))).toEqual([['id-nova'], ['older', 'r']]);
+  });
+
+  it('loses no id and names none twice, whatever comes and goes', () => {
+    const parts = fc.record({
+      disk: fc.constantFrom('d1', 'd2', 'd3', 'd4'),
+      kernel: fc.option(fc.constantFrom('k1', 'k2'), { nil: undefined }),
+    });
+    fc.assert(
+      fc.property(fc.array(parts, { minLength: 1, maxLength: 8 }), (changes) => {
+        const { round, row } = scene();
+        const ever = new Set(['id-nova']);
+        for (const { disk, kernel } of changes) {
+          const artifacts = [...(kernel === undefined ? [] : [part(kernel, 'Kernel')]), part(disk)];
+          for (const { id } of artifacts) ever.add(id);
+          putInService(round, row, artifacts, `sha256:${disk}`);
+          expect(row.imageID).toBe(disk);
+          expect(row.kernelID).toBe(kernel);
+          expect(knownIds(row)).toEqual(ever);
+          const all = [row.artifacts, ...(row.previous ?? []).map((each) => each.artifacts)].flatMap(
+            (each) => each ?? [],
+          );
+          expect(new Set(all.map(({ id }) => id)).size).toBe(all.length);
+        }
+      }),
+    );
+  });
+
+  it('leaves nothing behind in the row when it is gone, but its predecessors and its losses', () => {
+    const { row } = scene({ previous: [{ imageID: 'old' }], losses: ['2026-11-21T12:00:00Z'], retired: true });
+    clearImage(row);
+    expect(Object.keys(row).sort()).toEqual(
+      ['lastCheckedTime', 'losses', 'name', 'observedGeneration', 'phase', 'previous', 'siteIdentity'].sort(),
+    );
+  });
+});
+
+describe('what a cloud is told of the parts', () => {
+  it('is their ids, and every digest that is known of the bytes', () => {
+    const digests = { sentDigest: `sha256:${'a'.repeat(64)}`, cloudDigest: `sha512:${'b'.repeat(128)}` };
+    expect(
+      refsOf([
+        { ...part('d'), ...digests },
+        { ...part('k', 'Kernel'), cloudDigest: 'crc32:00' },
+      ]),
+    ).toEqual([
+      { id: 'd', role: 'Disk', digests: { sha256: 'a'.repeat(64), sha512: 'b'.repeat(128) } },
+      { id: 'k', role: 'Kernel', digests: {} },
+    ]);
+    expect(refsOf(undefined)).toEqual([]);
+  });
+});
