@@ -1,0 +1,293 @@
+import { describe, expect, it, test } from 'vitest';
+import { Failure } from '../../../src/api/failure.ts';
+import type { SiteRow, VMImage } from '../../../src/api/types.ts';
+import { finish, holdsAnything, holdupOf, leaveUnwanted, withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
+import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
+import { settled } from '../../support/clock.ts';
+import { servingRow, vmimage } from './objects.ts';
+import { ScriptedCloud } from './scripted-cloud.ts';
+import { Workbench } from './workbench.ts';
+
+const UPLOADING: Partial<SiteRow> = {
+  name: 'nova',
+  phase: 'Registering',
+  siteIdentity: 'nova',
+  operation: { kind: 'Register', id: 'half', attempt: 1, startedAt: '2026-11-21T12:00:00Z' },
+};
+
+class Scene {
+  readonly bench = new Workbench();
+  readonly cloud = new ScriptedCloud();
+  image: VMImage;
+
+  constructor(spec: Partial<VMImage['spec']>, ...rows: SiteRow[]) {
+    this.bench.site('nova', this.cloud);
+    this.image = this.bench.add(vmimage({ spec }, { sites: rows }));
+    this.cloud.add({ id: 'id-nova', owner: this.bench.round(this.image).owner, guid: this.guid, claim: 'uid-ubuntu' });
+  }
+
+  get guid(): string {
+    return this.bench.round(this.image).guid;
+  }
+
+  get rows(): SiteRow[] {
+    return this.image.status.sites ?? [];
+  }
+
+  get row(): SiteRow | undefined {
+    return this.rows[0];
+  }
+
+  half(claim = 'uid-ubuntu'): void {
+    const { owner, guid } = this.bench.round(this.image);
+    this.cloud.add({ id: 'half', owner, guid, claim, state: 'Uploading', published: false });
+  }
+
+  /** An upload of the image runs; it stops when the returned function is called, not before. */
+  uploading(): { aborted(): boolean; stop(): Promise<void> } {
+    const { promise, resolve } = Promise.withResolvers<never>();
+    let signal: AbortSignal | undefined;
+    this.bench.jobs.start('site/uid-ubuntu/nova', 'default/ubuntu', { view: { kind: 'Register' } }, (handle) => {
+      signal = handle.signal;
+      return promise;
+    });
+    return {
+      aborted: () => signal?.aborted === true,
+      stop: async () => {
+        resolve(undefined as never);
+        this.bench.woken.length = 0;
+        await settled();
+      },
+    };
+  }
+
+  /** One round; `act` is the reconciler's step. */
+  async step(act: 'finish' | 'withdraw' | 'leave' | 'leave, others not ready'): Promise<boolean | undefined> {
+    const round = this.bench.round(this.image);
+    const targets = targetsOf(round.image, this.bench.deps.store);
+    let result: boolean | undefined;
+    if (act === 'finish') result = finish(round);
+    else if (act === 'withdraw') {
+      const [target] = targets;
+      const [row] = round.status.sites;
+      if (target !== undefined && row !== undefined) withdraw(round, target, row, 'Deactivated', 'inputs');
+    } else leaveUnwanted(round, targets, act === 'leave');
+    this.image = await this.bench.conclude(round);
+    return result;
+  }
+
+  /** Rounds until nothing changes any more. */
+  async rest(act: Parameters<Scene['step']>[0]): Promise<boolean | undefined> {
+    for (let turn = 0; turn < 10; turn++) {
+      const before = JSON.stringify([this.rows, this.cloud.calls, this.bench.jobs.running]);
+      const result = await this.step(act);
+      if (result === true) return true;
+      if (JSON.stringify([this.rows, this.cloud.calls, this.bench.jobs.running]) === before) return result;
+    }
+    throw new Error(`no rest: ${JSON.stringify(this.rows)}`);
+  }
+}
+
+describe('a row', () => {
+  test.each<[SiteRow, boolean]>([
+    [{ name: 'nova' }, false],
+    [{ name: 'nova', phase: 'Failed', reason: 'NotFound' }, false],
+    [{ name: 'nova', previous: [] }, false],
+    [{ name: 'nova', imageID: 'x' }, true],
+    [{ name: 'nova', operation: { kind: 'Register', startedAt: 'x' } }, true],
+    [{ name: 'nova', previous: [{ imageID: 'x' }] }, true],
+  ])('%j may have something at the site: %s', (row, expected) => {
+    expect(holdsAnything(row)).toBe(expected);
+  });
+});
+
+describe('an image that is taken out of service', () => {
+  it('is retired at the site, kept there, and the row says so', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, servingRow());
+    await scene.rest('withdraw');
+    expect(scene.cloud.records.get('id-nova')).toMatchObject({ state: 'Deactivated', published: false });
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', imageID: 'id-nova', retired: true });
+    expect(scene.row?.operation).toBeUndefined();
+  });
+
+  it('where nothing of it is, is so at once', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, { name: 'nova', phase: 'Fetching' });
+    await scene.step('withdraw');
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', message: 'nothing is registered here' });
+    expect(scene.cloud.calls).toEqual([]);
+  });
+
+  it('while it is being sent has the upload cut, waits for that to end, and leaves nothing half-made', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, servingRow('nova', UPLOADING));
+    scene.half();
+    const upload = scene.uploading();
+    await scene.step('withdraw');
+    expect(upload.aborted()).toBe(true);
+    await scene.step('withdraw');
+    expect(scene.cloud.calls).toEqual([]);
+    await upload.stop();
+    // However long the upload took to end: the image is told, or it would stay as it is for ever.
+    expect(scene.bench.woken).toEqual(['default/ubuntu']);
+    await scene.rest('withdraw');
+    expect([...scene.cloud.records.keys()]).toEqual(['id-nova']);
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', retired: true });
+  });
+});
+
+describe('a site that is no longer asked for', () => {
+  const elsewhere = { sites: [{ name: 'east', optional: false }] };
+
+  it('loses the image once the others are ready, not before', async () => {
+    const scene = new Scene(elsewhere, servingRow());
+    await scene.rest('leave, others not ready');
+    expect(scene.row).toMatchObject({ reason: 'WaitsForOthers', imageID: 'id-nova' });
+    expect(scene.cloud.visible).toHaveLength(1);
+    await scene.rest('leave');
+    expect(scene.rows).toEqual([]);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+
+  it('that never had anything is forgotten at once', async () => {
+    const scene = new Scene(elsewhere, { name: 'nova', phase: 'Fetching' });
+    await scene.step('leave, others not ready');
+    expect(scene.rows).toEqual([]);
+  });
+
+  it('because labels changed keeps the image until a person confirms: a label is no order to delete', async () => {
+    const { sites: _, ...spec } = vmimage().spec;
+    const scene = new Scene({}, servingRow());
+    scene.image = scene.bench.add({
+      ...scene.image,
+      spec: { ...spec, siteSelector: { matchLabels: { region: 'eu' } } },
+    });
+    await scene.rest('leave');
+    expect(scene.row).toMatchObject({ reason: 'ConfirmationRequired', imageID: 'id-nova', phase: 'Ready' });
+    expect(scene.row?.message).toContain('imageproxy.dev/confirm-removal: nova');
+    scene.image = scene.bench.add({
+      ...scene.image,
+      metadata: { ...scene.image.metadata, annotations: { 'imageproxy.dev/confirm-removal': 'nova' } },
+    });
+    await scene.rest('leave');
+    expect(scene.rows).toEqual([]);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+
+  it('keeps the image, and is forgotten, with deletionPolicy Retain', async () => {
+    const scene = new Scene({ ...elsewhere, deletionPolicy: 'Retain' }, servingRow());
+    await scene.rest('leave');
+    expect(scene.rows).toEqual([]);
+    expect(scene.cloud.visible).toHaveLength(1);
+  });
+
+  it('keeps nothing half-made with deletionPolicy Retain: the upload is cut and its record removed first', async () => {
+    const scene = new Scene({ ...elsewhere, deletionPolicy: 'Retain' }, servingRow('nova', UPLOADING));
+    scene.half();
+    const upload = scene.uploading();
+    await scene.step('leave');
+    expect(upload.aborted()).toBe(true);
+    expect(scene.rows).toHaveLength(1);
+    await upload.stop();
+    await scene.rest('leave');
+    expect(scene.rows).toEqual([]);
+    expect([...scene.cloud.records.keys()]).toEqual(['id-nova']);
+  });
+});
+
+describe('an image that is deleted', () => {
+  it('has its registrations removed, former and half-made ones too, and lets go of its blobs', async () => {
+    const scene = new Scene(
+      {},
+      servingRow('nova', { previous: [{ imageID: 'old', artifacts: [{ role: 'Disk', id: 'old' }] }] }),
+    );
+    scene.half();
+    scene.cloud.add({ id: 'old', owner: 'o', state: 'Deactivated' });
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
+    expect(scene.rows).toEqual([]);
+    expect(scene.bench.unpinned).toContain('uid-ubuntu');
+  });
+
+  it('while it is being sent has the upload cut first, however long that takes', async () => {
+    const scene = new Scene({}, servingRow('nova', UPLOADING));
+    scene.half();
+    const upload = scene.uploading();
+    for (let round = 0; round < 3; round++) {
+      expect(await scene.step('finish')).toBe(false);
+      scene.bench.clock.advance(1000);
+    }
+    expect(upload.aborted()).toBe(true);
+    expect(scene.cloud.calls).toEqual([]);
+    await upload.stop();
+    expect(scene.bench.woken).toEqual(['default/ubuntu']);
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+
+  it('leaves what it registered with deletionPolicy Retain, and nothing half-made', async () => {
+    const scene = new Scene({ deletionPolicy: 'Retain' }, servingRow('nova', UPLOADING));
+    scene.half();
+    const upload = scene.uploading();
+    expect(await scene.step('finish')).toBe(false);
+    await upload.stop();
+    expect(await scene.rest('finish')).toBe(true);
+    expect([...scene.cloud.records.keys()]).toEqual(['id-nova']);
+  });
+
+  it('is not held by a site that cannot be reached with deletionPolicy Retain, which is a way out of that', async () => {
+    const scene = new Scene({ deletionPolicy: 'Retain' }, servingRow('nova', UPLOADING));
+    scene.bench.connections.delete('nova');
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.rows).toEqual([]);
+  });
+
+  it('is not held with deletionPolicy Retain by a record that the site will not remove', async () => {
+    const scene = new Scene({ deletionPolicy: 'Retain' }, servingRow('nova', UPLOADING));
+    scene.half();
+    scene.cloud.remove = async () => {
+      throw new Failure('ServerError', 'no');
+    };
+    expect(await scene.rest('finish')).toBe(true);
+  });
+
+  it('is held by a site that is not ready, with the three ways out; an abandoned one holds nothing', async () => {
+    const scene = new Scene({}, servingRow());
+    scene.bench.connections.delete('nova');
+    expect(await scene.rest('finish')).toBe(false);
+    expect(scene.row).toMatchObject({ reason: 'SiteNotReady', imageID: 'id-nova' });
+    const holdup = holdupOf(scene.image, scene.rows);
+    for (const words of [
+      'repair the site',
+      'deletionPolicy: Retain on ubuntu',
+      'spec.abandoned: true on ImageSite nova',
+    ])
+      expect(holdup).toContain(words);
+    const site = scene.bench.sites.get('nova');
+    if (site !== undefined) site.spec.abandoned = true;
+    expect(await scene.rest('finish')).toBe(true);
+  });
+
+  it('hands over to a living image of the same guid instead of deleting', async () => {
+    const scene = new Scene({}, servingRow());
+    scene.bench.add(
+      vmimage({
+        metadata: { name: 'heir', uid: 'uid-heir', creationTimestamp: '2026-11-21T11:30:00Z' },
+        spec: { guid: scene.guid },
+      }),
+    );
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.visible).toHaveLength(1);
+    expect(scene.cloud.calls).toEqual([]);
+  });
+
+  it('does not hand over to an image that is going too', async () => {
+    const scene = new Scene({}, servingRow());
+    scene.bench.add(
+      vmimage({
+        metadata: { name: 'heir', uid: 'uid-heir', deletionTimestamp: '2026-11-21T11:30:00Z' },
+        spec: { guid: scene.guid },
+      }),
+    );
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+});

@@ -1,0 +1,67 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { VMImage } from '../../../src/api/types.ts';
+import { defaultGuid } from '../../../src/reconcilers/vmimage/identity.ts';
+import { byAge, isLiving, namesakesOf } from '../../../src/reconcilers/vmimage/siblings.ts';
+import { vmimage } from './objects.ts';
+
+function storeOf(...images: VMImage[]) {
+  return {
+    list: (_: string, namespace: string) => images.filter((image) => image.metadata.namespace === namespace),
+  } as unknown as Parameters<typeof namesakesOf>[1];
+}
+
+const image = (name: string, guid: string | undefined, metadata: Partial<VMImage['metadata']> = {}) =>
+  vmimage({ metadata: { name, uid: `uid-${name}`, ...metadata }, spec: guid === undefined ? {} : { guid } });
+
+describe('images with one guid', () => {
+  it('are those of the namespace with the same one, the oldest first, and not the image itself', () => {
+    const mine = image('mine', 'g', { creationTimestamp: '2026-01-02T00:00:00Z' });
+    const store = storeOf(
+      mine,
+      image('younger', 'g', { creationTimestamp: '2026-01-03T00:00:00Z' }),
+      image('older', 'g', { creationTimestamp: '2026-01-01T00:00:00Z' }),
+      image('other', 'h'),
+      image('elsewhere', 'g', { namespace: 'team' }),
+    );
+    expect(namesakesOf(mine, store, 'i').map((each) => each.metadata.name)).toEqual(['older', 'younger']);
+  });
+
+  it('are known before anybody has looked at them, also where one takes the other’s default for its own', () => {
+    const plain = image('plain', undefined);
+    const thief = image('thief', defaultGuid('i', 'default', 'plain'));
+    const store = storeOf(plain, thief);
+    expect(namesakesOf(thief, store, 'i')).toEqual([plain]);
+    expect(namesakesOf(plain, store, 'i')).toEqual([thief]);
+  });
+
+  it('stand in one order for everyone who looks, also where two were made in one second', () => {
+    const time = fc.constantFrom('2026-01-01T00:00:00Z', '2026-01-02T00:00:00Z');
+    const images = fc
+      .uniqueArray(fc.tuple(fc.uuid(), time), { selector: ([uid]) => uid, minLength: 2, maxLength: 6 })
+      .map((all) => all.map(([uid, creationTimestamp]) => image(uid, 'g', { uid, creationTimestamp })));
+    fc.assert(
+      fc.property(images, (all) => {
+        const uids = (list: VMImage[]) => list.map((each) => each.metadata.uid);
+        const sorted = uids(all.toSorted(byAge));
+        expect(uids(all.toReversed().toSorted(byAge))).toEqual(sorted);
+        // Exactly one serves: it has no older one; all others have.
+        const first = all.filter((each) =>
+          namesakesOf(each, storeOf(...all), 'i').every((other) => byAge(other, each) > 0),
+        );
+        expect(uids(first)).toEqual(sorted.slice(0, 1));
+      }),
+    );
+  });
+});
+
+describe('the holder of a claim', () => {
+  it('lives while it is there and not on its way out', () => {
+    const going = image('going', 'g', { deletionTimestamp: '2026-01-01T00:00:00Z' });
+    const store = storeOf(image('there', 'g'), going);
+    expect(isLiving(store, 'default', 'uid-there')).toBe(true);
+    expect(isLiving(store, 'default', 'uid-going')).toBe(false);
+    expect(isLiving(store, 'default', 'uid-gone')).toBe(false);
+    expect(isLiving(store, 'team', 'uid-there')).toBe(false);
+  });
+});
