@@ -100,7 +100,7 @@ describe('the hash of plain data', () => {
     if (value === null || typeof value !== 'object') return value;
     return Object.fromEntries(
       Object.entries(value)
-        .reverse()
+        .toReversed()
         .map(([key, each]) => [key, shuffled(each)]),
     );
   };

@@ -61,8 +61,8 @@ describe('what has to be fetched for an image', () => {
     });
     const { parts } = await plan({
       source: { http: { urls: [URL, 'https://b.example.org/x'], headers: { 'X-Site': 'cern' } } },
-      kernel: boot('vmlinuz') as never,
-      ramdisk: boot('initrd') as never,
+      kernel: boot('vmlinuz'),
+      ramdisk: boot('initrd'),
     });
     expect(parts.map(({ role, field, compression, declared }) => [role, field, compression, declared.sha256])).toEqual([
       ['Disk', 'spec', 'Auto', sha256],

@@ -107,7 +107,7 @@ describe('an image that is nowhere yet', () => {
   });
 
   it('has its kernel and ramdisk there before the disk that names them, whatever the order they are named in', async () => {
-    for (const roles of [ROLES, [...ROLES].reverse()]) {
+    for (const roles of [ROLES, ROLES.toReversed()]) {
       const cloud = new ScriptedCloud();
       const result = await register(job(cloud, { parts: roles.map((role) => part(role)) }), NEVER);
       expect(cloud.calls.filter((call) => /^(stage|publish)/.test(call))).toEqual([

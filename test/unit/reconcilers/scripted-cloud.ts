@@ -264,6 +264,8 @@ export class ScriptedCloud implements Cloud {
   }
 }
 
-function told({ text: _, ...record }: Stored): CloudRecord {
-  return structuredClone(record);
+/** What a request sees: not the bytes. */
+function told(stored: Stored): CloudRecord {
+  const { text, ...record } = stored;
+  return structuredClone({ ...record, size: text.length });
 }
