@@ -31,12 +31,14 @@ COPY --from=build /build/dist /opt/imageproxy/dist/
 
 # The root file system may be read-only: everything written goes below the one volume, temporary files as well.
 ENV TMPDIR=/var/lib/imageproxy \
+    IMAGEPROXY_STATE=/var/lib/imageproxy \
+    IMAGEPROXY_MANIFESTS=/etc/imageproxy/manifests \
     NODE_ENV=production
 WORKDIR /var/lib/imageproxy
 USER 65532:65532
 # Metrics and health.
-EXPOSE 8080
+EXPOSE 9464
 # No init: Node.js handles SIGTERM itself and reaps its children, and they start none of their own that outlive them. No
 # HEALTHCHECK: the kubelet ignores it, and asks /healthz and /readyz.
-ENTRYPOINT ["/usr/local/bin/node", "--disable-warning=ExperimentalWarning", "/opt/imageproxy/dist/main.js"]
-CMD ["run"]
+ENTRYPOINT ["/usr/local/bin/node", "--disable-warning=ExperimentalWarning", "--max-semi-space-size=2", "/opt/imageproxy/dist/main.js"]
+CMD ["run", "--telemetry", "0.0.0.0:9464"]

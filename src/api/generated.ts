@@ -119,7 +119,7 @@ export interface HttpSource {
    */
   secretRef?: SecretReference;
   /**
-   * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+   * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
    */
   caRef?: CaReference;
   /**
@@ -139,7 +139,7 @@ export interface SecretReference {
   name: string;
 }
 /**
- * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+ * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
  */
 export interface CaReference {
   /**
@@ -201,7 +201,7 @@ export interface S3Source {
    */
   secretRef?: SecretReference;
   /**
-   * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+   * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
    */
   caRef?: CaReference;
 }
@@ -218,7 +218,7 @@ export interface OciSource {
    */
   secretRef?: SecretReference;
   /**
-   * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+   * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
    */
   caRef?: CaReference;
 }
@@ -256,7 +256,7 @@ export interface MetafileSource {
    */
   secretRef?: SecretReference;
   /**
-   * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+   * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
    */
   caRef?: CaReference;
   /**
@@ -1198,7 +1198,7 @@ export interface ImageSubscriptionSpec {
    */
   secretRef?: SecretReference;
   /**
-   * Certificates (PEM) that are trusted for this server, instead of the public authorities. In the same namespace.
+   * Certificates (PEM) that are trusted for this server, beside the public authorities. In the same namespace.
    */
   caRef?: CaReference;
   /**

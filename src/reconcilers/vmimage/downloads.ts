@@ -13,13 +13,12 @@ import type { FetchResult, Transfers } from '../../transfers/transfers.ts';
 import { cleanUrl } from '../../sources/url.ts';
 import type { SourceSpec } from '../../sources/source.ts';
 import { hashOf } from './identity.ts';
+import { keepAhead, spaceStep } from './growing.ts';
 import type { Part } from './plan.ts';
 
 const MiB = 2 ** 20;
-const GiB = 2 ** 30;
 /** A download of the same digest from elsewhere is worth waiting for while it makes this much. */
 const RIVAL_BYTES_PER_SECOND = MiB;
-const UNKNOWN_SIZE_STEP = GiB;
 
 /** What looking into a file tells of it. */
 type Looked = Pick<Blob, 'compression' | 'format' | 'virtualSize'>;
@@ -198,7 +197,11 @@ export class Downloads {
         this.#deps.log.info({ source: name, reason: failure.reason, err: failure.cause }, failure.message);
         failures.push(failure);
         view.note = failure.message;
-        if (isVerdictOnBytes(failure)) this.#condemn(part, name, failure);
+        if (isVerdictOnBytes(failure)) {
+          this.#condemn(part, name, failure);
+          // Nothing can be made of these bytes: they would only take room until they are stale.
+          await this.#deps.cache.dropPartial(part.key);
+        }
         // Another mirror gives no more space.
         if (failure.failureClass === 'Waiting') break;
       }
@@ -271,7 +274,7 @@ export class Downloads {
           onBegin: async (begun) => {
             const total = begun.validators.totalBytes;
             this.#tell(part, name, begun.validators);
-            reservation = await cache.reserve(total ?? UNKNOWN_SIZE_STEP, part.key, part.key);
+            reservation = await cache.reserve(total ?? spaceStep(cache.stats().quotaBytes), part.key, part.key);
             if (begun.offset === 0) await cache.newPartial(part.key, name, begun.validators, begun.generation);
             if (total !== undefined) view.totalBytes = total;
             else delete view.totalBytes;
@@ -370,19 +373,26 @@ export class Downloads {
       const reservation = await cache.reserve(Math.max(size, MiB), part.key);
       path = cache.scratch('.content');
       reservation.cover(path);
+      const { quotaBytes } = cache.stats();
+      const space = keepAhead(reservation, path, clock, { quotaBytes, besideBytes: size });
       try {
         const produced = await images.decompress(
           {
             from: fetched.path,
             to: path,
             compression,
-            maxOutputBytes: cache.stats().quotaBytes,
+            maxOutputBytes: maxBytes,
             digests: Object.keys(part.content) as Algorithm[],
           },
-          signal,
+          AbortSignal.any([signal, space.signal]),
         );
+        space.signal.throwIfAborted();
         ({ digests, size } = produced);
+      } catch (error) {
+        await rm(path, { force: true });
+        throw space.signal.aborted ? space.signal.reason : error;
       } finally {
+        space.stop();
         reservation.release();
       }
     }
@@ -438,7 +448,8 @@ export class Downloads {
   /** A body of unknown length takes its space in steps. */
   #grow(reservation: Reservation | undefined, bytes: number, running: Running): void {
     if (reservation === undefined || running.view.totalBytes !== undefined || bytes < reservation.bytes) return;
-    reservation.resize(reservation.bytes + UNKNOWN_SIZE_STEP).catch((error: unknown) => running.supersede.abort(error));
+    const step = spaceStep(this.#deps.cache.stats().quotaBytes);
+    reservation.resize(reservation.bytes + step).catch((error: unknown) => running.supersede.abort(error));
   }
 
   /** A page of text is given up at once; an image whose head says all lets uploads begin. */

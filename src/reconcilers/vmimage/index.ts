@@ -1,18 +1,19 @@
 import { type Algorithm, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
-import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
+import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import type { ObjectKey } from '../../stores/store.ts';
 import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
 import type { DownloadView } from './downloads.ts';
-import { clear, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { clear, FINALIZER, finish, holdsAnything, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { hashOf } from './identity.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
-import { rowOf, tell } from './rows.ts';
+import { dropRow, rowOf, tell } from './rows.ts';
 import { openWork, serve, type Wanted } from './serve.ts';
 import { namesakesOf, byAge } from './siblings.ts';
 import { type Facts, isReady, summarize } from './summary.ts';
-import { bytesOf, type Target, targetsOf } from './targets.ts';
+import { admits, bytesOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
 
 /**
  * Brings one VMImage a step nearer to what its spec says. Reads what is, decides the next step of each site, writes the status
@@ -77,6 +78,10 @@ async function work(round: Round): Promise<Facts> {
     });
     for (const target of targets) {
       const row = rowOf(round, target.name);
+      if (isExpelled(round, target, row)) {
+        if (clear(round, target, row, hashOf(['expelled', row.name]))) dropRow(round, row);
+        continue;
+      }
       const open = openWork(round, target, row, wanted.plan);
       if (open !== undefined) await serve(open, wanted);
     }
@@ -85,13 +90,13 @@ async function work(round: Round): Promise<Facts> {
     lookAgain(round, round.now + 5 * 60_000);
     // Where every site serves, nothing has to be fetched, so nothing that a fetch would need is missed.
     if (failure.failureClass === 'Waiting' && served()) return facts({});
+    const stalled = STALLING.includes(failure.failureClass);
     for (const target of targets) {
       const row = rowOf(round, target.name);
-      tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), failure.reason, failure.message);
+      const phase = row.imageID !== undefined ? row.phase : stalled ? 'Failed' : 'Pending';
+      tell(row, phase ?? 'Pending', failure.reason, failure.message);
     }
-    return facts({
-      trouble: { stalled: STALLING.includes(failure.failureClass), reason: failure.reason, message: failure.message },
-    });
+    return facts({ trouble: { stalled, reason: failure.reason, message: failure.message } });
   }
   leaveUnwanted(round, targets, served());
   if (content === undefined) {
@@ -148,6 +153,14 @@ function wantedOf(
     return content;
   }
   return wanted;
+}
+
+/** The site admits the namespace no longer, something is there, and a person has said that it may go. */
+function isExpelled(round: Round, target: Target, row: SiteRow): boolean {
+  const { site } = target;
+  return (
+    site !== undefined && !admits(site, round.image) && holdsAnything(row) && removalConfirmed(round.image, row.name)
+  );
 }
 
 /** The smallest bound that any of the sites sets would keep the image from the others, so it is the largest that counts. */

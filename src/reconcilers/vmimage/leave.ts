@@ -21,7 +21,7 @@ export function withdraw(
   inputsHash: string,
 ): void {
   if (!holdsAnything(row)) return tell(row, phase, phase, 'nothing is registered here');
-  const work = openWork(round, target, row, { inputsHash });
+  const work = openWork(round, target, row, { inputsHash }, 'Leave');
   if (work === undefined) return;
   const { busy } = attend(work);
   if (busy) {
@@ -61,7 +61,7 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
     );
     return true;
   }
-  const work = openWork(round, target, row, { inputsHash });
+  const work = openWork(round, target, row, { inputsHash }, 'Leave');
   if (work === undefined) return false;
   const { busy, result } = attend(work);
   if (busy) {
@@ -179,7 +179,7 @@ export function finish(round: Round): boolean {
 function tidied(round: Round, target: Target, row: SiteRow): boolean {
   const uploads = () => row.operation?.kind === 'Register' || row.operation?.kind === 'Tidy';
   if (!uploads()) return true;
-  const work = openWork(round, target, row, { inputsHash: hashOf(['tidied', row.name]) });
+  const work = openWork(round, target, row, { inputsHash: hashOf(['tidied', row.name]) }, 'Leave');
   if (work === undefined) return true;
   const { busy, result } = attend(work);
   if (busy) {

@@ -89,6 +89,16 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
     lookAgain(round, round.now + 5 * 60_000);
     return false;
   }
+  if (work.site.spec.drift?.policy === 'Report' && !round.asked) {
+    tell(
+      row,
+      'Missing',
+      'Lost',
+      `${ids} is gone from ${row.name}, and losses are only reported there (spec.drift.policy); ask for it to have it registered again (imageproxy reconcile)`,
+    );
+    lookAgain(round, round.now + 5 * 60_000);
+    return false;
+  }
   const recent = (row.losses ?? []).filter((at) => Date.parse(at) > round.now - DAY_MS);
   if (recent.length >= MAX_LOSSES_A_DAY && !round.asked) {
     tell(

@@ -119,7 +119,8 @@ async function unpack(
   reservation.cover(to);
   // A transform is known by its source: while it is made, the source must not be evicted.
   cache.pin(published.sha256, to);
-  const space = keepAhead(reservation, to, deps.clock);
+  const { quotaBytes } = cache.stats();
+  const space = keepAhead(reservation, to, deps.clock, { quotaBytes, besideBytes: published.size });
   try {
     const produced = await images.decompress(
       {
@@ -182,7 +183,8 @@ async function convert(
   const to = cache.scratch('.converted');
   reservation.cover(to);
   cache.pin(content.sha256, to);
-  const space = keepAhead(reservation, to, deps.clock);
+  const { quotaBytes } = cache.stats();
+  const space = keepAhead(reservation, to, deps.clock, { quotaBytes, besideBytes: 0 });
   try {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },

@@ -1,7 +1,7 @@
 import { type Algorithm, provable, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import { isTrue, READY } from '../../api/conditions.ts';
-import type { PreviousRegistration, SiteRow } from '../../api/types.ts';
+import { ANNOTATIONS, type PreviousRegistration, type SiteRow } from '../../api/types.ts';
 import type { PartBytes } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
 import { timestamp } from '../../runtime/clock.ts';
@@ -51,13 +51,15 @@ export type Disposition = 'Serve' | 'Withdraw';
 
 /**
  * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
- * serving: what is in the way then concerns only what would come next.
+ * serving: what is in the way then concerns only what would come next. Whom a site admits decides what may come, never what may
+ * be cleaned up.
  */
 export function openWork(
   round: Round,
   target: Target,
   row: SiteRow,
   plan: { inputsHash: string },
+  purpose: 'Serve' | 'Leave' = 'Serve',
 ): SiteWork | undefined {
   const { deps, image } = round;
   const { site } = target;
@@ -67,11 +69,10 @@ export function openWork(
   };
   if (site === undefined)
     return wait('SiteNotFound', `there is no ImageSite ${target.name}: create it, or correct spec.sites`);
-  if (!admits(site, image)) {
-    return wait(
-      'NamespaceNotAllowed',
-      `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${(site.spec.allowedNamespaces ?? []).join(', ')})`,
-    );
+  if (purpose === 'Serve' && !admits(site, image)) {
+    const fact = `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${site.spec.allowedNamespaces.join(', ')})`;
+    const stays = `; ${row.imageID} stays as it is until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`;
+    return wait('NamespaceNotAllowed', row.imageID === undefined ? fact : fact + stays);
   }
   const connection = deps.sites.get(target.name);
   const ready = site.status.conditions?.find((condition) => condition.type === READY);
@@ -91,13 +92,19 @@ export function openWork(
     connection.inputsHash,
     image.metadata.generation,
   ]);
-  try {
-    checkLimits(image, target, site);
-  } catch (error) {
-    recordSiteFailure(round, row, Failure.from(error), inputsHash);
-    return undefined;
-  }
   return { round, row, site, connection, registration: target.registration, inputsHash };
+}
+
+/** What the site's owner does not allow is told in the row. What is there already, as it is, was allowed when it came. */
+function isAllowed(work: SiteWork): boolean {
+  const { round, row, site, registration } = work;
+  try {
+    checkLimits(round.image, registration, site);
+    return true;
+  } catch (error) {
+    recordSiteFailure(round, row, Failure.from(error), work.inputsHash);
+    return false;
+  }
 }
 
 /** Looks at the job that may be running for this row. True when there is nothing more to decide in this round. */
@@ -152,6 +159,7 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     }
   }
   if (row.operation?.kind === 'Tidy') return startTidy(work);
+  if (!isAllowed(work)) return;
   const former = formerOf(row, wanted);
   if (former !== undefined) {
     begin(work, { kind: 'Reactivate', id: former.imageID });
@@ -175,6 +183,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
   }
   if (row.registrationHash !== registrationHashOf(registration)) {
+    if (!isAllowed(work)) return;
     begin(work, { kind: 'Update' });
     return startUpdate(work);
   }

@@ -108,40 +108,40 @@ function definedOnly<T extends object>(value: T): { [key in keyof T]: Exclude<T[
  * What the site's owner does not allow.
  * @throws Failure LimitExceeded | WeakChecksum | ChecksumRequired
  */
-export function checkLimits(image: VMImage, target: Target, site: ImageSite): void {
+export function checkLimits(image: VMImage, registration: Registration, site: ImageSite): void {
   const { limits, verification } = site.spec;
-  const { registration } = target;
+  const { name } = site.metadata;
   const refuse = (field: string, fact: string): never => {
     throw new Failure(
       'LimitExceeded',
-      `spec.registration.${field}: ${fact}; ask the owner of ImageSite ${target.name}, or change it for this site`,
+      `spec.registration.${field}: ${fact}; ask the owner of ImageSite ${name}, or change it for this site`,
     );
   };
   if (limits?.visibilities !== undefined && !limits.visibilities.includes(registration.visibility)) {
-    refuse('visibility', `${target.name} allows ${limits.visibilities.join(', ')}, not ${registration.visibility}`);
+    refuse('visibility', `${name} allows ${limits.visibilities.join(', ')}, not ${registration.visibility}`);
   }
   const { propertyKeys } = limits ?? {};
   if (propertyKeys !== undefined) {
     const key = Object.keys(registration.properties).find(
       (each) => !propertyKeys.some((pattern) => glob(pattern, each)),
     );
-    if (key !== undefined) refuse('properties', `${target.name} does not allow the property "${key}"`);
+    if (key !== undefined) refuse('properties', `${name} does not allow the property "${key}"`);
   }
   const { members } = limits ?? {};
   if (members !== undefined) {
     const member = registration.members.find((each) => !members.includes(each));
-    if (member !== undefined) refuse('members', `${target.name} does not allow sharing with ${member}`);
+    if (member !== undefined) refuse('members', `${name} does not allow sharing with ${member}`);
   }
   if (verification?.allowWeak === false && image.spec.verification?.allowWeak === true) {
     throw new Failure(
       'WeakChecksum',
-      `ImageSite ${target.name} takes no image that is proven by sha1 or md5 alone: add sha256 or sha512, and drop spec.verification.allowWeak`,
+      `ImageSite ${name} takes no image that is proven by sha1 or md5 alone: add sha256 or sha512, and drop spec.verification.allowWeak`,
     );
   }
   if (verification?.allowUnverified === false && image.spec.verification?.insecureSkipVerify === true) {
     throw new Failure(
       'ChecksumRequired',
-      `ImageSite ${target.name} takes no unproven image: add spec.checksums, and drop spec.verification.insecureSkipVerify`,
+      `ImageSite ${name} takes no unproven image: add spec.checksums, and drop spec.verification.insecureSkipVerify`,
     );
   }
 }

@@ -325,6 +325,47 @@ describe('sites', () => {
     expect(condition(await house.stalled('big'), 'Ready')?.reason).toBe('TooLarge');
   });
 
+  test('that are closed to a namespace or tightened later keep what they have, and let it be cleaned up', async () => {
+    await house.write(
+      't.yaml',
+      vmimage('t', { ...specOf('tight'), registration: { tags: ['blue'] } }),
+      vmimage('u', specOf('tight')),
+    );
+    await house.ready('t');
+    await house.ready('u');
+    const closed = { allowedNamespaces: ['nobody'], limits: { visibilities: ['Public'] } };
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, closed));
+    const told = await house.until('t', (now) => now.status.sites?.[0]?.reason === 'NamespaceNotAllowed');
+    expect(isTrue(told, 'Ready')).toBe(true);
+    expect(told.status.sites?.[0]?.message).toContain('imageproxy.dev/confirm-removal');
+    await house.delete('t');
+    await house.gone('t');
+    expect(published(house.shelf)).toHaveLength(1);
+    await house.store.annotate(
+      'VMImage',
+      { namespace: 'default', name: 'u' },
+      { 'imageproxy.dev/confirm-removal': 'shelf' },
+    );
+    await house.until('u', (now) => now.status.sites?.[0]?.imageID === undefined);
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test('whose limits are tightened keep serving what they serve', async () => {
+    await house.write(
+      'k.yaml',
+      vmimage('k', { ...specOf('limits-later'), registration: { properties: { colour: 'red' } } }),
+    );
+    await house.ready('k');
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { limits: { propertyKeys: ['shape'] } }));
+    await ask('k', '1');
+    await house.until('k', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
+    await house.write(
+      'k.yaml',
+      vmimage('k', { ...specOf('limits-later'), registration: { properties: { colour: 'blue' } } }),
+    );
+    expect(condition(await house.stalled('k'), 'Ready')?.message).toContain('"colour"');
+  });
+
   test('that are somewhere else all of a sudden are IdentityChanged, and nothing there is made or deleted', async () => {
     await house.write('i.yaml', vmimage('i', specOf('identity')));
     await house.ready('i');

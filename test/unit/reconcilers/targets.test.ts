@@ -245,7 +245,7 @@ describe('what the owner of a site does not allow', () => {
     const [target] = targetsOf(image, storeOf(nova));
     if (target === undefined) throw new Error('no target');
     try {
-      checkLimits(image, target, nova);
+      checkLimits(image, target.registration, nova);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       return `${error.reason}: ${error.message}`;
