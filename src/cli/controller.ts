@@ -6,7 +6,7 @@ import { openCache } from '../cache/index.ts';
 import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
 import { createImages } from '../images/index.ts';
-import type { SiteDeps } from '../reconcilers/imagesite/index.ts';
+import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import type { Settings } from '../reconcilers/settings.ts';

@@ -1,5 +1,6 @@
 import type { ImageSite, VMImage } from '../api/types.ts';
-import { reconcileImageSite, type SiteDeps } from '../reconcilers/imagesite/index.ts';
+import { reconcileImageSite } from '../reconcilers/imagesite/index.ts';
+import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { keyOf } from '../stores/store.ts';
 import { Controller } from './controller.ts';
 

@@ -1,5 +1,5 @@
 import type { Urgency } from '../runtime/jobs.ts';
-import type { SiteDeps } from '../reconcilers/imagesite/index.ts';
+import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import type { Controller } from './controller.ts';
 import { imagesiteController } from './imagesite.ts';
 import { vmimageController } from './vmimage.ts';

@@ -104,7 +104,7 @@ export class Downloads {
   /** Hash of what the sources said of the bytes that were fetched last; undefined when none has answered. */
   told(part: Part): string | undefined {
     const told = this.#told.get(part.key);
-    return told === undefined ? undefined : hashOf([...told].sort());
+    return told === undefined ? undefined : hashOf(Object.fromEntries(told));
   }
 
   /**
@@ -124,7 +124,7 @@ export class Downloads {
       await this.#deps.transfers.fetch(request, { onBegin }, signal).catch(() => undefined);
     }
     await this.#deps.cache.dropPartial(`look/${part.key}`);
-    return told.size === part.candidates.length ? hashOf([...told].sort()) : undefined;
+    return told.size === part.candidates.length ? hashOf(Object.fromEntries(told)) : undefined;
   }
 
   /**
@@ -315,9 +315,14 @@ export class Downloads {
       });
       view.step = 'Verifying';
       handle.changed('Soon');
-      return await this.#admit(part, fetched, name, inspection, handle.signal);
+      return await this.#admit(part, fetched, name, { inspection, maxBytes: options.maxBytes }, handle.signal);
     } catch (error) {
       proof.reject(error);
+      // A page that ends before anybody has looked at its head is no image either, and that helps more than two digests.
+      if (error instanceof Failure && error.reason === 'DigestMismatch' && generation !== undefined) {
+        const head = await headOf(generation.path).catch(() => undefined);
+        if (head !== undefined) refuseText(part, this.#deps.images.recognise(head), name);
+      }
       throw error;
     } finally {
       reservation?.release();
@@ -329,14 +334,14 @@ export class Downloads {
     part: Part,
     fetched: FetchResult,
     name: string,
-    inspection: Promise<Looked> | undefined,
+    { inspection, maxBytes }: { inspection: Promise<Looked> | undefined; maxBytes: number },
     signal: AbortSignal,
   ): Promise<Blob> {
     const { cache, clock } = this.#deps;
     const { sha256 } = fetched.digests;
     if (sha256 === undefined) throw new Failure('InternalError', 'the transfer told no sha256');
     if (Object.keys(part.declared).length === 0 && Object.keys(part.content).length > 0) {
-      return this.#admitContent(part, fetched, name, signal);
+      return this.#admitContent(part, fetched, name, maxBytes, signal);
     }
     let inspected: Partial<Blob> = {};
     let verdict: Failure | undefined;
@@ -364,7 +369,13 @@ export class Downloads {
   }
 
   /** Only the digest of the content is declared: the file proves nothing until it is unpacked, so only the result is admitted. */
-  async #admitContent(part: Part, fetched: FetchResult, name: string, signal: AbortSignal): Promise<Blob> {
+  async #admitContent(
+    part: Part,
+    fetched: FetchResult,
+    name: string,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<Blob> {
     const { cache, images, clock } = this.#deps;
     const compression = part.compression === 'Auto' ? await this.#compressionOf(fetched.path) : part.compression;
     let path = fetched.path;

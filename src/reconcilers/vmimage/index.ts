@@ -5,15 +5,17 @@ import type { ObjectKey } from '../../stores/store.ts';
 import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
 import type { DownloadView } from './downloads.ts';
-import { clear, FINALIZER, finish, holdsAnything, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
 import { hashOf } from './identity.ts';
+import { clear, FINALIZER, finish, holdsAnything, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
 import { dropRow, rowOf, tell } from './rows.ts';
-import { openWork, serve, type Wanted } from './serve.ts';
-import { namesakesOf, byAge } from './siblings.ts';
+import { serve } from './serve.ts';
+import type { Wanted } from './served.ts';
+import { byAge, namesakesOf } from './siblings.ts';
 import { type Facts, isReady, summarize } from './summary.ts';
 import { admits, bytesOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
+import { openWork } from './work.ts';
 
 /**
  * Brings one VMImage a step nearer to what its spec says. Reads what is, decides the next step of each site, writes the status

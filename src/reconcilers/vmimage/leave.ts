@@ -1,11 +1,11 @@
 import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
-import { attend, openWork } from './serve.ts';
-import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { hashOf } from './identity.ts';
+import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { dropRow, holds, tell } from './rows.ts';
 import { namesakesOf } from './siblings.ts';
 import { registrationOf, removalConfirmed, type Target } from './targets.ts';
+import { attend, openWork } from './work.ts';
 
 /** Whether anything of the image may be at the site: an id, or an operation that may have made one. */
 export function holdsAnything(row: SiteRow): boolean {

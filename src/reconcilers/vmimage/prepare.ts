@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { type Algorithm, type Digests, sameBytes, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
@@ -154,6 +155,7 @@ async function unpack(
       ...(facts === undefined ? {} : { format: facts.format, virtualSize: facts.virtualSize }),
     });
   } catch (error) {
+    await rm(to, { force: true });
     // Ended for want of space, which is what has to be told.
     throw space.signal.aborted ? space.signal.reason : error;
   } finally {
@@ -199,6 +201,7 @@ async function convert(
       ...(content.virtualSize === undefined ? {} : { virtualSize: content.virtualSize }),
     });
   } catch (error) {
+    await rm(to, { force: true });
     throw space.signal.aborted ? space.signal.reason : error;
   } finally {
     space.stop();

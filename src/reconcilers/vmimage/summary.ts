@@ -1,7 +1,8 @@
 import { clip, READY, RECONCILING, removeCondition, setCondition, STALLED } from '../../api/conditions.ts';
+import { REASONS } from '../../api/failure.ts';
 import type { Condition, SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
-import { percentOf } from './operations.ts';
 import type { DownloadView } from './downloads.ts';
+import { percentOf } from './progress.ts';
 
 /** What the top of the status is made of: the spec, the rows, and what is known of the bytes. Nothing else. */
 export interface Facts {
@@ -84,7 +85,11 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
   status.observedGeneration = generation;
 
   const message = messageOf(facts, done, trouble);
-  const reason = done ? (disposition === 'Serve' ? 'Registered' : disposition) : (trouble?.reason ?? status.phase);
+  const reason = done
+    ? disposition === 'Serve'
+      ? 'Registered'
+      : disposition
+    : (trouble?.reason ?? reasonToWait(waitingRow(facts)) ?? status.phase);
   let conditions: readonly Condition[] = status.conditions ?? [];
   const set = (type: string, value: boolean | 'Unknown', why: string, text: string) => {
     conditions = setCondition(
@@ -157,11 +162,21 @@ function messageOf(facts: Facts, done: boolean, trouble: Facts['trouble']): stri
       ? `expired at ${facts.image.spec.expiresAt}, as asked`
       : 'out of service everywhere, as asked';
   if (trouble !== undefined) return trouble.message;
-  const waiting = [...required.map((name) => rows.find((row) => row.name === name))].find(
-    (row) => row !== undefined && row.phase !== 'Ready',
-  );
+  const waiting = waitingRow(facts);
   if (waiting !== undefined) return `${waiting.name}: ${waiting.message ?? waiting.phase ?? 'pending'}`;
   return disposition === 'Deleting' ? 'its registrations are being removed' : 'work has begun';
+}
+
+/** The first of the required sites that does not serve yet speaks for the image. */
+function waitingRow({ rows, required }: Facts): SiteRow | undefined {
+  return required
+    .map((name) => rows.find((row) => row.name === name))
+    .find((row) => row !== undefined && row.phase !== 'Ready');
+}
+
+/** What is in the way by its name (`SiteNotReady`, `ToolMissing`); what is merely at work is told by its phase. */
+function reasonToWait(row: SiteRow | undefined): string | undefined {
+  return row?.reason !== undefined && Object.hasOwn(REASONS, row.reason) ? row.reason : undefined;
 }
 
 function summary(facts: Facts, status: VMImageStatus, generation: number): void {

@@ -1,0 +1,165 @@
+import {
+  clip,
+  findCondition,
+  READY,
+  RECONCILING,
+  removeCondition,
+  setCondition,
+  STALLED,
+} from '../../api/conditions.ts';
+import { Failure } from '../../api/failure.ts';
+import { ANNOTATIONS, type ImageSite, type ImageSiteStatus } from '../../api/types.ts';
+import type { Cloud } from '../../clouds/cloud.ts';
+import type { Format } from '../../images/format.ts';
+import { backoffMs, jittered } from '../../runtime/backoff.ts';
+import { timestamp } from '../../runtime/clock.ts';
+import type { EventNote } from '../../stores/store.ts';
+import { close, type Opened, type SiteDeps } from './opened.ts';
+import { kindOf } from './secret.ts';
+import { countsOf, requestOf, usersAndAskers } from './users.ts';
+
+const PROBE_INTERVAL_MS = 5 * 60_000;
+const PROBE_BACKOFF = { baseMs: 5_000, maxMs: 5 * 60_000 };
+const WAITING_LOOK_MS = 60_000;
+
+/** One look at a site: collects what the status will say, writes it once. */
+export class Visit {
+  readonly #site: ImageSite;
+  readonly #deps: SiteDeps;
+  readonly #now: number;
+  readonly #status: ImageSiteStatus;
+  readonly #starts: (() => void)[] = [];
+  readonly #notes: EventNote[] = [];
+  #held: string | undefined;
+
+  constructor(site: ImageSite, deps: SiteDeps) {
+    this.#site = site;
+    this.#deps = deps;
+    this.#now = deps.clock.now();
+    this.#status = structuredClone(site.status);
+    this.#status.observedGeneration = site.metadata.generation;
+    const request = requestOf(site);
+    if (request !== undefined) this.#status.lastHandledReconcileAt = request;
+  }
+
+  start(begin: () => void): void {
+    this.#starts.push(begin);
+  }
+
+  holdDeletion(users: readonly string[]): void {
+    const shown = users.slice(0, 5).join(', ') + (users.length > 5 ? ` and ${users.length - 5} more` : '');
+    this.#held = `deletion waits for the VMImages that are registered here: ${shown}; delete them or take the site out of their spec.sites, or set spec.abandoned: true if the cloud is gone for good`;
+  }
+
+  probing(): void {
+    if (findCondition(this.#status.conditions, READY) === undefined)
+      this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
+    this.#set(RECONCILING, true, 'Probing', 'endpoint and credentials are being tried');
+  }
+
+  probed({ cloud, inputsHash, probe }: Opened): number {
+    const { name } = this.#site.metadata;
+    const known = this.#status.identity;
+    this.#status.lastProbeTime = timestamp(this.#now);
+    delete this.#status.attempts;
+    const confirmed = this.#site.metadata.annotations?.[ANNOTATIONS.confirmIdentity];
+    if (known !== undefined && known !== probe.identity && confirmed !== probe.identity) {
+      close(name, this.#deps);
+      void cloud.close();
+      this.#stalled(
+        'IdentityChanged',
+        `this site was ${known}, and is ${probe.identity} now: nothing is made, taken as gone or deleted there. If it is meant so, annotate the ImageSite with ${ANNOTATIONS.confirmIdentity}: "${probe.identity}"; else put endpoint and Secret back`,
+      );
+      return this.#next(inputsHash, PROBE_INTERVAL_MS);
+    }
+    this.#status.identity = probe.identity;
+    this.#status.cloud = {
+      name: kindOf(this.#site),
+      ...(probe.version === undefined ? {} : { version: probe.version }),
+      details: probe.details,
+    };
+    this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
+    this.#ready(true, 'Probed', probe.identity);
+    return this.#next(inputsHash, jittered(PROBE_INTERVAL_MS, this.#deps.clock));
+  }
+
+  failed(failure: Failure, inputsHash: string): number {
+    close(this.#site.metadata.name, this.#deps);
+    if (failure.reason === 'Aborted') return 1000;
+    const attempts = (this.#status.attempts ?? 0) + 1;
+    this.#status.attempts = attempts;
+    const pause =
+      failure.failureClass === 'Waiting'
+        ? WAITING_LOOK_MS
+        : Math.max(failure.retryAfterMs ?? 0, backoffMs(attempts, PROBE_BACKOFF, this.#deps.clock));
+    const stalling = failure.failureClass === 'InvalidSpec' || failure.failureClass === 'Unauthorized';
+    if (stalling) this.#stalled(failure.reason, failure.message);
+    else this.#ready(false, failure.reason, failure.message);
+    return this.#next(inputsHash, pause);
+  }
+
+  notReady(reason: string, message: string): void {
+    this.#ready(false, reason, message);
+    this.#status.conditions = [...removeCondition(this.#status.conditions, RECONCILING)];
+  }
+
+  async conclude(next: number | undefined): Promise<number | undefined> {
+    const { store, sites } = this.#deps;
+    if (this.#held !== undefined) this.#set('DeletionHeld', true, 'InUse', this.#held);
+    this.#status.counts = countsOf(this.#site, this.#deps);
+    const before = findCondition(this.#site.status?.conditions, READY);
+    const after = findCondition(this.#status.conditions, READY);
+    if (after !== undefined && before?.status !== after.status && after.reason !== 'Probing') {
+      this.#notes.push({
+        type: after.status === 'True' ? 'Normal' : 'Warning',
+        reason: after.reason,
+        message: after.message,
+      });
+    }
+    await store.applyStatus(this.#site, this.#status);
+    for (const begin of this.#starts) begin();
+    for (const note of this.#notes) store.event(this.#site, note);
+    // The images of a site that has just come or gone look again.
+    if (before?.status !== after?.status || sites.takeChange(this.#site.metadata.name)) {
+      for (const image of usersAndAskers(this.#site, this.#deps)) this.#deps.wake('VMImage', image);
+    }
+    return next;
+  }
+
+  #next(inputsHash: string, pauseMs: number): number {
+    this.#status.nextAttemptTime = timestamp(this.#now + pauseMs);
+    this.#deps.sites.schedule(this.#site.metadata.name, inputsHash, this.#now + pauseMs);
+    return pauseMs;
+  }
+
+  #formats(cloud: Cloud): Format[] {
+    const accepted = this.#site.spec.acceptedFormats ?? [];
+    return accepted.length === 0
+      ? [...cloud.traits.formats]
+      : accepted.filter((format) => cloud.traits.formats.includes(format));
+  }
+
+  #ready(value: boolean, reason: string, message: string): void {
+    this.#set(READY, value, reason, message);
+    this.#status.conditions = [...removeCondition(this.#status.conditions, STALLED)];
+    if (value) this.#status.conditions = [...removeCondition(this.#status.conditions, RECONCILING)];
+    else this.#set(RECONCILING, true, reason, message);
+  }
+
+  #stalled(reason: string, message: string): void {
+    this.#set(READY, false, reason, message);
+    this.#set(STALLED, true, reason, message);
+    this.#status.conditions = [...removeCondition(this.#status.conditions, RECONCILING)];
+  }
+
+  #set(type: string, value: boolean, reason: string, message: string): void {
+    const observedGeneration = this.#site.metadata.generation;
+    this.#status.conditions = [
+      ...setCondition(
+        this.#status.conditions,
+        { type, status: value, reason, message: clip(message), observedGeneration },
+        this.#now,
+      ),
+    ];
+  }
+}

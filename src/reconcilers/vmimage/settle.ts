@@ -1,0 +1,138 @@
+import { Failure } from '../../api/failure.ts';
+import type { SiteRow } from '../../api/types.ts';
+import type { Outcome } from '../../runtime/jobs.ts';
+import { jobKey, type OperationResult, type OperationView, type SiteWork } from './operations.ts';
+import type { Registered } from './register.ts';
+import { note, stamp } from './round.ts';
+import { clearFailure, clearImage, putInService, recordSiteFailure } from './rows.ts';
+
+/** Glance never gives a deleted id again, so an id that was burnt this often is not bad luck. */
+const MAX_ATTEMPTS = 16;
+
+/** Takes the outcome of the site's job into the row. */
+export function settle(
+  work: SiteWork,
+  outcome: Outcome<OperationResult>,
+  view: OperationView | undefined,
+): OperationResult | undefined {
+  if (!outcome.ok) {
+    settleFailure(work, Failure.from(outcome.error), view);
+    return undefined;
+  }
+  const { round, row } = work;
+  const result = outcome.value;
+  clearFailure(row);
+  if (result.kind !== 'Check') delete row.operation;
+  switch (result.kind) {
+    case 'Register': {
+      const before = row.imageID;
+      round.deps.followed.delete(jobKey(round, row.name));
+      putInService(round, row, result.registered.parts, result.digest);
+      row.siteIdentity = work.connection.identity;
+      row.registrationHash = result.registrationHash;
+      remember(row, result.registered);
+      const verb = result.registered.adopted ? 'found again' : 'registered';
+      const place = before === undefined || before === row.imageID ? '' : `, in place of ${before}`;
+      note(round, 'Normal', 'Registered', `${verb} at ${row.name} as ${row.imageID}${place}`);
+      break;
+    }
+    case 'Reactivate':
+      putInService(round, row, result.artifacts, result.digest);
+      row.registrationHash = result.registrationHash;
+      note(round, 'Normal', 'Reactivated', `back in service at ${row.name} as ${row.imageID}`);
+      break;
+    case 'Update':
+      row.registrationHash = result.registrationHash;
+      row.lastCheckedTime = stamp(round);
+      note(round, 'Normal', 'Updated', `the registration ${row.imageID} at ${row.name} is as the spec says`);
+      break;
+    case 'Retire':
+      row.previous = (row.previous ?? []).map((each) =>
+        each.retiredAt === undefined ? { ...each, retiredAt: stamp(round) } : each,
+      );
+      note(round, 'Normal', 'Retired', `retired at ${row.name}: ${result.ids.join(', ')}`);
+      break;
+    case 'Withdraw':
+      row.retired = true;
+      note(round, 'Normal', 'Withdrawn', `out of service at ${row.name}: ${row.imageID}`);
+      break;
+    case 'Trim': {
+      const gone = new Set(result.ids);
+      const previous = (row.previous ?? []).filter(
+        (each) => !(each.artifacts ?? []).every((part) => gone.has(part.id)),
+      );
+      if (previous.length === 0) delete row.previous;
+      else row.previous = previous;
+      note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
+      break;
+    }
+    case 'Delete':
+      clearImage(row);
+      delete row.previous;
+      if (result.ids.length > 0) note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
+      break;
+    case 'Tidy':
+    case 'Check':
+      break;
+  }
+  return result;
+}
+
+/** Registrations that a lost state had forgotten come back as what they are: former ones, to be retired like any other. */
+function remember(row: SiteRow, registered: Registered): void {
+  const former = registered.forgotten
+    .filter((record) => record.role === 'Disk')
+    .map((record) => ({
+      imageID: record.id,
+      digest: record.sourceDigest,
+      artifacts: [
+        {
+          role: record.role,
+          id: record.id,
+          digest: record.sourceDigest,
+          ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }),
+        },
+      ],
+    }));
+  if (former.length > 0) row.previous = [...(row.previous ?? []), ...former];
+}
+
+function settleFailure(work: SiteWork, failure: Failure, view: OperationView | undefined): void {
+  const { round, row } = work;
+  if (failure.reason === 'Aborted') return;
+  round.deps.log.info(
+    { image: round.key, site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause },
+    failure.message,
+  );
+  const attempt = row.operation?.attempt ?? 0;
+  if (failure.reason === 'IdTaken' && row.operation !== undefined && attempt < MAX_ATTEMPTS) {
+    // The next attempt is written down before it is made: the id derives from it.
+    row.operation = { ...row.operation, attempt: attempt + 1 };
+    delete row.operation.id;
+    return;
+  }
+  // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site.
+  if (failure.reason === 'UploadCut' && view?.follows === true) return;
+  if (view?.kind === 'Reactivate' && failure.failureClass === 'VerificationFailed') {
+    forgetDamaged(row);
+    delete row.operation;
+    note(round, 'Warning', failure.reason, failure.message);
+    return;
+  }
+  recordSiteFailure(round, row, failure, work.inputsHash);
+  note(round, 'Warning', failure.reason, failure.message);
+  if (row.nextAttemptTime === undefined) delete row.operation;
+  // The site itself may be in trouble: it is asked, so that this is told once, there.
+  if (failure.failureClass === 'Unauthorized' || ['NetworkError', 'SiteNotReady'].includes(failure.reason)) {
+    round.deps.sites.suspect(row.name);
+    round.deps.wake('ImageSite', row.name);
+  }
+}
+
+/** A retired registration whose bytes are not what they were cannot come back; it is registered anew. */
+function forgetDamaged(row: SiteRow): void {
+  const id = row.operation?.id;
+  if (id === row.imageID) clearImage(row);
+  row.previous = (row.previous ?? []).filter((each) => each.imageID !== id);
+  if (row.previous.length === 0) delete row.previous;
+}

@@ -1,0 +1,87 @@
+import { isTrue, READY } from '../../api/conditions.ts';
+import { Failure } from '../../api/failure.ts';
+import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
+import { hashOf } from './identity.ts';
+import { jobKey, type OperationResult, type OperationView, registrationHashOf, type SiteWork } from './operations.ts';
+import { inWords, showProgress } from './progress.ts';
+import type { Round } from './round.ts';
+import { recordSiteFailure, tell } from './rows.ts';
+import { settle } from './settle.ts';
+import { admits, checkLimits, type Target } from './targets.ts';
+
+/**
+ * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
+ * serving: what is in the way then concerns only what would come next. Whom a site admits decides what may come, never what may
+ * be cleaned up.
+ */
+export function openWork(
+  round: Round,
+  target: Target,
+  row: SiteRow,
+  plan: { inputsHash: string },
+  purpose: 'Serve' | 'Leave' = 'Serve',
+): SiteWork | undefined {
+  const { deps, image } = round;
+  const { site } = target;
+  const wait = (reason: string, message: string): undefined => {
+    tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), reason, message);
+    return undefined;
+  };
+  if (site === undefined)
+    return wait('SiteNotFound', `there is no ImageSite ${target.name}: create it, or correct spec.sites`);
+  if (purpose === 'Serve' && !admits(site, image)) {
+    const fact = `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${site.spec.allowedNamespaces.join(', ')})`;
+    const stays = `; ${row.imageID} stays as it is until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`;
+    return wait('NamespaceNotAllowed', row.imageID === undefined ? fact : fact + stays);
+  }
+  const connection = deps.sites.get(target.name);
+  const ready = site.status.conditions?.find((condition) => condition.type === READY);
+  if (connection === undefined || !isTrue(site.status.conditions, READY)) {
+    const reason = ready?.reason === 'IdentityChanged' ? 'IdentityChanged' : 'SiteNotReady';
+    return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
+  }
+  if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity) {
+    return wait(
+      'IdentityChanged',
+      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was, or the row is confirmed away`,
+    );
+  }
+  const inputsHash = hashOf([
+    plan.inputsHash,
+    registrationHashOf(target.registration),
+    connection.inputsHash,
+    image.metadata.generation,
+  ]);
+  return { round, row, site, connection, registration: target.registration, inputsHash };
+}
+
+/** What the site's owner does not allow is told in the row. What is there already, as it is, was allowed when it came. */
+export function isAllowed(work: SiteWork): boolean {
+  const { round, row, site, registration } = work;
+  try {
+    checkLimits(round.image, registration, site);
+    return true;
+  } catch (error) {
+    recordSiteFailure(round, row, Failure.from(error), work.inputsHash);
+    return false;
+  }
+}
+
+/** Looks at the job that may be running for this row. True when there is nothing more to decide in this round. */
+export function attend(work: SiteWork): { busy: boolean; result?: OperationResult } {
+  const { round, row } = work;
+  const { jobs } = round.deps;
+  const key = jobKey(round, row.name);
+  const view = jobs.view<OperationView>(key);
+  const outcome = jobs.take<OperationResult>(key, round.key);
+  if (outcome !== undefined) {
+    const result = settle(work, outcome, view);
+    return result === undefined ? { busy: false } : { busy: false, result };
+  }
+  if (!jobs.runs(key)) return { busy: false };
+  if (view?.kind === 'Check') return { busy: true };
+  const { phase, message } = inWords(view?.kind ?? '');
+  tell(row, phase, row.operation?.kind ?? 'Busy', message);
+  showProgress(row, view);
+  return { busy: true };
+}
