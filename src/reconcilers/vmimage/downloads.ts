@@ -197,11 +197,9 @@ export class Downloads {
         this.#deps.log.info({ source: name, reason: failure.reason, err: failure.cause }, failure.message);
         failures.push(failure);
         view.note = failure.message;
-        if (isVerdictOnBytes(failure)) {
-          this.#condemn(part, name, failure);
-          // Nothing can be made of these bytes: they would only take room until they are stale.
-          await this.#deps.cache.dropPartial(part.key);
-        }
+        if (isVerdictOnBytes(failure)) this.#condemn(part, name, failure);
+        // Nothing can be made of these bytes: they would only take room until they are stale.
+        if (isVerdictOnBytes(failure) || failure.reason === 'TooLarge') await this.#forget(part, name);
         // Another mirror gives no more space.
         if (failure.failureClass === 'Waiting') break;
       }
@@ -508,6 +506,12 @@ export class Downloads {
   #tell(part: Part, name: string, validators: Validators): void {
     const told = this.#told.get(part.key) ?? new Map<string, Validators>();
     this.#told.set(part.key, told.set(name, validators));
+  }
+
+  /** Removes what has come from this mirror, and nothing that came from another. */
+  async #forget(part: Part, name: string): Promise<void> {
+    const { cache } = this.#deps;
+    if (cache.partial(part.key)?.source === name) await cache.dropPartial(part.key);
   }
 
   #condemn(part: Part, name: string, failure: Failure): void {
