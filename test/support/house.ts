@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -92,11 +92,38 @@ export class House {
 
   /** Writes a manifest file and has it read. */
   async write(file: string, ...objects: Manifest[]): Promise<void> {
+    await this.writeText(file, objects.map(yamlOf).join('---\n'));
+  }
+
+  /** The same with any text, which may be no manifest at all. */
+  async writeText(file: string, text: string, mode = 0o600): Promise<void> {
     const path = join(this.manifests, file);
-    const text = objects.map((object) => stringify({ apiVersion: versionOf(object.kind), ...object })).join('---\n');
-    writeFileSync(path, text, { mode: 0o600 });
-    chmodSync(path, 0o600);
+    writeFileSync(path, text, { mode });
+    chmodSync(path, mode);
     if (this.#running !== undefined) await this.store.scan();
+  }
+
+  /** Takes the file away and deletes the image, as a user does who wants it gone now. */
+  async remove(file: string, name: string): Promise<void> {
+    rmSync(join(this.manifests, file), { force: true });
+    await this.delete(name);
+    await this.gone(name);
+  }
+
+  /** Files under these folders of the cache (`partial`, `scratch`): what unfinished work has left. */
+  leftIn(...folders: ('partial' | 'scratch')[]): string[] {
+    return folders.flatMap((folder) => {
+      const path = join(this.state, 'cache', folder);
+      if (!existsSync(path)) return [];
+      return readdirSync(path, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name));
+    });
+  }
+
+  /** Asks for a fresh look, as `imageproxy reconcile` does. */
+  async ask(name: string, at: string): Promise<void> {
+    await this.store.annotate('VMImage', { namespace: 'default', name }, { 'imageproxy.dev/requestedAt': at });
   }
 
   image(name: string, namespace = 'default'): VMImage | undefined {
@@ -190,6 +217,11 @@ function describe(object: VMImage | ImageSite | undefined): string {
   return object === undefined
     ? 'not there'
     : JSON.stringify({ metadata: object.metadata, status: object.status }, undefined, 1);
+}
+
+/** One document of a manifest, as a user would write it. */
+export function yamlOf(object: Manifest): string {
+  return stringify({ apiVersion: versionOf(object.kind), ...object });
 }
 
 function versionOf(kind: string): string {
