@@ -75,7 +75,6 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
   if (result?.kind === 'Delete') return true;
   if (holds(round, row, work.inputsHash)) return false;
   begin(work, { kind: 'Delete' });
-  tell(row, 'Deleting', 'Delete', 'its registrations are being removed');
   startDelete(work);
   return false;
 }

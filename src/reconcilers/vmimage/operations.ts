@@ -5,7 +5,7 @@ import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
 import { isHalfMade, register, type Registered, type RegisterJob } from './register.ts';
 import { type Round, stamp } from './round.ts';
-import { knownIds, refsOf } from './rows.ts';
+import { knownIds, refsOf, tell } from './rows.ts';
 import { isLiving } from './siblings.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
@@ -63,6 +63,24 @@ export function begin(
 ): void {
   const { row, round } = work;
   row.operation = { ...operation, startedAt: stamp(round) };
+  const { phase, message } = inWords(operation.kind);
+  // What serves goes on serving while former versions and left-overs are looked after.
+  if (phase !== 'Ready' && !(operation.kind === 'Tidy' && row.imageID !== undefined))
+    tell(row, phase, operation.kind, message);
+}
+
+export function inWords(kind: string): { phase: string; message: string } {
+  const words: Record<string, { phase: string; message: string }> = {
+    Register: { phase: 'Registering', message: 'being registered' },
+    Reactivate: { phase: 'Registering', message: 'a former registration comes back into service' },
+    Update: { phase: 'Updating', message: 'the registration is being brought up to date' },
+    Retire: { phase: 'Ready', message: 'the former registration is being retired' },
+    Withdraw: { phase: 'Deactivating', message: 'being taken out of service' },
+    Trim: { phase: 'Ready', message: 'registrations beyond spec.history are being removed' },
+    Tidy: { phase: 'Pending', message: 'what an interrupted upload left is being removed' },
+    Delete: { phase: 'Deleting', message: 'its registrations are being removed' },
+  };
+  return words[kind] ?? { phase: 'Pending', message: kind };
 }
 
 /** Starts the job of an operation after the status has been written. */

@@ -16,7 +16,6 @@ import {
   startTrim,
   startUpdate,
 } from './operations.ts';
-import { inWords } from './progress.ts';
 import type { SitePart } from './register.ts';
 import { lookAgain } from './round.ts';
 import { holds, recordSiteFailure, tell } from './rows.ts';
@@ -71,7 +70,6 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
 function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const { round, row, site, registration } = work;
   const { image } = round;
-  row.observedGeneration = round.generation;
   if (row.operation !== undefined && !['Reactivate', 'Update', 'Retire', 'Trim', 'Tidy'].includes(row.operation.kind)) {
     // An upload of something that is no longer wanted was interrupted.
     begin(work, { kind: 'Tidy' });
@@ -86,6 +84,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Update' });
     return startUpdate(work);
   }
+  row.observedGeneration = round.generation;
   if (row.phase !== 'Held' && row.missingSince === undefined) tell(row, 'Ready');
   const previous = row.previous ?? [];
   const excess = previous.slice(image.spec.history);
@@ -167,7 +166,5 @@ async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
   const id = parts.find((part) => part.role === 'Disk')?.id ?? '';
   begin(work, { kind: 'Register', id, digest, attempt });
   row.siteIdentity ??= connection.identity;
-  const { phase, message } = inWords('Register');
-  tell(row, phase, 'Register', message);
   startRegister(work, { attempt, parts }, digest, follows);
 }

@@ -2,8 +2,15 @@ import { isTrue, READY } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
 import { hashOf } from './identity.ts';
-import { jobKey, type OperationResult, type OperationView, registrationHashOf, type SiteWork } from './operations.ts';
-import { inWords, showProgress } from './progress.ts';
+import {
+  jobKey,
+  type OperationResult,
+  type OperationView,
+  registrationHashOf,
+  type SiteWork,
+  inWords,
+} from './operations.ts';
+import { showProgress } from './progress.ts';
 import type { Round } from './round.ts';
 import { recordSiteFailure, tell } from './rows.ts';
 import { settle } from './settle.ts';
