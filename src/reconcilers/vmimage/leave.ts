@@ -2,15 +2,10 @@ import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/t
 import { hashOf } from './identity.ts';
 import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
-import { dropRow, holds, tell } from './rows.ts';
+import { dropRow, holds, tell, holdsAnything } from './rows.ts';
 import { namesakesOf } from './siblings.ts';
 import { registrationOf, removalConfirmed, type Target } from './targets.ts';
 import { attend, openWork } from './work.ts';
-
-/** Whether anything of the image may be at the site: an id, or an operation that may have made one. */
-export function holdsAnything(row: SiteRow): boolean {
-  return row.imageID !== undefined || row.operation !== undefined || (row.previous ?? []).length > 0;
-}
 
 /** Takes the image out of service at a site, and keeps it there: `spec.state: Deactivated`, or an expiry that says so. */
 export function withdraw(

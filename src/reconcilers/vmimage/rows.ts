@@ -89,6 +89,11 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   return true;
 }
 
+/** Whether anything of the image may be at the site: an id, or an operation that may have made one. */
+export function holdsAnything(row: SiteRow): boolean {
+  return row.imageID !== undefined || row.operation !== undefined || (row.previous ?? []).length > 0;
+}
+
 /** Every id that the row names: in service, and retired. */
 export function knownIds(row: SiteRow): Set<string> {
   const ids = new Set<string>();
