@@ -2,7 +2,6 @@ import { describe, expect, it, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { SiteRow, VMImage } from '../../../src/api/types.ts';
 import { finish, holdupOf, leaveUnwanted, withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
-import { holdsAnything } from '../../../src/reconcilers/vmimage/rows.ts';
 import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { settled } from '../../support/clock.ts';
 import { servingRow, vmimage } from './objects.ts';

@@ -55,6 +55,19 @@ describe('images with one guid', () => {
   });
 });
 
+describe('of two images that were made in the same second', () => {
+  it('the one that has something registered is the older, whatever their uids', () => {
+    const [a, b] = [image('a', 'g'), image('b', 'g')];
+    expect(byAge(a, b)).toBe(-1);
+    const registered = { ...b, status: { ...b.status, sites: [{ name: 'nova', imageID: 'id' }] } };
+    expect(byAge(a, registered)).toBe(1);
+    expect(byAge(registered, a)).toBe(-1);
+    // Another second goes before all of that.
+    const older = image('z', 'g', { creationTimestamp: '2025-01-01T00:00:00Z' });
+    expect(byAge(older, registered)).toBe(-1);
+  });
+});
+
 describe('the holder of a claim', () => {
   it('lives while it is there and not on its way out', () => {
     const going = image('going', 'g', { deletionTimestamp: '2026-01-01T00:00:00Z' });
