@@ -1,0 +1,367 @@
+import { hostname } from 'node:os';
+import { Failure } from '../../api/failure.ts';
+import { loadSchemas, type Schemas } from '../../api/schema.ts';
+import { ApiError } from '../../runtime/api-error.ts';
+import { type Clock, systemClock } from '../../runtime/clock.ts';
+import { EventRecorder } from '../../runtime/events.ts';
+import { type ListPage, type ListWatch, Reflector } from '../../runtime/reflector.ts';
+import {
+  type Change,
+  type ConfigMap,
+  type Draft,
+  type EventNote,
+  type Kind,
+  keyOf,
+  type ObjectKey,
+  type Resource,
+  type Secret,
+  type Store,
+} from '../store.ts';
+import { ApiClient, PATCH } from './client.ts';
+import { LocalCopy, slim } from './copy.ts';
+import { type Credentials, loadCredentials } from './credentials.ts';
+import { failureOf } from './errors.ts';
+import { collectionPath, fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import { Writer } from './writes.ts';
+
+/** Structurally a pino logger. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface KubernetesStoreOptions {
+  /** A kubeconfig file. Default, as kubectl has it: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
+  kubeconfig?: string;
+  context?: string;
+  /** Only these are looked at (Roles are enough then); default: all. */
+  namespaces?: readonly string[];
+  /** Where the Secrets of ImageSites are: looked at whatever `namespaces` says. */
+  controllerNamespace: string;
+  /** Field manager of what this controller writes. */
+  fieldOwner?: string;
+  /** Name of this installation. Default: the cluster's identity, the uid of its namespace kube-system. */
+  instance?: string;
+  log: Log;
+  clock?: Clock;
+  schemas?: Schemas;
+}
+
+export interface KubernetesStore extends Store {
+  readonly instance: string;
+  /** When the API server was last heard by the kind that has waited longest, in milliseconds since the epoch. */
+  readonly lastContact: number;
+  /** Ends all watches and requests, after the writes under way and the events that are still owed. */
+  close(): Promise<void>;
+}
+
+const KINDS = Object.keys(RESOURCES) as Kind[];
+const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
+const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+/** Writes and events get so long at the end, as a pod has 30 s to stop in. */
+const CLOSE_PATIENCE_MS = 5_000;
+
+/**
+ * A store on the API server. Nothing is watched before `start`.
+ * @throws Failure InvalidSpec without a usable kubeconfig; NetworkError, Unauthorized or Forbidden when the server's identity cannot
+ * be read.
+ */
+export async function openKubernetesStore(options: KubernetesStoreOptions): Promise<KubernetesStore> {
+  const { clock = systemClock } = options;
+  const credentials = await loadCredentials({
+    clock,
+    ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
+    ...(options.context === undefined ? {} : { context: options.context }),
+  });
+  const stop = new AbortController();
+  const client = new ApiClient(credentials, clock, stop.signal);
+  try {
+    const instance = options.instance ?? (await identityOf(client));
+    return new KubernetesStoreImpl({ ...options, clock, instance }, client, credentials, stop);
+  } catch (error) {
+    await credentials.close();
+    throw error;
+  }
+}
+
+async function identityOf(client: ApiClient): Promise<string> {
+  try {
+    return (await client.request<Resource>({ method: 'GET', path: '/api/v1/namespaces/kube-system' })).metadata.uid;
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 403)
+      throw failureOf(error, 'read the identity of the cluster');
+    throw new Failure(
+      'Forbidden',
+      `cannot read the identity of the cluster: ${error.message}; grant get on that namespace, or name this installation by --instance`,
+      { cause: error },
+    );
+  }
+}
+
+class KubernetesStoreImpl implements KubernetesStore {
+  readonly instance: string;
+  readonly #options: KubernetesStoreOptions & { clock: Clock };
+  readonly #client: ApiClient;
+  readonly #credentials: Credentials;
+  readonly #stop: AbortController;
+  readonly #copies: Record<Kind, LocalCopy>;
+  readonly #writer: Writer;
+  readonly #events: EventRecorder;
+  readonly #reflectors: Reflector[] = [];
+  #running: Promise<void> = Promise.resolve();
+  #started = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    options: KubernetesStoreOptions & { clock: Clock; instance: string },
+    client: ApiClient,
+    credentials: Credentials,
+    stop: AbortController,
+  ) {
+    const { clock, log, fieldOwner = 'imageproxy' } = options;
+    this.#options = options;
+    this.instance = options.instance;
+    this.#client = client;
+    this.#credentials = credentials;
+    this.#stop = stop;
+    this.#copies = Object.fromEntries(KINDS.map((kind) => [kind, new LocalCopy(kind, log)])) as Record<Kind, LocalCopy>;
+    this.#writer = new Writer({
+      client,
+      copies: this.#copies,
+      schemas: options.schemas ?? loadSchemas(),
+      fieldOwner,
+      clock,
+      signal: stop.signal,
+    });
+    this.#events = new EventRecorder({
+      controller: 'imageproxy.dev/controller',
+      instance: hostname(),
+      clock,
+      log,
+      sink: eventSink(client, fieldOwner),
+    });
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#started) throw new Error('the store was started before');
+    this.#started = true;
+    const ended = AbortSignal.any([signal, this.#stop.signal]);
+    const refused = Promise.withResolvers<never>();
+    const runs = KINDS.flatMap((kind) =>
+      this.#scopes(RESOURCES[kind]).map((namespace) => {
+        const reflector = this.#reflector(RESOURCES[kind], namespace);
+        this.#reflectors.push(reflector);
+        return reflector.run(ended, (error) => {
+          // No CRD, no right to see it: a person must act, and is told at once. Later on it is only told in the log.
+          if (!reflector.isSynced && isForPeople(error))
+            refused.reject(failureOf(error, `list ${RESOURCES[kind].plural}`));
+        });
+      }),
+    );
+    this.#running = Promise.all(runs).then(() => undefined);
+    const end = (): void => refused.reject(new Failure('Aborted', 'stopped before everything was read'));
+    ended.addEventListener('abort', end, { once: true });
+    try {
+      await Promise.race([Promise.all(this.#reflectors.map((each) => each.synced)), refused.promise]);
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      ended.removeEventListener('abort', end);
+      refused.promise.catch(() => undefined);
+    }
+    for (const kind of KINDS) this.#copies[kind].startTelling();
+  }
+
+  get lastContact(): number {
+    return this.#reflectors.reduce(
+      (oldest, { lastContact }) => Math.min(oldest, lastContact),
+      Number.POSITIVE_INFINITY,
+    );
+  }
+
+  /** Of a Secret or ConfigMap the metadata alone. */
+  get<T extends Resource>(kind: Kind, key: ObjectKey): T | undefined {
+    return this.#copies[kind].get(key) as T | undefined;
+  }
+
+  list<T extends Resource>(kind: Kind, namespace?: string): readonly T[] {
+    return this.#copies[kind].list(namespace) as readonly T[];
+  }
+
+  subscribe<T extends Resource>(kind: Kind, listener: (change: Change<T>) => void): () => void {
+    return this.#copies[kind].subscribe(listener as (change: Change) => void);
+  }
+
+  async secret(key: Required<ObjectKey>): Promise<Secret | undefined> {
+    const found = await this.#read<Secret & { data?: Record<string, string> }>('Secret', key);
+    if (found === undefined) return undefined;
+    const values = Object.entries(found.data ?? {}) as unknown as [string, string][];
+    return { ...found, data: Object.fromEntries(values.map(([name, text]) => [name, Buffer.from(text, 'base64')])) };
+  }
+
+  async configMap(key: Required<ObjectKey>): Promise<ConfigMap | undefined> {
+    const found = await this.#read<ConfigMap>('ConfigMap', key);
+    return found === undefined ? undefined : { ...found, data: { ...found.data } };
+  }
+
+  applyStatus<T extends Resource>(object: T, status: object): Promise<T | undefined> {
+    return this.#writer.applyStatus(object, status);
+  }
+
+  addFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
+    return this.#writer.addFinalizer(object, finalizer);
+  }
+
+  removeFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
+    return this.#writer.removeFinalizer(object, finalizer);
+  }
+
+  apply<T extends Resource>(draft: Draft): Promise<T> {
+    return this.#writer.apply<T>(draft);
+  }
+
+  annotate(kind: Kind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
+    return this.#writer.annotate(kind, key, annotations);
+  }
+
+  delete(kind: Kind, key: ObjectKey): Promise<void> {
+    return this.#writer.delete(kind, key);
+  }
+
+  event(object: Resource, note: EventNote): void {
+    this.#events.record(object, note);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      const { log } = this.#options;
+      const patience = Promise.withResolvers<void>();
+      const timer = setTimeout(patience.resolve, CLOSE_PATIENCE_MS);
+      try {
+        await Promise.race([this.#writer.idle().then(() => this.#events.close()), patience.promise]);
+      } catch (error) {
+        log.error({ err: error }, 'the store did not end cleanly');
+      } finally {
+        clearTimeout(timer);
+        this.#stop.abort();
+        await this.#running;
+        await this.#credentials.close();
+      }
+    })();
+    return this.#closing;
+  }
+
+  async #read<T extends Resource>(kind: Kind, key: ObjectKey): Promise<T | undefined> {
+    const type = RESOURCES[kind];
+    try {
+      return slim(await this.#client.request<T>({ method: 'GET', path: objectPath(type, fullKey(type, key)) }));
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return undefined;
+      throw failureOf(error, `read ${kind} ${keyOf(key)}`);
+    }
+  }
+
+  /** The namespaces in which a kind is watched; undefined stands for all of them at once. */
+  #scopes(type: ResourceType): readonly (string | undefined)[] {
+    const { namespaces, controllerNamespace } = this.#options;
+    if (namespaces === undefined || !type.namespaced) return [undefined];
+    return [...new Set(type.metadataOnly ? [...namespaces, controllerNamespace] : namespaces)];
+  }
+
+  #reflector(type: ResourceType, namespace: string | undefined): Reflector {
+    const { clock, log } = this.#options;
+    return new Reflector({
+      what: namespace === undefined ? type.plural : `${type.plural} in ${namespace}`,
+      source: listWatch(this.#client, type, namespace),
+      target: this.#copies[type.kind].target(namespace),
+      clock,
+      log,
+    });
+  }
+}
+
+/** Items of a list carry no kind of their own, and those of a metadata list the wrong one. */
+function listWatch(client: ApiClient, type: ResourceType, namespace: string | undefined): ListWatch {
+  const path = collectionPath(type, namespace);
+  const { apiVersion, kind, metadataOnly } = type;
+  const named = <T extends object>(object: T): T => ({ ...object, apiVersion, kind });
+  return {
+    async list(query, signal) {
+      const accept = metadataOnly ? { accept: METADATA_LIST } : {};
+      const page = await client.request<ResourceList>({ method: 'GET', path, query, signal, ...accept });
+      // Made small here, page by page: a list of ten thousand is not held twice.
+      const items = (page.items ?? []).map((item) => slim(small(type, named(item))));
+      return { items, ...page.metadata };
+    },
+    async *watch(query, signal) {
+      for await (const { type: change, object } of client.watch(
+        path,
+        query,
+        signal,
+        metadataOnly ? METADATA : undefined,
+      )) {
+        const told = change !== 'ERROR' && typeof object === 'object' && object !== null;
+        yield { type: change, object: told ? small(type, named(object) as Resource) : object };
+      }
+    },
+  };
+}
+
+interface ResourceList {
+  /** Null, and not an empty list, where there is no Secret: Go's nil of PartialObjectMetadataList. */
+  items: readonly Resource[] | null;
+  metadata: Pick<ListPage, 'resourceVersion' | 'continue'>;
+}
+
+/** Of metadata only what tells one version of an object from another is kept: annotations of Secrets can be as large as they are. */
+function small(type: ResourceType, object: Resource): Resource {
+  if (!type.metadataOnly) return object;
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
+  const { apiVersion, kind } = object;
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      uid,
+      generation: 0,
+      resourceVersion,
+      creationTimestamp,
+    },
+  };
+}
+
+function isForPeople(error: unknown): boolean {
+  return error instanceof ApiError && [401, 403, 404].includes(error.status);
+}
+
+function eventSink(client: ApiClient, fieldOwner: string): ConstructorParameters<typeof EventRecorder>[0]['sink'] {
+  const path = (namespace: string): string =>
+    `/apis/events.k8s.io/v1/namespaces/${encodeURIComponent(namespace)}/events`;
+  const query = { fieldManager: fieldOwner };
+  return {
+    async create(event) {
+      await client.request({ method: 'POST', path: path(event.metadata.namespace), query, body: event });
+    },
+    async count(namespace, name, series) {
+      try {
+        await client.request({
+          method: 'PATCH',
+          path: `${path(namespace)}/${encodeURIComponent(name)}`,
+          query,
+          contentType: PATCH.merge,
+          body: { series },
+        });
+        return true;
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 404) return false;
+        throw error;
+      }
+    },
+  };
+}

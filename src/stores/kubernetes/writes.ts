@@ -1,0 +1,296 @@
+import { isDeepStrictEqual } from 'node:util';
+import { admit, isFields } from '../../api/admission.ts';
+import { Failure } from '../../api/failure.ts';
+import { isApiKind, type Schemas } from '../../api/schema.ts';
+import { ApiError } from '../../runtime/api-error.ts';
+import type { Clock } from '../../runtime/clock.ts';
+import { pause } from '../../runtime/pause.ts';
+import { Serial } from '../directory/concurrency.ts';
+import { type Draft, type Kind, keyOf, type ObjectKey, type Resource } from '../store.ts';
+import { type ApiClient, type ApiRequest, PATCH } from './client.ts';
+import type { LocalCopy } from './copy.ts';
+import { failureOf } from './errors.ts';
+import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+
+/** Somebody else was quicker so many times in a row: the caller may come again later. */
+const TRIES = 6;
+
+export interface WriterOptions {
+  client: ApiClient;
+  copies: Readonly<Record<Kind, LocalCopy>>;
+  schemas: Schemas;
+  /** Field manager of what we write; another one for each controller that shares an API server. */
+  fieldOwner: string;
+  clock: Clock;
+  signal: AbortSignal;
+}
+
+/** Everything that changes objects of the API server. Writes on one object are made one after the other, in the order of asking. */
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #serial = new Serial();
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+  }
+
+  idle(): Promise<void> {
+    return this.#serial.idle();
+  }
+
+  /**
+   * By server-side apply: fields and rows that we wrote before and leave out now are removed, those of others stay. `force` takes
+   * over what somebody edited by hand. The uid in it makes the server refuse another object of the same name.
+   */
+  applyStatus<T extends Resource>(object: T, status: object): Promise<T | undefined> {
+    return this.#onObject(object, 'write the status of', async (type, key) => {
+      const { kind, metadata } = object;
+      const wanted = this.#admitted(kind as Kind, status);
+      const known = this.#sameAsKnown(object);
+      if (known !== undefined && isDeepStrictEqual((known as { status?: unknown }).status, wanted)) return known;
+      const { fieldOwner } = this.#options;
+      return this.#send({
+        method: 'PATCH',
+        path: `${objectPath(type, key)}/status`,
+        query: { fieldManager: fieldOwner, force: 'true' },
+        contentType: PATCH.apply,
+        body: { apiVersion: type.apiVersion, kind, metadata: { ...key, uid: metadata.uid }, status: wanted },
+      });
+    });
+  }
+
+  addFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
+    return this.#changeFinalizers(object, 'add a finalizer to', (finalizers, deleting) =>
+      // The API server takes no new finalizer on what is being deleted.
+      deleting || finalizers.includes(finalizer) ? undefined : [...finalizers, finalizer],
+    );
+  }
+
+  removeFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
+    return this.#changeFinalizers(object, 'remove a finalizer from', (finalizers) =>
+      finalizers.includes(finalizer) ? finalizers.filter((name) => name !== finalizer) : undefined,
+    );
+  }
+
+  /** Server-side apply, too: what we applied before and leave out is removed; what others added (labels of Argo CD) stays. */
+  async apply<T extends Resource>(draft: Draft): Promise<T> {
+    const { type, key } = this.#typeOf(draft.kind, draft.metadata);
+    return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
+      const { apiVersion, kind, metadata } = draft;
+      const spec = this.#admittedSpec(draft, key);
+      const object = await this.#request<T>(
+        {
+          method: 'PATCH',
+          path: objectPath(type, key),
+          query: { fieldManager: this.#options.fieldOwner, force: 'true' },
+          contentType: PATCH.apply,
+          body: { apiVersion, kind, metadata: { ...metadata, ...key }, spec },
+        },
+        `apply ${kind} ${keyOf(key)}`,
+      );
+      return (this.#options.copies[type.kind].applied(object) ?? object) as T;
+    });
+  }
+
+  async annotate(kind: Kind, ref: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
+    const { type, key } = this.#typeOf(kind, ref);
+    await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
+      // Its own manager: `apply` of the same program must not take these for annotations that it has left out.
+      const object = await this.#request<Resource>(
+        {
+          method: 'PATCH',
+          path: objectPath(type, key),
+          query: { fieldManager: `${this.#options.fieldOwner}-annotations` },
+          contentType: PATCH.merge,
+          body: { metadata: { annotations } },
+        },
+        `annotate ${kind} ${keyOf(key)}`,
+      );
+      if (!type.metadataOnly) this.#options.copies[kind].applied(object);
+    });
+  }
+
+  async delete(kind: Kind, ref: ObjectKey): Promise<void> {
+    const { type, key } = this.#typeOf(kind, ref);
+    await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
+      const copy = this.#options.copies[kind];
+      const before = copy.get(key);
+      try {
+        const answer = await this.#request<Resource | { kind: 'Status'; details?: { uid?: string } }>(
+          { method: 'DELETE', path: objectPath(type, key), body: { kind: 'DeleteOptions', apiVersion: 'v1' } },
+          `delete ${kind} ${keyOf(key)}`,
+        );
+        // The object itself while finalizers hold it; a Status, with the uid, when it is gone.
+        if ('metadata' in answer && answer.kind === kind) this.#take(kind, answer);
+        else if (
+          before !== undefined &&
+          (answer as { details?: { uid?: string } }).details?.uid === before.metadata.uid
+        )
+          copy.removed(before);
+      } catch (error) {
+        if (!(error instanceof Failure && error.reason === 'NotFound')) throw error;
+        if (before !== undefined) copy.removed(before);
+      }
+    });
+  }
+
+  /**
+   * By JSON patch that first tests the version it was made from: the list of finalizers is everybody's, so a change of it by
+   * somebody else in between must not be undone.
+   */
+  #changeFinalizers<T extends Resource>(
+    object: T,
+    what: string,
+    change: (finalizers: readonly string[], deleting: boolean) => string[] | undefined,
+  ): Promise<T | undefined> {
+    return this.#onObject(object, what, async (type, key, attempt) => {
+      const known = attempt === 1 ? this.#sameAsKnown(object) : undefined;
+      const now = known ?? (await this.#read<T>(type, key, object));
+      const { finalizers = [], deletionTimestamp, resourceVersion } = now.metadata;
+      const wanted = change(finalizers, deletionTimestamp !== undefined);
+      if (wanted === undefined) return now;
+      const { fieldOwner } = this.#options;
+      return this.#send({
+        method: 'PATCH',
+        path: objectPath(type, key),
+        query: { fieldManager: `${fieldOwner}-finalizers` },
+        contentType: PATCH.json,
+        body: [
+          { op: 'test', path: '/metadata/uid', value: object.metadata.uid },
+          { op: 'test', path: '/metadata/resourceVersion', value: resourceVersion },
+          // The API server drops an empty list, so there is no removing it twice.
+          { op: 'add', path: '/metadata/finalizers', value: wanted },
+        ],
+      });
+    });
+  }
+
+  /**
+   * One write on one object: undefined when it has gone, the copy brought up to date, tried again where somebody else was quicker.
+   * @throws Failure Conflict when another object has its name
+   */
+  #onObject<T extends Resource>(
+    object: T,
+    what: string,
+    write: (type: ResourceType, key: ObjectKey, attempt: number) => Promise<T>,
+  ): Promise<T | undefined> {
+    const { clock, signal } = this.#options;
+    const kind = object.kind as Kind;
+    const { type, key } = this.#typeOf(kind, object.metadata);
+    const name = `${kind} ${keyOf(key)}`;
+    return this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return this.#take(kind, await write(type, key, attempt)) as T;
+        } catch (error) {
+          if (isGone(error)) {
+            this.#options.copies[kind].removed(object);
+            return undefined;
+          }
+          if (!isLostRace(error)) throw failureOf(error, `${what} ${name}`);
+          // Throws when it is another object now, and comes back here as gone when there is none.
+          const now = await this.#readAgain<T>(type, key, object, `${what} ${name}`);
+          if (now === undefined) return undefined;
+          if (attempt >= TRIES) throw failureOf(error, `${what} ${name}`);
+          await pause(20 * attempt * clock.random(), clock, signal);
+        }
+      }
+    });
+  }
+
+  async #readAgain<T extends Resource>(
+    type: ResourceType,
+    key: ObjectKey,
+    object: T,
+    what: string,
+  ): Promise<T | undefined> {
+    try {
+      return await this.#read<T>(type, key, object);
+    } catch (error) {
+      if (!isGone(error)) throw failureOf(error, what);
+      this.#options.copies[type.kind].removed(object);
+      return undefined;
+    }
+  }
+
+  /** @throws Failure Conflict when it is another object of the same name */
+  async #read<T extends Resource>(type: ResourceType, key: ObjectKey, object: T): Promise<T> {
+    const now = await this.#send<T>({ method: 'GET', path: objectPath(type, key) });
+    if (now.metadata.uid !== object.metadata.uid) throw replaced(now);
+    return this.#options.copies[type.kind].applied(now) as T;
+  }
+
+  /** The newest we know of the object. @throws Failure Conflict when another one has its name by now */
+  #sameAsKnown<T extends Resource>(object: T): T | undefined {
+    const known = this.#options.copies[object.kind as Kind].get(object.metadata);
+    if (known !== undefined && known.metadata.uid !== object.metadata.uid) throw replaced(known);
+    return known as T | undefined;
+  }
+
+  /** Into the copy; out of it where the answer shows that the last finalizer of something deleted has gone. */
+  #take(kind: Kind, object: Resource): Resource {
+    const { deletionTimestamp, finalizers = [] } = object.metadata;
+    const copy = this.#options.copies[kind];
+    if (deletionTimestamp !== undefined && finalizers.length === 0) {
+      copy.removed(object);
+      return object;
+    }
+    return copy.applied(object) ?? object;
+  }
+
+  /** As the API server will have it, so that it can be compared: defaulted, pruned, without what is undefined. */
+  #admitted(kind: Kind, status: object): unknown {
+    const plain = JSON.parse(JSON.stringify(status)) as unknown;
+    if (!isApiKind(kind)) return plain;
+    const schema = this.#options.schemas.crd(kind).schema.properties?.['status'];
+    return schema === undefined || !isFields(plain) ? plain : admit(schema, plain, 'status', []);
+  }
+
+  /**
+   * Server-side apply answers 500 to a field that the schema does not know, where every other write prunes it. So it is judged
+   * here first, by the same schema; what depends on the object as it is (immutable fields) is the server's to say.
+   */
+  #admittedSpec(draft: Draft, key: ObjectKey): unknown {
+    const { apiVersion, kind, spec = {} } = draft;
+    if (!isApiKind(kind)) return spec;
+    const { object, errors } = this.#options.schemas.validate(kind, { apiVersion, kind, metadata: key, spec });
+    if (object !== undefined) return object['spec'];
+    const faults = errors.map(({ path, message }) => `${path} ${message}`.trim()).join('; ');
+    throw new Failure('InvalidSpec', `${kind} ${keyOf(key)} is not valid: ${faults}`);
+  }
+
+  #typeOf(kind: string, ref: ObjectKey): { type: ResourceType; key: ObjectKey } {
+    const type = (RESOURCES as Readonly<Record<string, ResourceType | undefined>>)[kind];
+    if (type === undefined) throw new Failure('InvalidSpec', `${kind} ${keyOf(ref)}: this kind is not kept here`);
+    return { type, key: fullKey(type, ref) };
+  }
+
+  #send<T>(call: ApiRequest): Promise<T> {
+    return this.#options.client.request<T>(call);
+  }
+
+  async #request<T>(call: ApiRequest, what: string): Promise<T> {
+    try {
+      return await this.#send<T>(call);
+    } catch (error) {
+      throw failureOf(error, what);
+    }
+  }
+}
+
+function replaced(now: Resource): Failure {
+  return new Failure(
+    'Conflict',
+    `${now.kind} ${keyOf(now)} was replaced by another object of the same name (uid ${now.metadata.uid}): read it again`,
+  );
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 404 && error.reason === 'NotFound';
+}
+
+/** A conflict, or the test of a JSON patch that failed: the API server says 422 Invalid to that. */
+function isLostRace(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  return error.status === 409 || (error.status === 422 && error.message.includes('error in our request'));
+}
