@@ -123,6 +123,7 @@ export class Glance {
 
   async update(id: string, operations: readonly PatchOperation[], signal: AbortSignal): Promise<Image> {
     const answer = await this.#call('PATCH', `/v2/images/${encodeURIComponent(id)}`, signal, operations);
+    if (answer.status === 404) throw gone(id);
     if (answer.status !== 200) {
       const publishing = operations.some(({ path, value }) => path === '/visibility' && value === 'public');
       const hint =
@@ -143,6 +144,7 @@ export class Glance {
   async setActive(id: string, active: boolean, signal: AbortSignal): Promise<void> {
     const action = active ? 'reactivate' : 'deactivate';
     const answer = await this.#call('POST', `/v2/images/${encodeURIComponent(id)}/actions/${action}`, signal);
+    if (answer.status === 404) throw gone(id);
     if (answer.status !== 204) throw await this.#failure(`could not ${action} image ${id}`, answer);
   }
 
@@ -243,6 +245,11 @@ export class Glance {
       `Glance's answer is not as documented: ${issue?.path.join('.')}: ${issue?.message}`,
     );
   }
+}
+
+/** Somebody deleted it between two of our requests. No input of the user's is wrong, so it must not read as NotFound, which stalls. */
+function gone(id: string): Failure {
+  return new Failure('Conflict', `Glance has no image ${id} any more: it was deleted there, looking again`);
 }
 
 function contentType(method: HttpCall['method']): string {

@@ -84,6 +84,7 @@ export class Staging {
   async #send(part: StagePart, signal: AbortSignal): Promise<CloudRecord> {
     try {
       const answer = await this.#upload(part, signal);
+      if (answer.status === 404 || answer.status === 410) throw taken(part.id, 'it was deleted behind our back');
       if (answer.status === 409) return await this.#afterConflict(part, signal);
       if (answer.status < 200 || answer.status > 299) {
         throw await this.#context.records.glance.uploadFailure(part.id, answer);
