@@ -1,5 +1,5 @@
 import { type Digests, parseDigest } from '../../api/digest.ts';
-import type { Failure } from '../../api/failure.ts';
+import { type Failure, REASONS, type Reason } from '../../api/failure.ts';
 import { clip } from '../../api/conditions.ts';
 import type { PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { PartRef } from '../../clouds/cloud.ts';
@@ -42,6 +42,12 @@ export function clearFailure(row: SiteRow): void {
   delete row.attempts;
   delete row.nextAttemptTime;
   delete row.inputsHash;
+}
+
+/** Whether such a failure may be the site's as a whole (its credentials, its endpoint), and not this image's. */
+export function isSiteTrouble(reason: string | undefined): boolean {
+  if (reason === undefined || !Object.hasOwn(REASONS, reason)) return false;
+  return reason === 'NetworkError' || REASONS[reason as Reason] === 'Unauthorized';
 }
 
 /** Remembers a failed step, with what decides when it is tried again. */

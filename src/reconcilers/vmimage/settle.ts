@@ -4,7 +4,7 @@ import type { Outcome } from '../../runtime/jobs.ts';
 import { jobKey, type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import type { Registered } from './register.ts';
 import { note, stamp } from './round.ts';
-import { clearFailure, clearImage, putInService, recordSiteFailure } from './rows.ts';
+import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure } from './rows.ts';
 
 /** Glance never gives a deleted id again, so an id that was burnt this often is not bad luck. */
 const MAX_ATTEMPTS = 16;
@@ -123,7 +123,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined) delete row.operation;
   // The site itself may be in trouble: it is asked, so that this is told once, there.
-  if (failure.failureClass === 'Unauthorized' || ['NetworkError', 'SiteNotReady'].includes(failure.reason)) {
+  if (isSiteTrouble(failure.reason) || failure.reason === 'SiteNotReady') {
     round.deps.sites.suspect(row.name);
     round.deps.wake('ImageSite', row.name);
   }

@@ -12,7 +12,7 @@ import {
 } from './operations.ts';
 import { showProgress } from './progress.ts';
 import type { Round } from './round.ts';
-import { recordSiteFailure, tell } from './rows.ts';
+import { clearFailure, isSiteTrouble, recordSiteFailure, tell } from './rows.ts';
 import { settle } from './settle.ts';
 import { admits, checkLimits, type Target } from './targets.ts';
 
@@ -45,6 +45,8 @@ export function openWork(
   const ready = site.status.conditions?.find((condition) => condition.type === READY);
   if (connection === undefined || !isTrue(site.status.conditions, READY)) {
     const reason = ready?.reason === 'IdentityChanged' ? 'IdentityChanged' : 'SiteNotReady';
+    // What failed here by the site's own trouble is tried again when the site is well: else it would stay Stalled for ever.
+    if (isSiteTrouble(row.reason)) clearFailure(row);
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
   }
   if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity) {
