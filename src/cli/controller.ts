@@ -13,10 +13,17 @@ import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { Jobs } from '../runtime/jobs.ts';
 import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
+import type { Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
 import { VERSION } from './version.ts';
+
+/** A store that is nobody else's: it says who we are, and is closed with the rest. */
+export interface OwnStore extends Store {
+  readonly instance: string;
+  close(): Promise<void>;
+}
 
 export interface ControllerOptions {
   manifests?: string;
@@ -26,6 +33,8 @@ export interface ControllerOptions {
   cacheQuotaBytes?: number;
   cacheReserveFreeBytes?: number;
   instance?: string;
+  /** Where the Secrets of ImageSites live; default `imageproxy`. */
+  controllerNamespace?: string;
   allowNetworks: readonly string[];
   fileRoots: ReadonlyMap<string, string>;
   maxParallelDownloads: number;
@@ -35,8 +44,8 @@ export interface ControllerOptions {
   lossConfirmMs?: number;
 }
 
-export interface RunningController {
-  readonly store: DirectoryStore;
+export interface RunningController<S extends OwnStore = DirectoryStore> {
+  readonly store: S;
   readonly metrics: Metrics;
   readonly controllers: Controllers;
   /** Ends when everything has stopped at a safe point: after the signal, or with the error that stopped it. */
@@ -55,7 +64,6 @@ const SCRUB_INTERVAL_MS = 10 * 60_000;
 export async function startController(options: ControllerOptions, signal: AbortSignal): Promise<RunningController> {
   const { log, clock = systemClock } = options;
   const schemas = loadSchemas();
-  const metrics = createMetrics({ version: VERSION });
   const store = await openDirectoryStore({
     state: options.state,
     ...(options.manifests === undefined ? {} : { manifests: options.manifests }),
@@ -65,6 +73,19 @@ export async function startController(options: ControllerOptions, signal: AbortS
     timers: globalThis,
     log,
   });
+  const running = await startControllerOn(store, options, signal);
+  warmUp(schemas);
+  return running;
+}
+
+/** The same on a store that is open already, and closed with the controller. */
+export async function startControllerOn<S extends OwnStore>(
+  store: S,
+  options: ControllerOptions,
+  signal: AbortSignal,
+): Promise<RunningController<S>> {
+  const { log, clock = systemClock } = options;
+  const metrics = createMetrics({ version: VERSION });
   const transfers = startTransfers({ log });
   const closing: (() => Promise<void>)[] = [() => transfers.close(), () => store.close()];
   try {
@@ -100,7 +121,7 @@ export async function startController(options: ControllerOptions, signal: AbortS
       openCloud,
       settings: {
         instance: store.instance,
-        controllerNamespace: 'imageproxy',
+        controllerNamespace: options.controllerNamespace ?? 'imageproxy',
         network: { allow: options.allowNetworks },
         fileRoots: options.fileRoots,
         maxParallelDownloads: options.maxParallelDownloads,
@@ -114,7 +135,6 @@ export async function startController(options: ControllerOptions, signal: AbortS
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
     await store.start(signal);
     const controllers = createControllers(deps);
-    warmUp(schemas);
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       await controllers.run(signal);
