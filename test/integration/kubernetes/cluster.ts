@@ -1,0 +1,125 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ImageSite, VMImage } from '../../../src/api/types.ts';
+import { type RunningController, startControllerOn } from '../../../src/cli/controller.ts';
+import { type KubernetesStore, openKubernetesStore } from '../../../src/stores/kubernetes/index.ts';
+import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
+import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
+import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
+import { type ApiServer, eventually } from '../../support/apiserver.ts';
+import type { Manifest } from '../../support/house.ts';
+
+const GiB = 2 ** 30;
+
+/** The controllers, on a real API server; what a user does with kubectl goes to the server and not through the store. */
+export class Cluster {
+  readonly server: ApiServer;
+  readonly root: string;
+  /** For a directory site. */
+  readonly shelf: string;
+  readonly log: Logger;
+  readonly lines: string[] = [];
+  #running: { controller: RunningController<KubernetesStore>; stop: AbortController } | undefined;
+
+  constructor(server: ApiServer) {
+    this.server = server;
+    this.root = mkdtempSync(join(tmpdir(), 'imageproxy-cluster-'));
+    this.shelf = join(this.root, 'shelf');
+    mkdirSync(this.shelf);
+    const destination = { write: (line: string) => void this.lines.push(line) };
+    this.log = createLogger({ level: 'debug', pretty: false, destination });
+  }
+
+  async start(kubeconfig = this.server.kubeconfig): Promise<this> {
+    const stop = new AbortController();
+    const store = await openKubernetesStore({ kubeconfig, controllerNamespace: 'imageproxy', log: this.log });
+    const controller = await startControllerOn(
+      store,
+      {
+        state: this.root,
+        allowNetworks: ['127.0.0.0/8'],
+        fileRoots: new Map(),
+        maxParallelDownloads: 4,
+        cacheQuotaBytes: GiB,
+        cacheReserveFreeBytes: 0,
+        lossConfirmMs: 100,
+        log: this.log,
+      },
+      stop.signal,
+    );
+    this.#running = { controller, stop };
+    return this;
+  }
+
+  get store(): KubernetesStore {
+    if (this.#running === undefined) throw new Error('the controllers do not run');
+    return this.#running.controller.store;
+  }
+
+  async stop(): Promise<void> {
+    this.#running?.stop.abort();
+    await this.#running?.controller.done;
+    this.#running = undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    if (existsSync(this.root)) rmSync(this.root, { recursive: true, force: true });
+  }
+
+  async apply(...objects: Manifest[]): Promise<void> {
+    for (const { metadata, ...object } of objects) {
+      const { apiVersion, namespaced } = RESOURCES[object.kind as Kind];
+      const key = namespaced ? { namespace: 'default', ...metadata } : metadata;
+      await this.server.apply(objectPath(RESOURCES[object.kind as Kind], key), {
+        apiVersion,
+        ...object,
+        metadata: key,
+      });
+    }
+  }
+
+  async delete(kind: Kind, key: ObjectKey): Promise<void> {
+    await this.server.request({ method: 'DELETE', path: objectPath(RESOURCES[kind], key) });
+  }
+
+  /** What `kubectl get -o json` would show. */
+  get<T extends Resource>(kind: Kind, key: ObjectKey): Promise<T> {
+    return this.server.request<T>({ method: 'GET', path: objectPath(RESOURCES[kind], key) });
+  }
+
+  image(name: string): Promise<VMImage> {
+    return this.get<VMImage>('VMImage', { namespace: 'default', name });
+  }
+
+  site(name: string): Promise<ImageSite> {
+    return this.get<ImageSite>('ImageSite', { name });
+  }
+
+  until(name: string, wanted: (image: VMImage) => boolean, what: string): Promise<VMImage> {
+    return eventually(`${name} is ${what}`, async () => {
+      const image = await this.image(name);
+      if (!wanted(image)) throw new Error(JSON.stringify(image.status, undefined, 1));
+      return image;
+    });
+  }
+
+  /** What `kubectl wait --for=condition=Ready` waits for. */
+  ready(name: string): Promise<VMImage> {
+    const isReady = ({ metadata, status }: VMImage) =>
+      status.observedGeneration === metadata.generation &&
+      status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True') === true;
+    return this.until(name, isReady, 'Ready');
+  }
+
+  async gone(kind: Kind, key: ObjectKey): Promise<void> {
+    await eventually(`${kind} ${key.name} is gone`, async () => {
+      const there = await this.get(kind, key).catch((error: unknown) => {
+        if ((error as { status?: number }).status === 404) return undefined;
+        throw error;
+      });
+      if (there !== undefined) throw new Error(JSON.stringify(there, undefined, 1));
+    });
+  }
+}
