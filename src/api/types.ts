@@ -67,8 +67,3 @@ export const ANNOTATIONS = {
   /** On a VMImage made by a subscription: version of the list that the entry was last taken from. */
   listVersion: 'imageproxy.dev/list-version',
 } as const;
-
-export const LABELS = {
-  /** On a VMImage: name of the ImageSubscription that made it. */
-  subscription: 'imageproxy.dev/subscription',
-} as const;

@@ -20,8 +20,3 @@ export const systemClock: Clock = {
   },
   random: () => Math.random(),
 };
-
-/** RFC 3339 in UTC with seconds, as Kubernetes writes times. */
-export function timestamp(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
-}

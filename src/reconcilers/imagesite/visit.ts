@@ -6,13 +6,13 @@ import {
   removeCondition,
   setCondition,
   STALLED,
+  timestamp,
 } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type ImageSite, type ImageSiteStatus } from '../../api/types.ts';
 import type { Cloud } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
 import { backoffMs, jittered } from '../../runtime/backoff.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import type { EventNote } from '../../stores/store.ts';
 import { close, type Opened, type SiteDeps } from './opened.ts';
 import { kindOf } from './secret.ts';

@@ -1,9 +1,9 @@
+import { timestamp } from '../../api/conditions.ts';
 import { type Algorithm, strongest } from '../../api/digest.ts';
 import { Failure, type FailureClass } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
 import { contentOf, Downloads, type DownloadView } from './downloads.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';

@@ -300,7 +300,12 @@ export class Downloads {
             if (generation === undefined) return;
             view.step = 'Verifying';
             inspection = this.#look(part, generation.path, true, signal);
-            inspection.then(() => proof.resolve(), proof.reject);
+            inspection.then((found) => {
+              // A fixed VHD begins like a raw disk: what was promised to the cloud by the head alone must not be kept.
+              const promised = view.growing?.recognition.format;
+              if (promised === undefined || promised === found.format) proof.resolve();
+              else proof.reject(otherFormat(promised, found.format));
+            }, proof.reject);
           },
         },
         signal,
@@ -540,6 +545,13 @@ function refuseText(part: Part, recognition: Recognition, name: string): void {
   throw new Failure(
     'NotAnImage',
     `${name} sent ${recognition.text} instead of an image: check the URL in a browser, and that it needs no log-in`,
+  );
+}
+
+function otherFormat(head: string, whole: string | undefined): Failure {
+  return new Failure(
+    'UploadCut',
+    `the image began as ${head} and is ${whole ?? 'something else'} by all of its bytes; it is sent again as that`,
   );
 }
 

@@ -4,9 +4,9 @@ import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import type { ObjectKey } from '../../stores/store.ts';
 import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
-import type { DownloadView } from './downloads.ts';
+import { Downloads, type DownloadView } from './downloads.ts';
 import { hashOf } from './identity.ts';
-import { clear, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { clear, departing, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
 import { dropRow, holdsAnything, rowOf, tell } from './rows.ts';
@@ -104,6 +104,7 @@ async function work(round: Round): Promise<Facts> {
   if (content === undefined) {
     // No site needs the bytes now: they may make room for others, and a failed fetch is in nobody's way.
     deps.cache.unpinAll(image.metadata.uid);
+    deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
     delete round.status.failure;
   }
   if (content?.step === 'Ready') describeArtifacts(round, wanted.plan.parts, content.blobs);
@@ -147,6 +148,9 @@ function wantedOf(
       }
       wanted.plan = named;
     }
+    // What an earlier spec asked for is nobody's any more.
+    const current = new Set(wanted.plan.parts.map(Downloads.key));
+    round.deps.jobs.leaveAll(round.key, (key) => !key.startsWith('fetch/') || current.has(key));
     const content = await gather(round, wanted.plan.parts, plan.inputsHash, {
       maxBytes: maxBytesOf(round, targets),
       also: cloudDigests(round, targets),
@@ -204,7 +208,13 @@ function withdrawAll(round: Round, targets: readonly Target[], end: 'Deactivated
       tell(row, end, end, 'removed here when it expired');
     }
   }
-  leaveUnwanted(round, targets, true);
+  // The switch for an image with a hole in it reaches every place where it is, also those that nothing asks for any more.
+  const others = round.status.sites.filter(
+    (row) => row.imageID !== undefined && row.retired !== true && !targets.some((target) => target.name === row.name),
+  );
+  const leaving = others.map((row) => departing(round, row));
+  for (const target of leaving) withdraw(round, target, rowOf(round, target.name), end, end);
+  leaveUnwanted(round, [...targets, ...leaving], true);
   deps.cache.unpinAll(image.metadata.uid);
 }
 

@@ -197,7 +197,8 @@ export function holdupOf(image: VMImage, rows: readonly SiteRow[]): string | und
   return `deletion waits for ${held.name}: ${held.message ?? held.reason}. Ways out: repair the site; set spec.deletionPolicy: Retain on ${image.metadata.name} to leave ${held.imageID ?? 'its registration'} there; or set spec.abandoned: true on ImageSite ${held.name} if that cloud is gone for good`;
 }
 
-function departing(round: Round, row: SiteRow): Target {
+/** The site of a row that the spec does not name. */
+export function departing(round: Round, row: SiteRow): Target {
   return {
     name: row.name,
     optional: false,

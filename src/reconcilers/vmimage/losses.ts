@@ -1,5 +1,5 @@
+import { timestamp } from '../../api/conditions.ts';
 import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
 import { lookAgain, note, stamp } from './round.ts';
 import { clearImage, tell } from './rows.ts';
@@ -20,6 +20,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
   row.lastCheckedTime = stamp(round);
   if (look.gone.length > 0) return judgeGone(work, look.gone, census);
   delete row.missingSince;
+  for (const each of look.notes ?? []) note(round, 'Normal', 'Pending', `${row.name}: ${each}`);
   if (look.tampered !== undefined) {
     tell(
       row,
@@ -38,7 +39,6 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
       'HeldByCloud',
       `somebody at ${row.name} has ${done} ${row.imageID}; ask the cloud's operator, who alone can undo it`,
     );
-    lookAgain(round, round.now + 60_000);
     return true;
   }
   if (row.phase === 'Held' || row.reason === 'Tampered' || row.reason === 'Drifted') tell(row, 'Ready');
@@ -89,7 +89,7 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
     lookAgain(round, round.now + 5 * 60_000);
     return false;
   }
-  if (work.site.spec.drift?.policy === 'Report' && !round.asked) {
+  if (work.site.spec.drift?.policy === 'Report' && row.reason !== 'LossAccepted') {
     tell(
       row,
       'Missing',

@@ -1,7 +1,7 @@
+import { timestamp } from '../../api/conditions.ts';
 import type { SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
 import type { EventNote } from '../../stores/store.ts';
 import { keyOf } from '../../stores/store.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import type { Deps } from '../deps.ts';
 import { defaultGuid, ownerOf } from './identity.ts';
 

@@ -1,11 +1,10 @@
 import { type Digests, parseDigest } from '../../api/digest.ts';
 import { type Failure, REASONS, type Reason } from '../../api/failure.ts';
-import { clip } from '../../api/conditions.ts';
+import { clip, timestamp } from '../../api/conditions.ts';
 import type { PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { PartRef } from '../../clouds/cloud.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import { STALLING } from './content.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
 
@@ -83,6 +82,8 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
 export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   // Who asks once more has read that the day's losses are used up.
   if (round.asked && row.reason === 'LossLimit') delete row.losses;
+  // And who asks where losses are only reported wants it back.
+  if (round.asked && row.reason === 'Lost') row.reason = 'LossAccepted';
   if (row.inputsHash === undefined) return false;
   if (round.asked || row.inputsHash !== inputsHash) {
     clearFailure(row);

@@ -1,5 +1,5 @@
+import { timestamp } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
-import { timestamp } from '../../runtime/clock.ts';
 import { hashOf, registrationId } from './identity.ts';
 import { judgeLook } from './losses.ts';
 import {
@@ -24,6 +24,9 @@ import { formerOf, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
 import { attend, isAllowed } from './work.ts';
 
+/** What a person at the cloud has to undo is looked at again this often. */
+const STANDING_LOOK_MS = 60_000;
+
 /** Decides and begins the one next step that brings this site to serve what is wanted. */
 export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   const { round, row } = work;
@@ -39,6 +42,9 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
       round.deps.jobs.leave(jobKey(round, row.name), round.key);
       begin(work, { kind: 'Tidy' });
       lookAgain(round, round.now + 1000);
+    } else if (row.operation?.kind === 'Tidy' && round.status.failure !== undefined) {
+      // What is wrong with the bytes goes on being told while what they left here is removed.
+      tellContent(work, await wanted.content());
     }
     return;
   }
@@ -85,7 +91,10 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     return startUpdate(work);
   }
   row.observedGeneration = round.generation;
-  if (row.phase !== 'Held' && row.missingSince === undefined) tell(row, 'Ready');
+  // What the last look found stays told until a look finds it gone.
+  const standing =
+    row.phase === 'Held' || row.missingSince !== undefined || row.reason === 'Tampered' || row.reason === 'Drifted';
+  if (!standing) tell(row, 'Ready');
   const previous = row.previous ?? [];
   const excess = previous.slice(image.spec.history);
   const unretired = previous.slice(0, image.spec.history).filter((each) => each.retiredAt === undefined);
@@ -106,7 +115,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   }
   delete row.operation;
   if (result?.kind === 'Check') row.lastCheckedTime = timestamp(round.now);
-  const interval = durationMs(site.spec.drift?.interval, 30 * 60_000);
+  const interval = standing ? STANDING_LOOK_MS : durationMs(site.spec.drift?.interval, 30 * 60_000);
   // Spread by uid, so that ten thousand images that became ready together are not looked at together; stable across restarts.
   const spread = (Number.parseInt(hashOf([image.metadata.uid, row.name]).slice(0, 6), 16) / 0xffffff) * 0.2 + 0.9;
   const due = Date.parse(row.lastCheckedTime ?? '') + interval * spread;
@@ -122,6 +131,11 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
 async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
   const { round, row, connection, site } = work;
   const content = await wanted.content();
+  if (content.step === 'Failed' && content.stalled && row.operation?.kind === 'Register') {
+    // An upload had begun with these bytes (it followed them, or a crash ended it): nothing will come after it.
+    begin(work, { kind: 'Tidy' });
+    startTidy(work);
+  }
   // A metafile that is still on its way names no parts yet.
   if (content.step === 'Failed' || wanted.plan.parts.length === 0) return tellContent(work, content);
   let attempt = row.operation?.kind === 'Register' ? (row.operation.attempt ?? 1) : 1;

@@ -80,21 +80,23 @@ export function settle(
 
 /** Registrations that a lost state had forgotten come back as what they are: former ones, to be retired like any other. */
 function remember(row: SiteRow, registered: Registered): void {
-  const former = registered.forgotten
-    .filter((record) => record.role === 'Disk')
-    .map((record) => ({
-      imageID: record.id,
-      digest: record.sourceDigest,
-      artifacts: [
-        {
-          role: record.role,
-          id: record.id,
-          digest: record.sourceDigest,
-          ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }),
-        },
-      ],
-    }));
-  if (former.length > 0) row.previous = [...(row.previous ?? []), ...former];
+  const parts = registered.forgotten.map((record) => ({
+    role: record.role,
+    id: record.id,
+    digest: record.sourceDigest,
+    ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }),
+  }));
+  const disks = parts.filter((part) => part.role === 'Disk');
+  const former = disks.map((disk) => ({ imageID: disk.id, digest: disk.digest, artifacts: [disk] }));
+  // Which disk a kernel belonged to is forgotten too: the last place, where it is trimmed first.
+  const boot = parts.filter((part) => part.role !== 'Disk');
+  const [first] = boot;
+  const previous = [
+    ...(row.previous ?? []),
+    ...former,
+    ...(first === undefined ? [] : [{ imageID: first.id, artifacts: boot }]),
+  ];
+  if (previous.length > 0) row.previous = previous;
 }
 
 function settleFailure(work: SiteWork, failure: Failure, view: OperationView | undefined): void {
@@ -111,8 +113,15 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     delete row.operation.id;
     return;
   }
-  // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site.
-  if (failure.reason === 'UploadCut' && view?.follows === true) return;
+  if (view?.follows === true) {
+    // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site.
+    if (failure.reason === 'UploadCut') return;
+    if (isVerdictOnBytes(failure)) {
+      // Nothing was left of the upload, and what is wrong with the bytes the download tells for all sites.
+      delete row.operation;
+      return;
+    }
+  }
   if (view?.kind === 'Reactivate' && failure.failureClass === 'VerificationFailed') {
     forgetDamaged(row);
     delete row.operation;
@@ -127,6 +136,10 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     round.deps.sites.suspect(row.name);
     round.deps.wake('ImageSite', row.name);
   }
+}
+
+function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
+  return failureClass === 'UnsafeImage' || (failureClass === 'VerificationFailed' && reason !== 'CloudDigestMismatch');
 }
 
 /** A retired registration whose bytes are not what they were cannot come back; it is registered anew. */

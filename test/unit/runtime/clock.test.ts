@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { systemClock, timestamp } from '../../../src/runtime/clock.ts';
+import { timestamp } from '../../../src/api/conditions.ts';
+import { systemClock } from '../../../src/runtime/clock.ts';
 import { HeldClock } from '../../support/clock.ts';
 
 describe('the system clock', () => {
