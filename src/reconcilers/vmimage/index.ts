@@ -7,6 +7,7 @@ import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, 
 import { Downloads, type DownloadView } from './downloads.ts';
 import { hashOf } from './identity.ts';
 import { clear, departing, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { jobKey } from './operations.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
 import { dropRow, holdsAnything, rowOf, tell } from './rows.ts';
@@ -102,10 +103,14 @@ async function work(round: Round): Promise<Facts> {
   }
   leaveUnwanted(round, targets, served());
   if (content === undefined) {
-    // No site needs the bytes now: they may make room for others, and a failed fetch is in nobody's way.
-    deps.cache.unpinAll(image.metadata.uid);
-    deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
-    delete round.status.failure;
+    // Nobody has asked for the bytes in this round. While a site is at work it does not ask, though it may be sending them, or follow
+    // the download that brings them; one that failed will ask again.
+    const atWork = targets.some((target) => deps.jobs.runs(jobKey(round, target.name)));
+    if (!atWork) deps.cache.unpinAll(image.metadata.uid);
+    if (served()) {
+      deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
+      delete round.status.failure;
+    }
   }
   if (content?.step === 'Ready') describeArtifacts(round, wanted.plan.parts, content.blobs);
   const failed = content?.step === 'Failed' ? content : undefined;
@@ -249,7 +254,10 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
     note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
   await deps.store.applyStatus(image, status);
   for (const start of round.starts) start();
-  for (const each of round.notes) deps.store.event(image, each);
+  for (const each of round.notes) {
+    deps.store.event(image, each);
+    deps.metrics.told(image.kind, each);
+  }
   if (round.lookAgainAt === undefined) return undefined;
   return Math.max(0, round.lookAgainAt - deps.clock.now());
 }
