@@ -10,7 +10,7 @@ export const DRY_MS = 3000;
 export interface UploadBody {
   /**
    * Reads up to `length` bytes at `position`, waiting for them where they have not come yet.
-   * @throws Failure UploadCut when they do not come, because the download is dry or has failed
+   * @throws Failure UploadCut when they do not come, because the download is dry or has failed; its own failure when they are wrong
    */
   read(buffer: Uint8Array, length: number, position: number, signal: AbortSignal): Promise<number>;
   /** Calls when the download that is followed has failed. Returns the way to stop it. */
@@ -136,6 +136,8 @@ class GrowingBody implements UploadBody {
 }
 
 function cut(failure: Failure): Failure {
+  // Wrong bytes are no matter of another try: what was begun with them is to be removed, and the receiver of this has to know.
+  if (failure.failureClass === 'VerificationFailed') return failure;
   return new Failure('UploadCut', `the download that the upload followed has failed (${failure.reason})`, {
     cause: failure,
   });

@@ -78,6 +78,11 @@ export class Staging {
       throw taken(part.id, 'it holds another image');
     }
     assertClaim(image, part.ownership.claim);
+    if (stateOf(image.status) === 'Empty' && image.disk_format !== createBody(part)['disk_format']) {
+      // Made by an upload that took the image for something else by its head; Glance never changes the format of a record.
+      await this.#context.records.remove(part.id, signal);
+      throw taken(part.id, `it was made for ${image.disk_format}`);
+    }
     return image;
   }
 
