@@ -25,6 +25,8 @@ export interface Route {
   cutAfter?: number;
   /** Sends no more after so many bytes of the body, and keeps the connection. */
   stallAfter?: number;
+  /** Sends so many bytes of the body, and goes on when `until` resolves. */
+  holdAfter?: { bytes: number; until: Promise<void> };
   /** Never answers at all. */
   silent?: boolean;
   bytesPerSecond?: number;
@@ -145,7 +147,9 @@ async function serve(
   response.flushHeaders();
   const limit = Math.min(rest.length, route.cutAfter ?? Infinity, route.stallAfter ?? Infinity);
   for (let sent = 0; sent < limit && !response.destroyed; ) {
-    const block = rest.subarray(sent, Math.min(sent + BLOCK_BYTES, limit));
+    const { bytes: hold = limit, until } = route.holdAfter ?? {};
+    if (sent >= hold) await until;
+    const block = rest.subarray(sent, Math.min(sent + BLOCK_BYTES, sent < hold ? hold : limit, limit));
     sent += block.length;
     if (!response.write(block)) await drained(response);
     if (route.bytesPerSecond !== undefined) {
