@@ -4,6 +4,7 @@ import { loadSchemas, type Schemas } from '../../api/schema.ts';
 import { ApiError } from '../../runtime/api-error.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { EventRecorder } from '../../runtime/events.ts';
+import type { LeaseClient } from '../../runtime/lease.ts';
 import { type ListPage, type ListWatch, Reflector } from '../../runtime/reflector.ts';
 import {
   type Change,
@@ -21,6 +22,7 @@ import { ApiClient, PATCH } from './client.ts';
 import { LocalCopy, slim } from './copy.ts';
 import { type Credentials, loadCredentials } from './credentials.ts';
 import { failureOf } from './errors.ts';
+import { leaseClient } from './leases.ts';
 import { collectionPath, fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
 import { Writer } from './writes.ts';
 
@@ -53,6 +55,8 @@ export interface KubernetesStore extends Store {
   readonly instance: string;
   /** When the API server was last heard by the kind that has waited longest, in milliseconds since the epoch. */
   readonly lastContact: number;
+  /** A Lease of the controller's namespace, for `LeaseElector`. */
+  lease(name: string): LeaseClient;
   /** Ends all watches and requests, after the writes under way and the events that are still owed. */
   close(): Promise<void>;
 }
@@ -234,6 +238,10 @@ class KubernetesStoreImpl implements KubernetesStore {
 
   event(object: Resource, note: EventNote): void {
     this.#events.record(object, note);
+  }
+
+  lease(name: string): LeaseClient {
+    return leaseClient(this.#client, this.#options.controllerNamespace, name);
   }
 
   close(): Promise<void> {

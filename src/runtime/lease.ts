@@ -1,0 +1,180 @@
+import { ApiError } from './api-error.ts';
+import type { Clock } from './clock.ts';
+import { microTime } from './events.ts';
+import { pause } from './pause.ts';
+
+/** `coordination.k8s.io/v1` Lease, as far as it matters here. */
+export interface Lease {
+  metadata: { resourceVersion?: string };
+  spec?: LeaseSpec;
+}
+
+export interface LeaseSpec {
+  holderIdentity?: string | null;
+  leaseDurationSeconds?: number | null;
+  /** MicroTime. */
+  acquireTime?: string | null;
+  /** MicroTime. */
+  renewTime?: string | null;
+  leaseTransitions?: number | null;
+}
+
+/** One Lease of the API server. `create` and `update` throw ApiError 409 when somebody else was quicker. */
+export interface LeaseClient {
+  read(signal: AbortSignal): Promise<Lease | undefined>;
+  create(spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
+  /** Of the version that was read, and of no other. */
+  update(lease: Lease, spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
+}
+
+export interface LeaseElectorOptions {
+  client: LeaseClient;
+  /** Ours alone: the pod's name and something by chance. */
+  identity: string;
+  clock: Clock;
+  /** A clock that nobody sets, in milliseconds; default `performance.now`. */
+  monotonic?(): number;
+  log: { info(fields: object, message: string): void; warn(fields: object, message: string): void };
+  /** How long others leave a silent holder alone; default 15 s, as client-go. */
+  leaseMs?: number;
+  /** Pause between renewals; default a fifth of it. */
+  renewMs?: number;
+}
+
+/** Of the lease's time, this much is never used: requests under way at its end must have come to theirs. */
+const MARGIN = 1 / 3;
+
+/**
+ * Holds a Lease, or waits for it, with client-go's rules: nobody trusts another's clock, so a holder is taken for dead when *we* have
+ * seen no change of its record for as long as it asked for; and the holder counts its own time from before it sent a renewal, and
+ * stops using it well before its end. So two never act at a time, however the clocks are set. (A process that is stopped and goes on
+ * later looks at `goodForMs` before each step that must not be doubled.)
+ */
+export class LeaseElector {
+  /** Who holds it, as far as we have seen. */
+  holder: string | undefined;
+  readonly #options: LeaseElectorOptions;
+  readonly #leaseMs: number;
+  readonly #listeners = new Set<(leads: boolean) => void>();
+  /** When the renewal that holds was sent, by both clocks. */
+  #renewed: Moment | undefined;
+  #leads = false;
+  #observed: { record: string; at: Moment } | undefined;
+
+  constructor(options: LeaseElectorOptions) {
+    this.#options = options;
+    this.#leaseMs = options.leaseMs ?? 15_000;
+  }
+
+  /** Whether the lease is certain to be ours for so many milliseconds more. */
+  goodForMs(ms: number): boolean {
+    return this.#renewed !== undefined && this.#since(this.#renewed) + ms < this.#leaseMs * (1 - MARGIN);
+  }
+
+  /** Called when the lease becomes ours, and when it is ours no more. */
+  onChange(listener: (leads: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Works until the signal fires, then gives the lease back, so that the next need not wait. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, log, renewMs = this.#leaseMs / 5 } = this.#options;
+    while (!signal.aborted) {
+      try {
+        await this.#round(AbortSignal.any([signal, AbortSignal.timeout(Math.round(this.#leaseMs * MARGIN))]));
+      } catch (error) {
+        if (signal.aborted) break;
+        // Somebody else was quicker: what he wrote is looked at next time.
+        if (!(error instanceof ApiError && error.status === 409)) {
+          log.warn({ err: error, holder: this.holder }, 'the lease could not be looked at; trying again');
+        }
+      }
+      this.#settle();
+      await pause(renewMs * (0.9 + 0.2 * clock.random()), clock, signal);
+      this.#settle();
+    }
+    await this.#release();
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const { client, identity, clock } = this.#options;
+    const before = this.#moment();
+    const lease = await client.read(signal);
+    const spec = lease?.spec ?? {};
+    this.holder = spec.holderIdentity ?? undefined;
+    const mine = this.holder === identity;
+    if (lease !== undefined && !mine && !this.#isFree(spec)) {
+      // Written over our head: whatever our own clock says, it is not ours.
+      this.#renewed = undefined;
+      return;
+    }
+    const now = microTime(clock.now());
+    const wanted: LeaseSpec = {
+      holderIdentity: identity,
+      leaseDurationSeconds: Math.ceil(this.#leaseMs / 1000),
+      acquireTime: mine ? (spec.acquireTime ?? now) : now,
+      renewTime: now,
+      leaseTransitions: (spec.leaseTransitions ?? 0) + (mine || lease === undefined ? 0 : 1),
+    };
+    if (lease === undefined) await client.create(wanted, signal);
+    else await client.update(lease, wanted, signal);
+    this.#renewed = before;
+    this.holder = identity;
+  }
+
+  /** Whether its holder has given it back, or has been silent for its whole time under our own eyes. */
+  #isFree(spec: LeaseSpec): boolean {
+    if (spec.holderIdentity === undefined || spec.holderIdentity === null || spec.holderIdentity === '') return true;
+    const record = JSON.stringify([spec.holderIdentity, spec.renewTime, spec.acquireTime, spec.leaseTransitions]);
+    if (this.#observed?.record !== record) this.#observed = { record, at: this.#moment() };
+    const duration = (spec.leaseDurationSeconds ?? 0) * 1000;
+    // By the clock that nobody sets: a jump of the other must not take the lease from somebody alive.
+    return this.#monotonic() - this.#observed.at.monotonic > Math.max(duration, this.#leaseMs);
+  }
+
+  #settle(): void {
+    const leads = this.goodForMs(0);
+    if (leads === this.#leads) return;
+    this.#leads = leads;
+    this.#options.log.info(
+      { identity: this.#options.identity, holder: this.holder },
+      leads ? 'the lease is ours' : 'the lease is not ours any more',
+    );
+    for (const listener of [...this.#listeners]) listener(leads);
+  }
+
+  async #release(): Promise<void> {
+    const { client, identity, log } = this.#options;
+    const held = this.#renewed !== undefined;
+    this.#renewed = undefined;
+    this.#settle();
+    if (!held) return;
+    const signal = AbortSignal.timeout(5_000);
+    try {
+      const lease = await client.read(signal);
+      if (lease?.spec?.holderIdentity !== identity) return;
+      await client.update(lease, { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1 }, signal);
+    } catch (error) {
+      log.warn({ err: error }, 'the lease could not be given back; the next holder waits until it runs out');
+    }
+  }
+
+  #monotonic(): number {
+    return this.#options.monotonic?.() ?? performance.now();
+  }
+
+  #moment(): Moment {
+    return { monotonic: this.#monotonic(), wall: this.#options.clock.now() };
+  }
+
+  /** The longer of two: the monotonic clock stands still while the machine sleeps, the other may be set back. */
+  #since({ monotonic, wall }: Moment): number {
+    return Math.max(this.#monotonic() - monotonic, this.#options.clock.now() - wall);
+  }
+}
+
+interface Moment {
+  monotonic: number;
+  wall: number;
+}
