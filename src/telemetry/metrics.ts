@@ -41,6 +41,8 @@ export interface QueueMetrics {
 export interface Metrics {
   /** One reconcile ended; with a failure when it did not do what it should. */
   reconciled(kind: string, outcome: { seconds: number; failure?: Reason }): void;
+  /** An event of an object: what became of it, by reason. */
+  told(kind: string, event: { type: 'Normal' | 'Warning'; reason: string }): void;
   /** Bytes moved since the last sample of the same transfer; call it as they move, or once at the end. */
   transferred(sample: TransferSample): void;
   /** Asked at every scrape. */
@@ -128,7 +130,7 @@ function workMetrics(registry: Registry): Pick<Metrics, 'watchImages' | 'watchJo
   };
 }
 
-function reconcileMetrics(registers: Registry[]): Pick<Metrics, 'reconciled'> {
+function reconcileMetrics(registers: Registry[]): Pick<Metrics, 'reconciled' | 'told'> {
   const total = new Counter({
     name: 'imageproxy_reconcile_total',
     help: 'Reconciles that ended, failed ones too.',
@@ -148,7 +150,16 @@ function reconcileMetrics(registers: Registry[]): Pick<Metrics, 'reconciled'> {
     buckets: RECONCILE_BUCKETS,
     registers,
   });
+  const events = new Counter({
+    name: 'imageproxy_events_total',
+    help: 'What users were told about their objects, by reason: Registered, DigestMismatch, …',
+    labelNames: ['kind', 'type', 'reason'],
+    registers,
+  });
   return {
+    told(kind, { type, reason }) {
+      events.inc({ kind, type, reason });
+    },
     reconciled(kind, outcome) {
       total.inc({ kind });
       seconds.observe({ kind }, outcome.seconds);

@@ -2,13 +2,13 @@ import { Failure } from '../../api/failure.ts';
 import { FINALIZERS, type ImageSite } from '../../api/types.ts';
 import type { CloudContext } from '../../clouds/cloud.ts';
 import type { ObjectKey, Secret } from '../../stores/store.ts';
+import { forResource } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
 import { hashOf } from '../vmimage/identity.ts';
 import { close, type Opened, type SiteDeps } from './opened.ts';
 import { caOf, fingerprint, secretOf } from './secret.ts';
 import { requestOf, usersOf } from './users.ts';
 import { Visit } from './visit.ts';
-import type { Logger } from 'pino';
 
 const FINALIZER = FINALIZERS.siteInUse;
 
@@ -104,7 +104,7 @@ export function siteKey(name: string): string {
 }
 
 function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | undefined, deps: Deps): CloudContext {
-  const log: Logger = deps.log.child({ kind: 'ImageSite', name: site.metadata.name });
+  const log = forResource(deps.log, { kind: site.kind, name: site.metadata.name });
   return {
     site: site.metadata.name,
     secret: secret === undefined ? undefined : new Map(Object.entries(secret.data)),

@@ -118,7 +118,10 @@ export class Visit {
     }
     await store.applyStatus(this.#site, this.#status);
     for (const begin of this.#starts) begin();
-    for (const note of this.#notes) store.event(this.#site, note);
+    for (const note of this.#notes) {
+      store.event(this.#site, note);
+      this.#deps.metrics.told(this.#site.kind, note);
+    }
     // The images of a site that has just come or gone look again.
     if (before?.status !== after?.status || sites.takeChange(this.#site.metadata.name)) {
       for (const image of usersAndAskers(this.#site, this.#deps)) this.#deps.wake('VMImage', image);

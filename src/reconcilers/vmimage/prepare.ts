@@ -26,7 +26,7 @@ function accepts(formats: readonly Format[], format: Format): Format | undefined
 }
 
 type PrepareDeps = Pick<Deps, 'cache' | 'images'>;
-type WorkDeps = PrepareDeps & Pick<Deps, 'settings' | 'clock'>;
+type WorkDeps = PrepareDeps & Pick<Deps, 'settings' | 'clock' | 'metrics'>;
 
 /**
  * What the site gets, if all of it is in the cache already.
@@ -115,54 +115,45 @@ async function unpack(
   const known = await cache.findTransform(published.sha256, step);
   if (known !== undefined) return known;
   // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
-  const reservation = await cache.reserve(Math.max(2 * published.size, 2 ** 20), `unpack ${published.sha256}`);
-  const to = cache.scratch('.unpacked');
-  reservation.cover(to);
-  // A transform is known by its source: while it is made, the source must not be evicted.
-  cache.pin(published.sha256, to);
-  const { quotaBytes } = cache.stats();
-  const space = keepAhead(reservation, to, deps.clock, { quotaBytes, besideBytes: published.size });
-  try {
-    const produced = await images.decompress(
-      {
-        from: published.path,
-        to,
-        compression,
-        maxOutputBytes: deps.settings.maxImageBytes,
-        digests: [...new Set<Algorithm>(['sha256', ...(Object.keys(part.content) as Algorithm[])])],
-        progress,
-        ...(part.member === undefined ? {} : { member: part.member }),
-      },
-      AbortSignal.any([signal, space.signal]),
-    );
-    space.signal.throwIfAborted();
-    checkContent(part, produced.digests, published);
-    const { compression: inner } = images.recognise(await headOf(to));
-    if (inner !== 'None')
-      throw new Failure(
-        'NotSupported',
-        `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
+  return transform(
+    'Decompress',
+    published,
+    Math.max(2 * published.size, 2 ** 20),
+    deps,
+    signal,
+    async (to, limited) => {
+      const produced = await images.decompress(
+        {
+          from: published.path,
+          to,
+          compression,
+          maxOutputBytes: deps.settings.maxImageBytes,
+          digests: [...new Set<Algorithm>(['sha256', ...(Object.keys(part.content) as Algorithm[])])],
+          progress,
+          ...(part.member === undefined ? {} : { member: part.member }),
+        },
+        limited,
       );
-    const facts =
-      part.role === 'Disk'
-        ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, signal)
-        : undefined;
-    return await cache.admitTransform(published.sha256, step, to, produced.digests.sha256 ?? '', {
-      digests: produced.digests,
-      size: produced.size,
-      compression: 'None',
-      fetchedAt: published.fetchedAt,
-      ...(facts === undefined ? {} : { format: facts.format, virtualSize: facts.virtualSize }),
-    });
-  } catch (error) {
-    await rm(to, { force: true });
-    // Ended for want of space, which is what has to be told.
-    throw space.signal.aborted ? space.signal.reason : error;
-  } finally {
-    space.stop();
-    cache.unpinAll(to);
-    reservation.release();
-  }
+      checkContent(part, produced.digests, published);
+      const { compression: inner } = images.recognise(await headOf(to));
+      if (inner !== 'None')
+        throw new Failure(
+          'NotSupported',
+          `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
+        );
+      const facts =
+        part.role === 'Disk'
+          ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, limited)
+          : undefined;
+      return cache.admitTransform(published.sha256, step, to, produced.digests.sha256 ?? '', {
+        digests: produced.digests,
+        size: produced.size,
+        compression: 'None',
+        fetchedAt: published.fetchedAt,
+        ...(facts === undefined ? {} : { format: facts.format, virtualSize: facts.virtualSize }),
+      });
+    },
+  );
 }
 
 async function convert(
@@ -178,21 +169,13 @@ async function convert(
   if ((await cache.findTransform(content.sha256, step)) !== undefined) return;
   // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
   const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
-  const reservation = await cache.reserve(
-    Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20)),
-    `convert ${content.sha256}`,
-  );
-  const to = cache.scratch('.converted');
-  reservation.cover(to);
-  cache.pin(content.sha256, to);
-  const { quotaBytes } = cache.stats();
-  const space = keepAhead(reservation, to, deps.clock, { quotaBytes, besideBytes: 0 });
-  try {
+  const bid = Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20));
+  await transform('Convert', content, bid, deps, signal, async (to, limited) => {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
-      AbortSignal.any([signal, space.signal]),
+      limited,
     );
-    await cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
+    return cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
       size: produced.size,
       compression: 'None',
@@ -200,8 +183,36 @@ async function convert(
       fetchedAt: content.fetchedAt,
       ...(content.virtualSize === undefined ? {} : { virtualSize: content.virtualSize }),
     });
+  });
+}
+
+/**
+ * Makes one new file of a blob: space is set aside and kept ahead of what is written, the source stays while it is read (a
+ * transform is known by it), and nothing is left when it fails.
+ */
+async function transform(
+  kind: 'Decompress' | 'Convert',
+  source: Blob,
+  bid: number,
+  deps: WorkDeps,
+  signal: AbortSignal,
+  make: (to: string, signal: AbortSignal) => Promise<Blob>,
+): Promise<Blob> {
+  const { cache, clock, metrics } = deps;
+  const reservation = await cache.reserve(bid, `${kind.toLowerCase()} ${source.sha256}`);
+  const to = cache.scratch(`.${kind.toLowerCase()}`);
+  reservation.cover(to);
+  cache.pin(source.sha256, to);
+  const { quotaBytes } = cache.stats();
+  const space = keepAhead(reservation, to, clock, { quotaBytes, besideBytes: source.size });
+  const started = clock.now();
+  try {
+    const made = await make(to, AbortSignal.any([signal, space.signal]));
+    metrics.transferred({ step: kind, bytes: made.size, seconds: (clock.now() - started) / 1000 });
+    return made;
   } catch (error) {
     await rm(to, { force: true });
+    // Ended for want of space, which is what has to be told.
     throw space.signal.aborted ? space.signal.reason : error;
   } finally {
     space.stop();

@@ -2,6 +2,7 @@ import { timestamp } from '../../api/conditions.ts';
 import type { SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
 import type { EventNote } from '../../stores/store.ts';
 import { keyOf } from '../../stores/store.ts';
+import { forResource, type Logger } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
 import { defaultGuid, ownerOf } from './identity.ts';
 
@@ -13,6 +14,8 @@ export interface Round {
   readonly image: VMImage;
   readonly deps: Deps;
   readonly key: string;
+  /** Carries the image's kind, namespace and name. */
+  readonly log: Logger;
   readonly namespace: string;
   readonly guid: string;
   readonly owner: string;
@@ -39,6 +42,7 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
     image,
     deps,
     key: keyOf(image),
+    log: forResource(deps.log, { kind: image.kind, namespace, name: image.metadata.name }),
     namespace,
     guid: guidOf(image, deps.settings.instance),
     owner: ownerOf(deps.settings.instance, namespace),

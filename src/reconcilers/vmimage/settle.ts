@@ -102,8 +102,8 @@ function remember(row: SiteRow, registered: Registered): void {
 function settleFailure(work: SiteWork, failure: Failure, view: OperationView | undefined): void {
   const { round, row } = work;
   if (failure.reason === 'Aborted') return;
-  round.deps.log.info(
-    { image: round.key, site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause },
+  round.log.info(
+    { site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause },
     failure.message,
   );
   const attempt = row.operation?.attempt ?? 0;
