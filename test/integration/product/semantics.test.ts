@@ -52,6 +52,16 @@ describe('bytes', () => {
     expect(house.row('one', 'shelf')?.imageID).not.toBe(house.row('two', 'shelf')?.imageID);
   });
 
+  test('that come quickly from one place end the slow download of the same bytes from another', async () => {
+    const made = disk('twice');
+    origin.route('/slow.qcow2', { body: made.bytes, stallAfter: 200_000 });
+    await house.write('slow.yaml', vmimage('slow', { ...specOf('twice'), source: { http: { urls: [urlOf('slow')] } } }));
+    await origin.stalled();
+    await house.write('quick.yaml', vmimage('quick', specOf('twice')));
+    await Promise.all([house.ready('slow'), house.ready('quick')]);
+    expect([fetches('slow'), fetches('twice')]).toEqual([1, 1]);
+  });
+
   test('are used again after a restart without a request to the origin', async () => {
     await house.write('a.yaml', vmimage('a', specOf('kept')));
     await house.ready('a');
