@@ -1,7 +1,7 @@
-import type { KubeConfig } from '@kubernetes/client-node';
 import type { Dispatcher } from 'undici';
 import { Failure } from '../../api/failure.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import type { KubeConfig } from './client-node.ts';
 
 /** Where the API server is, and how one proves who one is. */
 export interface Credentials {
@@ -91,7 +91,7 @@ class CredentialsImpl implements Credentials {
   }
 
   async #authenticate(): Promise<Access> {
-    const { RequestContext, HttpMethod } = await import('@kubernetes/client-node');
+    const { RequestContext, HttpMethod } = await import('./client-node.ts');
     const { clock } = this.#options;
     const context = new RequestContext(this.server, HttpMethod.GET);
     try {
@@ -110,8 +110,7 @@ class CredentialsImpl implements Credentials {
 }
 
 async function readConfig({ kubeconfig, context }: CredentialsOptions): Promise<KubeConfig> {
-  // Not before it is needed: it costs some 80 MiB, which a directory of manifests must not pay.
-  const { KubeConfig } = await import('@kubernetes/client-node');
+  const { KubeConfig } = await import('./client-node.ts');
   const config = new KubeConfig();
   try {
     if (kubeconfig === undefined) config.loadFromDefault();
