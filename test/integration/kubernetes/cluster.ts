@@ -3,7 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ImageSite, VMImage } from '../../../src/api/types.ts';
 import { type RunningController, startControllerOn } from '../../../src/cli/controller.ts';
-import { type KubernetesStore, openKubernetesStore } from '../../../src/stores/kubernetes/index.ts';
+import {
+  type KubernetesStore,
+  type KubernetesStoreOptions,
+  openKubernetesStore,
+} from '../../../src/stores/kubernetes/index.ts';
 import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
 import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
 import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
@@ -31,9 +35,10 @@ export class Cluster {
     this.log = createLogger({ level: 'debug', pretty: false, destination });
   }
 
-  async start(kubeconfig = this.server.kubeconfig): Promise<this> {
+  async start(more: Partial<KubernetesStoreOptions> = {}): Promise<this> {
     const stop = new AbortController();
-    const store = await openKubernetesStore({ kubeconfig, controllerNamespace: 'imageproxy', log: this.log });
+    const { kubeconfig } = this.server;
+    const store = await openKubernetesStore({ kubeconfig, controllerNamespace: 'imageproxy', log: this.log, ...more });
     const controller = await startControllerOn(
       store,
       {
