@@ -5,7 +5,7 @@ import { ApiError } from '../../runtime/api-error.ts';
 import { type Clock, systemClock } from '../../runtime/clock.ts';
 import { EventRecorder } from '../../runtime/events.ts';
 import type { LeaseClient } from '../../runtime/lease.ts';
-import { type ListPage, type ListWatch, Reflector } from '../../runtime/reflector.ts';
+import { Reflector } from '../../runtime/reflector.ts';
 import {
   type Change,
   type ConfigMap,
@@ -18,12 +18,14 @@ import {
   type Secret,
   type Store,
 } from '../store.ts';
-import { ApiClient, PATCH } from './client.ts';
+import { ApiClient } from './client.ts';
 import { LocalCopy, slim } from './copy.ts';
 import { type Credentials, loadCredentials } from './credentials.ts';
 import { failureOf } from './errors.ts';
+import { eventSink } from './event-sink.ts';
 import { leaseClient } from './leases.ts';
-import { collectionPath, fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import { listWatch } from './list-watch.ts';
+import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
 import { Writer } from './writes.ts';
 
 /** Structurally a pino logger. */
@@ -62,8 +64,6 @@ export interface KubernetesStore extends Store {
 }
 
 const KINDS = Object.keys(RESOURCES) as Kind[];
-const METADATA_LIST = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
-const METADATA = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
 /** Writes and events get so long at the end, as a pod has 30 s to stop in. */
 const CLOSE_PATIENCE_MS = 5_000;
 
@@ -292,84 +292,6 @@ class KubernetesStoreImpl implements KubernetesStore {
   }
 }
 
-/** Items of a list carry no kind of their own, and those of a metadata list the wrong one. */
-function listWatch(client: ApiClient, type: ResourceType, namespace: string | undefined): ListWatch {
-  const path = collectionPath(type, namespace);
-  const { apiVersion, kind, metadataOnly } = type;
-  const named = <T extends object>(object: T): T => ({ ...object, apiVersion, kind });
-  return {
-    async list(query, signal) {
-      const accept = metadataOnly ? { accept: METADATA_LIST } : {};
-      const page = await client.request<ResourceList>({ method: 'GET', path, query, signal, ...accept });
-      // Made small here, page by page: a list of ten thousand is not held twice.
-      const items = (page.items ?? []).map((item) => slim(small(type, named(item))));
-      return { items, ...page.metadata };
-    },
-    async *watch(query, signal) {
-      for await (const { type: change, object } of client.watch(
-        path,
-        query,
-        signal,
-        metadataOnly ? METADATA : undefined,
-      )) {
-        const told = change !== 'ERROR' && typeof object === 'object' && object !== null;
-        yield { type: change, object: told ? small(type, named(object) as Resource) : object };
-      }
-    },
-  };
-}
-
-interface ResourceList {
-  /** Null, and not an empty list, where there is no Secret: Go's nil of PartialObjectMetadataList. */
-  items: readonly Resource[] | null;
-  metadata: Pick<ListPage, 'resourceVersion' | 'continue'>;
-}
-
-/** Of metadata only what tells one version of an object from another is kept: annotations of Secrets can be as large as they are. */
-function small(type: ResourceType, object: Resource): Resource {
-  if (!type.metadataOnly) return object;
-  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
-  const { apiVersion, kind } = object;
-  return {
-    apiVersion,
-    kind,
-    metadata: {
-      name,
-      ...(namespace === undefined ? {} : { namespace }),
-      uid,
-      generation: 0,
-      resourceVersion,
-      creationTimestamp,
-    },
-  };
-}
-
 function isForPeople(error: unknown): boolean {
   return error instanceof ApiError && [401, 403, 404].includes(error.status);
-}
-
-function eventSink(client: ApiClient, fieldOwner: string): ConstructorParameters<typeof EventRecorder>[0]['sink'] {
-  const path = (namespace: string): string =>
-    `/apis/events.k8s.io/v1/namespaces/${encodeURIComponent(namespace)}/events`;
-  const query = { fieldManager: fieldOwner };
-  return {
-    async create(event) {
-      await client.request({ method: 'POST', path: path(event.metadata.namespace), query, body: event });
-    },
-    async count(namespace, name, series) {
-      try {
-        await client.request({
-          method: 'PATCH',
-          path: `${path(namespace)}/${encodeURIComponent(name)}`,
-          query,
-          contentType: PATCH.merge,
-          body: { series },
-        });
-        return true;
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 404) return false;
-        throw error;
-      }
-    },
-  };
 }
