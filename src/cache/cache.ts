@@ -126,6 +126,11 @@ export interface Cache {
   reserve(bytes: number, holder: string, partial?: string): Promise<Reservation>;
   /** The holder waits no longer: its place in the queue goes to the next. */
   giveUp(holder: string): void;
+  /**
+   * Whether this holder, who was refused with CacheFull and keeps a place, would be served now: it is its turn, and what it asked for
+   * fits. So that of all those that `onSpace` wakes only one asks again.
+   */
+  isRoomFor(holder: string): boolean;
   /** Calls back when space may have become free; for those who wait after CacheFull. Returns the way to end it. */
   onSpace(listener: () => void): () => void;
 

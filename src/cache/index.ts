@@ -181,6 +181,10 @@ export class VolumeCache implements Cache {
     return this.#do(() => this.#space.reserve(bytes, holder, partial));
   }
 
+  isRoomFor(holder: string): boolean {
+    return this.#space.isRoomFor(holder);
+  }
+
   giveUp(holder: string): void {
     this.#space.giveUp(holder);
   }

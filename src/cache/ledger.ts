@@ -101,7 +101,7 @@ export class Ledger {
       throw diskFull(bytes, assessment.room, this.#options.reserveFreeBytes);
     }
     if (ahead > 0 || growing > 0 || assessment.deficit > assessment.evictable) {
-      if (!this.#holds(holder)) this.#queue.keep(holder, bytes);
+      if (!this.#holds(holder)) this.#queue.keep(holder, bytes, partial);
       this.#watchLapse();
       throw this.#cacheFull(bytes, assessment, waitsBehind(ahead + growing));
     }
@@ -110,6 +110,15 @@ export class Ledger {
     if (this.#queue.leave(holder) && this.#queue.size > 0) this.#options.onSpace();
     await this.#evict(entry, assessment.deficit);
     return this.#handle(entry);
+  }
+
+  /** Whether who waits in the queue would be served now. */
+  isRoomFor(holder: string): boolean {
+    const place = this.#queue.place(holder);
+    if (place === undefined || this.#queue.ahead(holder) > 0 || this.#growing().length > 0) return false;
+    const entry: Entry = { holder, ...place, files: new Set(), growth: undefined };
+    const { deficit, evictable, volumeLacks } = this.#assess(entry, place.bytes);
+    return !volumeLacks && deficit <= evictable;
   }
 
   giveUp(holder: string): void {

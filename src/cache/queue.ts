@@ -3,6 +3,8 @@ export const PLACE_KEPT_MS = 10 * 60 * 1000;
 
 interface Place {
   bytes: number;
+  /** Key of the partial that is to be written inside the reservation. */
+  partial: string | undefined;
   askedAt: number;
 }
 
@@ -30,11 +32,17 @@ export class WaitingQueue {
     return count;
   }
 
+  /** What a holder waits for; undefined when it has no place. */
+  place(holder: string): Pick<Place, 'bytes' | 'partial'> | undefined {
+    const { bytes, partial } = this.#places.get(holder) ?? {};
+    return bytes === undefined ? undefined : { bytes, partial };
+  }
+
   /** The holder's place, made at the end when it has none. */
-  keep(holder: string, bytes: number): void {
+  keep(holder: string, bytes: number, partial?: string): void {
     const place = this.#places.get(holder);
-    if (place === undefined) this.#places.set(holder, { bytes, askedAt: this.#now() });
-    else Object.assign(place, { bytes, askedAt: this.#now() });
+    if (place === undefined) this.#places.set(holder, { bytes, partial, askedAt: this.#now() });
+    else Object.assign(place, { bytes, partial, askedAt: this.#now() });
   }
 
   /** True when it had a place. */

@@ -70,6 +70,10 @@ export class Space {
     return this.#ledger.reserve(bytes, holder, partial);
   }
 
+  isRoomFor(holder: string): boolean {
+    return this.#ledger.isRoomFor(holder);
+  }
+
   giveUp(holder: string): void {
     this.#ledger.giveUp(holder);
   }

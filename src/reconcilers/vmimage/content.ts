@@ -57,6 +57,8 @@ export async function gather(
     else blobs.set(part.role, blob);
   }
   for (const blob of blobs.values()) deps.cache.pin(blob.sha256, round.image.metadata.uid);
+  // The download's own pin has done its duty.
+  for (const part of parts) if (blobs.has(part.role)) deps.cache.unpinAll(part.key);
   if (missing.length === 0) {
     delete status.failure;
     return { step: 'Ready', blobs };
@@ -126,6 +128,7 @@ function recordFailure(round: Round, failure: Failure, inputsHash: string, sourc
 function standing(round: Round, parts: readonly Part[]): Content | undefined {
   const { failure } = round.status;
   if (failure === undefined) return undefined;
+  if (failure.reason === 'CacheFull' && parts.some((part) => round.deps.cache.isRoomFor(part.key))) return undefined;
   const next = Date.parse(failure.nextAttemptTime ?? '');
   const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
   if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) {

@@ -19,6 +19,8 @@ import type { Part } from './plan.ts';
 const MiB = 2 ** 20;
 /** A download of the same digest from elsewhere is worth waiting for while it makes this much. */
 const RIVAL_BYTES_PER_SECOND = MiB;
+/** By then whoever asked for a download has taken its blob, or has gone. */
+const HAND_OVER_MS = 60_000;
 
 /** What looking into a file tells of it. */
 type Looked = Pick<Blob, 'compression' | 'format' | 'virtualSize'>;
@@ -353,6 +355,7 @@ export class Downloads {
     } catch (error) {
       verdict = Failure.from(error);
     }
+    this.#keep(part, sha256);
     const blob = await cache.admit(
       fetched.path,
       sha256,
@@ -417,6 +420,7 @@ export class Downloads {
     }
     const sha256 = digests.sha256 ?? '';
     const inspected = await this.#look(part, path, true, signal);
+    this.#keep(part, sha256);
     const blob = await cache.admit(
       path,
       sha256,
@@ -511,6 +515,13 @@ export class Downloads {
   #tell(part: Part, name: string, validators: Validators): void {
     const told = this.#told.get(part.key) ?? new Map<string, Validators>();
     this.#told.set(part.key, told.set(name, validators));
+  }
+
+  /** Until those who asked have pinned it, a new blob is nobody's, and the next who wants room would evict it. */
+  #keep(part: Part, sha256: string): void {
+    const { cache, clock } = this.#deps;
+    cache.pin(sha256, part.key);
+    clock.after(HAND_OVER_MS, () => cache.unpinAll(part.key));
   }
 
   /** Removes what has come from this mirror, and nothing that came from another. */

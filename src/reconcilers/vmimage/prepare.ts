@@ -7,6 +7,7 @@ import type { Deps } from '../deps.ts';
 import { headOf } from './downloads.ts';
 import { keepAhead } from './growing.ts';
 import type { Part } from './plan.ts';
+import { spaceFor, type Transform } from './rows.ts';
 
 /** What is sent to a site that takes these formats. */
 export interface Prepared {
@@ -191,7 +192,7 @@ async function convert(
  * transform is known by it), and nothing is left when it fails.
  */
 async function transform(
-  kind: 'Decompress' | 'Convert',
+  kind: Transform,
   source: Blob,
   bid: number,
   deps: WorkDeps,
@@ -199,7 +200,7 @@ async function transform(
   make: (to: string, signal: AbortSignal) => Promise<Blob>,
 ): Promise<Blob> {
   const { cache, clock, metrics } = deps;
-  const reservation = await cache.reserve(bid, `${kind.toLowerCase()} ${source.sha256}`);
+  const reservation = await cache.reserve(bid, spaceFor(kind, source.sha256));
   const to = cache.scratch(`.${kind.toLowerCase()}`);
   reservation.cover(to);
   cache.pin(source.sha256, to);

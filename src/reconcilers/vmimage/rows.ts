@@ -85,6 +85,10 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   // And who asks where losses are only reported wants it back.
   if (round.asked && row.reason === 'Lost') row.reason = 'LossAccepted';
   if (row.inputsHash === undefined) return false;
+  if (row.reason === 'CacheFull' && isRoomToPrepare(round)) {
+    clearFailure(row);
+    return false;
+  }
   if (round.asked || row.inputsHash !== inputsHash) {
     clearFailure(row);
     return false;
@@ -94,6 +98,22 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   if (next <= round.now) return false;
   lookAgain(round, next);
   return true;
+}
+
+/** Whether what was refused room to be unpacked or converted would get it now. */
+function isRoomToPrepare({ deps, status }: Round): boolean {
+  return (status.artifacts ?? []).some(({ digest }) => {
+    const found = digest === undefined ? undefined : parseDigest(digest);
+    return found !== undefined && TRANSFORMS.some((kind) => deps.cache.isRoomFor(spaceFor(kind, found.hex)));
+  });
+}
+
+const TRANSFORMS = ['Decompress', 'Convert'] as const;
+export type Transform = (typeof TRANSFORMS)[number];
+
+/** The name under which space is asked for to unpack or convert a blob. */
+export function spaceFor(kind: Transform, sha256: string): string {
+  return `${kind.toLowerCase()} ${sha256}`;
 }
 
 /** Whether anything of the image may be at the site: an id, or an operation that may have made one. */
