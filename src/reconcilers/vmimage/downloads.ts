@@ -624,7 +624,7 @@ class Rate {
 
   at(now: number, bytes: number): number {
     const seconds = (now - this.#since) / 1000;
-    if (seconds < 0.2) return this.#rate;
+    if (seconds < 0.2) return Math.round(this.#rate);
     const latest = (bytes - this.#bytes) / seconds;
     this.#rate = this.#rate === 0 ? latest : 0.7 * this.#rate + 0.3 * latest;
     this.#since = now;
