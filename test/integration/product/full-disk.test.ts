@@ -155,9 +155,9 @@ describe('a cache that has room for three of twenty images', () => {
     const base = dense('twenty', 8).bytes;
     const names = Array.from({ length: 20 }, (_, index) => `image-${index}`);
     const readings: { bytes: number; reserved: number }[] = [];
-    let over = false;
+    const over = new AbortController();
     const watch = (async () => {
-      while (!over) {
+      while (!over.signal.aborted) {
         const { body } = await house.controller.metrics.expose();
         const read = (name: string) => Number(new RegExp(`^imageproxy_cache_${name} (\\S+)$`, 'm').exec(body)?.[1]);
         readings.push({ bytes: read('bytes'), reserved: read('reserved_bytes') });
@@ -174,7 +174,7 @@ describe('a cache that has room for three of twenty images', () => {
     try {
       await Promise.all(names.map((name) => house.until(name, (now) => isTrue(now, 'Ready'), 'Ready', 90_000)));
     } finally {
-      over = true;
+      over.abort();
       await watch;
     }
     expect(published()).toBe(20);
