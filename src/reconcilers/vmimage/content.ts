@@ -5,7 +5,9 @@ import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
-import { contentOf, Downloads, type DownloadView } from './downloads.ts';
+import { contentOf } from './admission.ts';
+import { Downloads } from './downloads.ts';
+import { type DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
 

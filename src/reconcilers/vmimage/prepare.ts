@@ -4,7 +4,7 @@ import { Failure } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
 import type { Deps } from '../deps.ts';
-import { headOf } from './downloads.ts';
+import { headOf } from './admission.ts';
 import { keepAhead } from './growing.ts';
 import type { Part } from './plan.ts';
 import { spaceFor, type Transform } from './rows.ts';

@@ -3,7 +3,7 @@ import { Failure } from '../../api/failure.ts';
 import type { PartBytes } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
 import { type Content, sourceDigestOf } from './content.ts';
-import type { DownloadView } from './downloads.ts';
+import type { DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
 import { jobKey, type SiteWork } from './operations.ts';
 import type { Part } from './plan.ts';

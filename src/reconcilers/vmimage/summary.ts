@@ -1,7 +1,7 @@
 import { clip, READY, RECONCILING, removeCondition, setCondition, STALLED } from '../../api/conditions.ts';
 import { REASONS } from '../../api/failure.ts';
 import type { Condition, SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
-import type { DownloadView } from './downloads.ts';
+import type { DownloadView } from './download.ts';
 import { percentOf } from './progress.ts';
 
 /** What the top of the status is made of: the spec, the rows, and what is known of the bytes. Nothing else. */
