@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 NODE := node --disable-warning=ExperimentalWarning
 
-.PHONY: help setup setup-tests demo check unit integration test bench bundle clean
+.PHONY: help setup setup-tests setup-cluster demo check unit integration test bench bundle clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ setup: ## Bring Node.js 24 or newer and the locked dependencies (into .tools/ an
 setup-tests: setup ## As root on Debian: install the real parts that integration tests run against
 	@sh scripts/setup-tests.sh
 
+setup-cluster: setup-tests ## The API server that tests run against: found, downloaded, or built once from its Go modules (some minutes)
+	@$(NODE) test/support/kubernetes/binaries.ts
+
 demo: setup ## See the main job done on this machine: no root, no Docker, no cluster
 	@bin/imageproxy demo
 
@@ -27,10 +30,10 @@ check: setup ## Format, types, lint, unused code, generated files, architecture,
 unit: setup ## Unit tests
 	@$(NODE) scripts/test.ts unit
 
-integration: setup-tests ## Tests against real parts: Keystone, Glance, nginx, qemu-img
+integration: setup-cluster ## Tests against real parts: Keystone, Glance, an API server, qemu-img
 	@$(NODE) scripts/test.ts integration
 
-test: setup-tests ## All of it: check, unit and integration tests; the last line counts
+test: setup-cluster ## All of it: check, unit and integration tests; the last line counts
 	@$(NODE) scripts/test.ts check unit integration
 
 bench: setup-tests ## Measure URL -> Ready against the usual pipeline and against the floor
