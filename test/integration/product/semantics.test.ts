@@ -55,7 +55,10 @@ describe('bytes', () => {
   test('that come quickly from one place end the slow download of the same bytes from another', async () => {
     const made = disk('twice');
     origin.route('/slow.qcow2', { body: made.bytes, stallAfter: 200_000 });
-    await house.write('slow.yaml', vmimage('slow', { ...specOf('twice'), source: { http: { urls: [urlOf('slow')] } } }));
+    await house.write(
+      'slow.yaml',
+      vmimage('slow', { ...specOf('twice'), source: { http: { urls: [urlOf('slow')] } } }),
+    );
     await origin.stalled();
     await house.write('quick.yaml', vmimage('quick', specOf('twice')));
     await Promise.all([house.ready('slow'), house.ready('quick')]);
