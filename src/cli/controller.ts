@@ -137,8 +137,11 @@ export async function startControllerOn<S extends OwnStore>(
     const controllers = createControllers(deps);
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
-      await controllers.run(signal);
-      await closeAll(closing, log);
+      try {
+        await controllers.run(signal);
+      } finally {
+        await closeAll(closing, log);
+      }
     };
     return { store, metrics, controllers, done: run() };
   } catch (error) {

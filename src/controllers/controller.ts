@@ -37,6 +37,11 @@ export class Controller {
     this.#queue.add(key);
   }
 
+  /** Once, however often it is said until then. */
+  addAfter(key: string, ms: number): void {
+    this.#queue.addAfter(key, ms);
+  }
+
   /** A job of the object has something to show. */
   wake(key: string, urgency: Urgency): void {
     if (urgency === 'Now') {

@@ -10,8 +10,9 @@ const COUNT_DELAY_MS = 2000;
 /** What wakes an ImageSite: itself, its Secret, the last image that leaves it, and its probe. */
 export function imagesiteController(deps: SiteDeps): Controller {
   const controller = new Controller('ImageSite', deps, (key) => reconcileImageSite(key, deps));
-  const { store, clock } = deps;
-  store.subscribe<ImageSite>('ImageSite', ({ object, previous }) => {
+  const { store } = deps;
+  store.subscribe<ImageSite>('ImageSite', ({ object, previous, type }) => {
+    if (type === 'Deleted') controller.forget(keyOf(object));
     // Its own status is written by its own reconcile.
     const { metadata } = object;
     const told = JSON.stringify([
@@ -36,10 +37,18 @@ export function imagesiteController(deps: SiteDeps): Controller {
   }
   store.subscribe<VMImage>('VMImage', ({ object, type, previous }) => {
     const tell = (image: VMImage | undefined) =>
-      JSON.stringify(image?.status.sites?.map((row) => [row.name, row.phase, row.imageID]));
+      JSON.stringify(
+        image?.status.sites?.map((row) => [
+          row.name,
+          row.phase,
+          row.imageID,
+          row.operation?.kind,
+          row.previous?.length,
+        ]),
+      );
     if (type === 'Applied' && tell(object) === tell(previous)) return;
     const names = new Set([...(object.status.sites ?? []), ...(previous?.status.sites ?? [])].map((row) => row.name));
-    for (const name of names) clock.after(COUNT_DELAY_MS, () => controller.add(name));
+    for (const name of names) controller.addAfter(name, COUNT_DELAY_MS);
   });
   return controller;
 }

@@ -26,7 +26,7 @@ export interface Connection {
 export class SiteConnections {
   readonly #open = new Map<string, Connection>();
   readonly #changed = new Set<string>();
-  readonly #probes = new Map<string, { inputsHash: string; nextAt: number }>();
+  readonly #probes = new Map<string, { ticket: string; nextAt: number }>();
 
   get(name: string): Connection | undefined {
     return this.#open.get(name);
@@ -42,20 +42,26 @@ export class SiteConnections {
     if (this.#open.delete(name)) this.#changed.add(name);
   }
 
+  /** Nothing that was known of the site counts any more: it is gone, or at rest. */
+  forget(name: string): void {
+    this.#probes.delete(name);
+    this.#changed.delete(name);
+  }
+
   /** Whether the connection has been opened anew or closed since the last call. */
   takeChange(name: string): boolean {
     return this.#changed.delete(name);
   }
 
-  /** When the site is probed again, as long as its spec and Secret stay what they are. */
-  schedule(name: string, inputsHash: string, nextAt: number): void {
-    this.#probes.set(name, { inputsHash, nextAt });
+  /** When the site is probed again, as long as the ticket (object, spec, Secret, a person's word) stays what it is. */
+  schedule(name: string, ticket: string, nextAt: number): void {
+    this.#probes.set(name, { ticket, nextAt });
   }
 
-  /** When the next probe is due: at once after a start, and after a change of spec or Secret. */
-  dueAt(name: string, inputsHash: string): number {
+  /** When the next probe is due: at once after a start, and with another ticket. */
+  dueAt(name: string, ticket: string): number {
     const probe = this.#probes.get(name);
-    return probe?.inputsHash === inputsHash ? probe.nextAt : 0;
+    return probe?.ticket === ticket ? probe.nextAt : 0;
   }
 
   /** An image met trouble that may be the site's own: it is probed before its time. */

@@ -1,5 +1,5 @@
 import { Failure } from '../../api/failure.ts';
-import { FINALIZERS, type ImageSite } from '../../api/types.ts';
+import { ANNOTATIONS, FINALIZERS, type ImageSite } from '../../api/types.ts';
 import type { CloudContext } from '../../clouds/cloud.ts';
 import type { ObjectKey, Secret } from '../../stores/store.ts';
 import { forResource } from '../../telemetry/log.ts';
@@ -22,6 +22,7 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
   const site = deps.store.get<ImageSite>('ImageSite', key);
   if (site === undefined) {
     close(key.name, deps);
+    deps.sites.forget(key.name);
     return undefined;
   }
   const terminating = site.metadata.deletionTimestamp !== undefined;
@@ -43,6 +44,8 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
   }
   if (site.spec.suspend || site.spec.abandoned) {
     close(key.name, deps);
+    // The day it is taken up again, it is probed at once.
+    deps.sites.forget(key.name);
     const reason = site.spec.abandoned ? 'Abandoned' : 'Suspended';
     visit.notReady(
       reason,
@@ -65,19 +68,31 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
     secret = await secretOf(site, deps);
     ca = await caOf(site, deps);
   } catch (error) {
-    return visit.failed(Failure.from(error), 'unreadable');
+    return visit.failed(Failure.from(error));
   }
-  const inputsHash = hashOf([site.spec, secret === undefined ? '' : fingerprint(secret), ca]);
+  // Only what the connection is made of: an edit of limits or of drift must not cut the uploads that run.
+  const { directory, openstack, ec2, opennebula, handler } = site.spec;
+  const inputsHash = hashOf([
+    directory,
+    openstack,
+    ec2,
+    opennebula,
+    handler,
+    secret === undefined ? '' : fingerprint(secret),
+    ca,
+  ]);
+  visit.ticket = hashOf([uid, inputsHash, site.metadata.annotations?.[ANNOTATIONS.confirmIdentity]]);
 
   const outcome = deps.jobs.take<Opened>(jobKey, siteKey(name));
   if (outcome !== undefined) {
-    if (!outcome.ok) return visit.failed(Failure.from(outcome.error), inputsHash);
+    if (!outcome.ok) return visit.failed(Failure.from(outcome.error));
     if (outcome.value.inputsHash === inputsHash) return visit.probed(outcome.value);
     await outcome.value.cloud.close();
   }
   const open = deps.sites.get(name);
   const current = open !== undefined && open.inputsHash === inputsHash;
-  const dueAt = deps.sites.dueAt(name, inputsHash);
+  if (current) visit.keep(open);
+  const dueAt = deps.sites.dueAt(name, visit.ticket);
   if (!asked && dueAt > deps.clock.now()) return dueAt - deps.clock.now();
   if (!current && open !== undefined) close(name, deps);
   visit.probing();

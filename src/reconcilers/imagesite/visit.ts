@@ -15,6 +15,7 @@ import type { Format } from '../../images/format.ts';
 import { backoffMs, jittered } from '../../runtime/backoff.ts';
 import type { EventNote } from '../../stores/store.ts';
 import { close, type Opened, type SiteDeps } from './opened.ts';
+import type { Connection } from './connections.ts';
 import { kindOf } from './secret.ts';
 import { countsOf, requestOf, usersAndAskers } from './users.ts';
 
@@ -31,6 +32,8 @@ export class Visit {
   readonly #starts: (() => void)[] = [];
   readonly #notes: EventNote[] = [];
   #held: string | undefined;
+  /** What the next probe's date holds for: another object, other credentials or a person's word are looked at at once. */
+  ticket = '';
 
   constructor(site: ImageSite, deps: SiteDeps) {
     this.#site = site;
@@ -70,7 +73,7 @@ export class Visit {
         'IdentityChanged',
         `this site was ${known}, and is ${probe.identity} now: nothing is made, taken as gone or deleted there. If it is meant so, annotate the ImageSite with ${ANNOTATIONS.confirmIdentity}: "${probe.identity}"; else put endpoint and Secret back`,
       );
-      return this.#next(inputsHash, PROBE_INTERVAL_MS);
+      return this.#next(PROBE_INTERVAL_MS);
     }
     this.#status.identity = probe.identity;
     this.#status.cloud = {
@@ -80,10 +83,15 @@ export class Visit {
     };
     this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
     this.#ready(true, 'Probed', probe.identity);
-    return this.#next(inputsHash, jittered(PROBE_INTERVAL_MS, this.#deps.clock));
+    return this.#next(jittered(PROBE_INTERVAL_MS, this.#deps.clock));
   }
 
-  failed(failure: Failure, inputsHash: string): number {
+  /** The connection stays; which formats go there may have been edited. */
+  keep(open: Connection): void {
+    this.#deps.sites.set({ ...open, formats: this.#formats(open.cloud) });
+  }
+
+  failed(failure: Failure): number {
     close(this.#site.metadata.name, this.#deps);
     if (failure.reason === 'Aborted') return 1000;
     const attempts = (this.#status.attempts ?? 0) + 1;
@@ -95,7 +103,7 @@ export class Visit {
     const stalling = failure.failureClass === 'InvalidSpec' || failure.failureClass === 'Unauthorized';
     if (stalling) this.#stalled(failure.reason, failure.message);
     else this.#ready(false, failure.reason, failure.message);
-    return this.#next(inputsHash, pause);
+    return this.#next(pause);
   }
 
   notReady(reason: string, message: string): void {
@@ -129,9 +137,9 @@ export class Visit {
     return next;
   }
 
-  #next(inputsHash: string, pauseMs: number): number {
+  #next(pauseMs: number): number {
     this.#status.nextAttemptTime = timestamp(this.#now + pauseMs);
-    this.#deps.sites.schedule(this.#site.metadata.name, inputsHash, this.#now + pauseMs);
+    this.#deps.sites.schedule(this.#site.metadata.name, this.ticket, this.#now + pauseMs);
     return pauseMs;
   }
 

@@ -52,8 +52,10 @@ export async function gather(
     for (const part of parts) deps.downloads.forgive(part);
   }
   for (const part of parts) {
+    const bound = deps.jobs.view<DownloadView>(Downloads.key(part))?.maxBytes ?? options.maxBytes;
     const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
-    if (outcome?.ok === false) recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(part));
+    if (outcome?.ok === false && !isOthersBound(outcome.error, bound, options.maxBytes))
+      recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(part));
     const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
@@ -71,7 +73,7 @@ export async function gather(
   const views = new Map<Role, DownloadView>();
   for (const part of missing) {
     const key = Downloads.key(part);
-    const view = Downloads.newView();
+    const view = Downloads.newView(options.maxBytes);
     deps.jobs.start(
       key,
       round.key,
@@ -82,6 +84,11 @@ export async function gather(
     if (shown !== undefined) views.set(part.role, shown);
   }
   return { step: 'Fetching', blobs, views };
+}
+
+/** A download that was shared ended at the bound of somebody whose sites take less: for this image it is no failure. */
+function isOthersBound(error: unknown, theirs: number, ours: number): boolean {
+  return error instanceof Failure && error.reason === 'TooLarge' && theirs < ours;
 }
 
 /** What the cache has of the part: by its digests, and without any by what was fetched for these very inputs. */

@@ -28,6 +28,8 @@ export interface DownloadView {
   growing?: Growing;
   /** The blob, when it is in the cache. */
   blob: Promise<Blob>;
+  /** Bound of this run; another asker's may be larger. */
+  maxBytes: number;
   /** Why the last mirror was left, for people. */
   note?: string;
 }

@@ -40,11 +40,11 @@ export class Downloads {
     return `fetch/${part.key}`;
   }
 
-  static newView(): DownloadView & { done: PromiseWithResolvers<Blob> } {
+  static newView(maxBytes: number): DownloadView & { done: PromiseWithResolvers<Blob> } {
     const done = Promise.withResolvers<Blob>();
     // Nobody may be following; a rejection without a listener would end the process.
     done.promise.catch(() => undefined);
-    return { step: 'Queued', bytes: 0, bytesPerSecond: 0, blob: done.promise, done };
+    return { step: 'Queued', bytes: 0, bytesPerSecond: 0, maxBytes, blob: done.promise, done };
   }
 
   /** Forgets which mirrors were wrong: an input changed, or somebody asked for another try. */

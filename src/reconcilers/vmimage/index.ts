@@ -7,7 +7,7 @@ import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, 
 import { Downloads } from './downloads.ts';
 import { type DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
-import { clear, departing, FINALIZER, finish, holdupOf, leaveUnwanted, withdraw } from './leave.ts';
+import { clear, departing, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted, withdraw } from './leave.ts';
 import { jobKey } from './operations.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
@@ -55,10 +55,12 @@ async function work(round: Round): Promise<Facts> {
   if (image.spec.suspend) {
     // Nothing that runs may publish any more; partial files stay for the day it is taken up again.
     deps.jobs.leaveAll(round.key);
+    deps.cache.unpinAll(image.metadata.uid);
     return facts({ disposition: 'Suspended' });
   }
   const older = namesakesOf(image, deps.store, deps.settings.instance).find((other) => byAge(other, image) < 0);
   if (older !== undefined) {
+    deps.cache.unpinAll(image.metadata.uid);
     const handover = older.metadata.deletionTimestamp !== undefined;
     const message = handover
       ? `VMImage ${older.metadata.name} has the same guid ${round.guid} and is being deleted; its registrations come here when it has gone`
@@ -167,12 +169,11 @@ function wantedOf(
   return wanted;
 }
 
-/** The site admits the namespace no longer, something is there, and a person has said that it may go. */
+/** The site admits the namespace no longer, or is another place now; something is there, and a person has said that it may go. */
 function isExpelled(round: Round, target: Target, row: SiteRow): boolean {
   const { site } = target;
-  return (
-    site !== undefined && !admits(site, round.image) && holdsAnything(row) && removalConfirmed(round.image, row.name)
-  );
+  const closed = (site !== undefined && !admits(site, round.image)) || isElsewhere(round, row);
+  return closed && holdsAnything(row) && removalConfirmed(round.image, row.name);
 }
 
 /** The smallest bound that any of the sites sets would keep the image from the others, so it is the largest that counts. */

@@ -56,6 +56,15 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
     );
     return true;
   }
+  if (isElsewhere(round, row) && removalConfirmed(round.image, row.name)) {
+    note(
+      round,
+      'Warning',
+      'LeftBehind',
+      `${row.imageID ?? 'what was begun'} is left at ${row.siteIdentity}, which ${row.name} is no longer`,
+    );
+    return true;
+  }
   const work = openWork(round, target, row, { inputsHash }, 'Leave');
   if (work === undefined) return false;
   const { busy, result } = attend(work);
@@ -72,6 +81,12 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
   begin(work, { kind: 'Delete' });
   startDelete(work);
   return false;
+}
+
+/** The site is another place now than when the row was made, and somebody has confirmed that it is meant so. */
+export function isElsewhere(round: Round, row: SiteRow): boolean {
+  const connection = round.deps.sites.get(row.name);
+  return connection !== undefined && row.siteIdentity !== undefined && row.siteIdentity !== connection.identity;
 }
 
 /**

@@ -32,6 +32,8 @@ export interface RegisterJob {
   /** Whether a VMImage of this uid exists. A record claimed by one that does is never taken. */
   isAlive(uid: string): boolean;
   onProgress(bytes: number, totalBytes: number): void;
+  /** The last look before anybody can see it. @throws Failure when it is not wanted so any more */
+  mayPublish(): Promise<void>;
 }
 
 export interface RegisteredPart {
@@ -95,6 +97,7 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
   const halfMade = others.filter(isHalfMade);
   if (halfMade.length > 0) await cloud.remove(halfMade, signal);
   for (const part of job.parts) await part.bytes.mayFinish();
+  await job.mayPublish();
   await cloud.publish(
     {
       parts: refsOf(done),

@@ -49,7 +49,7 @@ export async function sendable(
     bytes: {
       path: ready.blob.path,
       size: ready.blob.size,
-      mayFinish: () => mayStillFinish(round),
+      mayFinish: () => mayStillFinish(work),
       digest: async (algorithm) => {
         const known = (await deps.cache.get(ready.blob.sha256))?.digests[algorithm] ?? ready.blob.digests[algorithm];
         if (known !== undefined) return known;
@@ -148,7 +148,7 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
       follow: { directory: growing.directory, generation: growing.generation },
       mayFinish: async () => {
         await growing.proof;
-        await mayStillFinish(round);
+        await mayStillFinish(work);
       },
       digest: async (algorithm: Algorithm) => {
         await growing.proof;

@@ -17,6 +17,7 @@ import {
   startUpdate,
 } from './operations.ts';
 import type { SitePart } from './register.ts';
+import { mayStillPublish } from './release.ts';
 import { lookAgain } from './round.ts';
 import { holds, recordSiteFailure, tell } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
@@ -180,5 +181,5 @@ async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
   const id = parts.find((part) => part.role === 'Disk')?.id ?? '';
   begin(work, { kind: 'Register', id, digest, attempt });
   row.siteIdentity ??= connection.identity;
-  startRegister(work, { attempt, parts }, digest, follows);
+  startRegister(work, { attempt, parts, mayPublish: () => mayStillPublish(work) }, digest, follows);
 }

@@ -52,13 +52,14 @@ export function openWork(
   if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity) {
     return wait(
       'IdentityChanged',
-      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was, or the row is confirmed away`,
+      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was. To leave behind what is there and register it anew, annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`,
     );
   }
   const inputsHash = hashOf([
     plan.inputsHash,
     registrationHashOf(target.registration),
     connection.inputsHash,
+    site.metadata.generation,
     image.metadata.generation,
   ]);
   return { round, row, site, connection, registration: target.registration, inputsHash };

@@ -399,6 +399,65 @@ describe('sites', () => {
     await other.close();
   });
 
+  test('that come back from a pause, or are made again under the same name, are probed at once', async () => {
+    await house.untilSite('shelf', (site) => isTrue(site, 'Ready'));
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { suspend: true }));
+    await house.untilSite('shelf', (site) => condition(site, 'Ready')?.reason === 'Suspended');
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+    await house.untilSite('shelf', (site) => isTrue(site, 'Ready'));
+    const { uid } = house.site('shelf')?.metadata ?? {};
+    await house.store.delete('ImageSite', { name: 'shelf' });
+    await house.store.scan();
+    await house.untilSite('shelf', (site) => site.metadata.uid !== uid && isTrue(site, 'Ready'));
+  });
+
+  test('that take less than others do not keep the image from those', async () => {
+    const wide = join(house.root, 'wide');
+    mkdirSync(wide);
+    await house.write(
+      'shelf.yaml',
+      directorySite('shelf', house.shelf, { maxImageSize: '64Ki' }),
+      directorySite('wide', wide),
+    );
+    const made = disk('shared-bound');
+    const spec = specOf('shared-bound');
+    origin.route('/shared-bound.qcow2', { body: made.bytes, bytesPerSecond: 4_000_000 });
+    await house.write('both.yaml', vmimage('narrow', spec), vmimage('wide', { ...spec, sites: [{ name: 'wide' }] }));
+    expect(condition(await house.stalled('narrow'), 'Ready')?.reason).toBe('TooLarge');
+    await house.ready('wide');
+    expect(published(wide)).toHaveLength(1);
+  });
+
+  test('that are another place now, as confirmed, get the image anew once a person lets go of what is left behind', async () => {
+    await house.write('c.yaml', vmimage('c', specOf('elsewhere')));
+    const before = await house.ready('c');
+    // Another site's folder, with a marker of its own.
+    const other = new House();
+    await other.write('shelf.yaml', directorySite('shelf', other.shelf));
+    await other.start();
+    await other.untilSite('shelf', (now) => isTrue(now, 'Ready'));
+    await other.stop();
+    const fresh = other.shelf;
+    await house.write('shelf.yaml', directorySite('shelf', fresh));
+    const site = await house.untilSite('shelf', (now) => condition(now, 'Ready')?.reason === 'IdentityChanged');
+    const identity = /and is (directory \S+) now/.exec(condition(site, 'Ready')?.message ?? '')?.[1] ?? '';
+    await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/confirm-identity': identity });
+    await house.untilSite('shelf', (now) => isTrue(now, 'Ready'));
+    await house.until(
+      'c',
+      (now) => now.status.sites?.[0]?.message?.includes('imageproxy.dev/confirm-removal: shelf') === true,
+    );
+    await house.store.annotate(
+      'VMImage',
+      { namespace: 'default', name: 'c' },
+      { 'imageproxy.dev/confirm-removal': 'shelf' },
+    );
+    await house.until('c', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.siteIdentity === identity);
+    expect(published(fresh)).toEqual([`${house.row('c', 'shelf')?.imageID}.qcow2`]);
+    expect(published(house.shelf)).toEqual([`${before.status.sites?.[0]?.imageID}.qcow2`]);
+    await other.close();
+  });
+
   test('are kept from deletion while images are registered there', async () => {
     await house.write('d.yaml', vmimage('d', specOf('in-use')));
     await house.ready('d');

@@ -48,6 +48,7 @@ function job(cloud: ScriptedCloud, more: Partial<RegisterJob> = {}): RegisterJob
     known: new Set(),
     isAlive: () => false,
     onProgress: () => undefined,
+    mayPublish: () => Promise.resolve(),
     ...more,
   };
 }
