@@ -120,11 +120,13 @@ export function siteKey(name: string): string {
 
 function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | undefined, deps: Deps): CloudContext {
   const log = forResource(deps.log, { kind: site.kind, name: site.metadata.name });
+  // A person's word on what the site is counts for the cloud as well, which guards its own identity.
+  const known = site.metadata.annotations?.[ANNOTATIONS.confirmIdentity] ?? site.status.identity;
   return {
     site: site.metadata.name,
     secret: secret === undefined ? undefined : new Map(Object.entries(secret.data)),
     ...(ca === undefined ? {} : { ca }),
-    ...(site.status.identity === undefined ? {} : { knownIdentity: site.status.identity }),
+    ...(known === undefined ? {} : { knownIdentity: known }),
     transfers: deps.transfers,
     log,
     now: () => deps.clock.now(),
