@@ -30,7 +30,7 @@ export function adviceOn({ object, target, problems, holder, state, verdict }: S
   switch (verdict) {
     case 'Terminating':
       if (object.kind !== 'VMImage')
-        lines.push('It goes when nothing needs it any more; the condition Ready says what does.');
+        lines.push('It goes when nothing needs it any more; the condition DeletionHeld says what does.');
       else
         lines.push(
           'Its registrations are being removed. If a site cannot be reached: repair it, set spec.deletionPolicy: Retain, or spec.abandoned: true of the ImageSite.',

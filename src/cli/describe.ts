@@ -92,8 +92,11 @@ class Page {
       this.#fields([['Progress', `${bar(this.#out, progress.percent)}  ${percent}${progressText(progress, '')}`]]);
     }
     if (failure !== undefined) {
+      // Wrong bytes are not fetched again by the clock: the origin is asked whether it has others.
+      const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
+      const what = verdict ? 'the origin is asked for others' : 'tried again';
       const again =
-        failure.nextAttemptTime === undefined ? 'only a change helps' : `tried again at ${failure.nextAttemptTime}`;
+        failure.nextAttemptTime === undefined ? 'only a change helps' : `${what} at ${failure.nextAttemptTime}`;
       this.block('Failure', [
         `${failure.reason}: ${printable(failure.message ?? '')}`,
         `attempts: ${failure.attempts ?? 1}; ${again}`,

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { readState } from '../../../src/stores/directory/index.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
@@ -18,6 +18,9 @@ import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 const SCRIPT = join(import.meta.dirname, '..', '..', 'support', 'controller-process.ts');
 const PATIENCE_MS = 60_000;
 
+/** Those that a failed test has left. */
+const subjects = new Set<Subject>();
+
 /** One image on its own manifests and state, run by processes that come and go. */
 class Subject {
   readonly root = mkdtempSync(join(tmpdir(), 'imageproxy-kill-'));
@@ -26,6 +29,7 @@ class Subject {
   #log = '';
 
   constructor(...sites: Manifest[]) {
+    subjects.add(this);
     mkdirSync(join(this.root, 'manifests'));
     mkdirSync(this.shelf);
     this.write('site.yaml', ...sites);
@@ -80,11 +84,16 @@ class Subject {
   }
 
   async close(): Promise<void> {
+    subjects.delete(this);
     this.kill();
     await this.exited();
     rmSync(this.root, { recursive: true, force: true });
   }
 }
+
+afterEach(async () => {
+  for (const subject of subjects) await subject.close();
+});
 
 const isServed = (generation: number) => (image: VMImage) =>
   isTrue(image, 'Ready') && image.metadata.generation === generation && image.status.observedGeneration === generation;
