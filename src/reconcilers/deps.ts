@@ -30,6 +30,9 @@ export interface Deps {
   settings: Settings;
 }
 
+/** How long the right to write must still last when something is begun or released, in milliseconds. */
+export const LEASE_MARGIN_MS = 10_000;
+
 /** The right to write to clouds: always there in a directory, a Lease on Kubernetes. */
 export interface Authority {
   /** Whether it is certain to be ours for so many milliseconds more. */

@@ -1,6 +1,7 @@
 import { Failure } from '../../api/failure.ts';
 import type { ImageSite, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { Look, PublishImage, Registration } from '../../clouds/cloud.ts';
+import { LEASE_MARGIN_MS } from '../deps.ts';
 import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
 import { isHalfMade, register, type Registered, type RegisterJob } from './register.ts';
@@ -105,7 +106,8 @@ export function startAfterWrite(
       key,
       { ...(lane === undefined ? {} : { lane }), view },
       async (handle, mine) => {
-        if (!deps.authority.goodForMs(10_000)) throw new Failure('Aborted', 'this controller does not hold the Lease');
+        if (!deps.authority.goodForMs(LEASE_MARGIN_MS))
+          throw new Failure('Aborted', 'this controller does not hold the Lease');
         const started = deps.clock.now();
         const total = { bytes: 0 };
         const result = await run(handle.signal, mine, (bytes, totalBytes) => {

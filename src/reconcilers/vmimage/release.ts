@@ -1,11 +1,9 @@
 import { Failure } from '../../api/failure.ts';
 import type { ImageSite, VMImage } from '../../api/types.ts';
+import { LEASE_MARGIN_MS } from '../deps.ts';
 import { hashOf } from './identity.ts';
 import { registrationHashOf, type SiteWork } from './operations.ts';
 import { admits, checkLimits, targetsOf } from './targets.ts';
-
-/** How long the right to write must still last when the last bytes of an upload are released. */
-const LEASE_MARGIN_MS = 10_000;
 
 /**
  * The last look before bytes become complete at a site: the same bytes are still wanted there as when the work began, and the

@@ -1,6 +1,7 @@
 import { isTrue, READY } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
+import { LEASE_MARGIN_MS } from '../deps.ts';
 import { hashOf } from './identity.ts';
 import {
   jobKey,
@@ -11,7 +12,7 @@ import {
   inWords,
 } from './operations.ts';
 import { showProgress } from './progress.ts';
-import type { Round } from './round.ts';
+import { lookAgain, type Round } from './round.ts';
 import { clearFailure, isSiteTrouble, recordSiteFailure, tell } from './rows.ts';
 import { settle } from './settle.ts';
 import { admits, checkLimits, type Target } from './targets.ts';
@@ -30,6 +31,11 @@ export function openWork(
 ): SiteWork | undefined {
   const { deps, image } = round;
   const { site } = target;
+  if (!deps.authority.goodForMs(LEASE_MARGIN_MS)) {
+    // Nothing is begun that another may have to end; the row stays as it is.
+    lookAgain(round, round.now + LEASE_MARGIN_MS);
+    return undefined;
+  }
   const wait = (reason: string, message: string): undefined => {
     tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), reason, message);
     return undefined;
