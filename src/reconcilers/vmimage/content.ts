@@ -47,7 +47,7 @@ export async function gather(
   const { deps, status } = round;
   const blobs = new Map<Role, Blob>();
   const missing: Part[] = [];
-  if (status.failure?.inputsHash !== inputsHash || round.asked) {
+  if (status.failure !== undefined && status.failure.inputsHash !== inputsHash) {
     delete status.failure;
     for (const part of parts) deps.downloads.forgive(part);
   }

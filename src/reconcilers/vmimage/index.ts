@@ -11,7 +11,7 @@ import { clear, departing, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwant
 import { jobKey } from './operations.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, type Round } from './round.ts';
-import { dropRow, holdsAnything, rowOf, tell } from './rows.ts';
+import { askedAgain, dropRow, holdsAnything, rowOf, tell } from './rows.ts';
 import { serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge, namesakesOf } from './siblings.ts';
@@ -41,6 +41,11 @@ export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<numb
 async function work(round: Round): Promise<Facts> {
   const { image, deps } = round;
   const targets = targetsOf(image, deps.store);
+  if (round.asked) {
+    // The word is heard in this round alone, so it counts for what can only be done in a later one as well.
+    delete round.status.failure;
+    for (const row of round.status.sites) askedAgain(row);
+  }
   const facts = (more: Partial<Facts>): Facts => ({
     image,
     guid: round.guid,
@@ -135,6 +140,8 @@ function wantedOf(
   found: (content: Content) => void,
 ): Wanted {
   const known = 'parts' in plan ? plan : undefined;
+  if (round.asked)
+    for (const part of known?.parts ?? ('metafile' in plan ? [plan.metafile] : [])) round.deps.downloads.forgive(part);
   const disk = known?.parts.find((part) => part.role === 'Disk');
   let gathered: Promise<Content> | undefined;
   const wanted: Wanted = {

@@ -49,6 +49,15 @@ export function isSiteTrouble(reason: string | undefined): boolean {
   return reason === 'NetworkError' || REASONS[reason as Reason] === 'Unauthorized';
 }
 
+/** Somebody asks for a fresh look: every back-off is void, whether or not the site can be looked at in this round. */
+export function askedAgain(row: SiteRow): void {
+  // Who asks once more has read that the day's losses are used up.
+  if (row.reason === 'LossLimit') delete row.losses;
+  // And who asks where losses are only reported wants it back.
+  if (row.reason === 'Lost') row.reason = 'LossAccepted';
+  clearFailure(row);
+}
+
 /** Remembers a failed step, with what decides when it is tried again. */
 export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, inputsHash: string): void {
   if (failure.reason === 'Aborted') return;
@@ -80,16 +89,13 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
  * time can mend.
  */
 export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
-  // Who asks once more has read that the day's losses are used up.
-  if (round.asked && row.reason === 'LossLimit') delete row.losses;
-  // And who asks where losses are only reported wants it back.
-  if (round.asked && row.reason === 'Lost') row.reason = 'LossAccepted';
+  if (round.asked) askedAgain(row);
   if (row.inputsHash === undefined) return false;
   if (row.reason === 'CacheFull' && isRoomToPrepare(round)) {
     clearFailure(row);
     return false;
   }
-  if (round.asked || row.inputsHash !== inputsHash) {
+  if (row.inputsHash !== inputsHash) {
     clearFailure(row);
     return false;
   }
