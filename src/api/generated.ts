@@ -1146,6 +1146,10 @@ export interface ImageSiteStatus {
     details?: {
       [k: string]: string;
     };
+    /**
+     * URLs of its own API. No source of an image may reach their hosts and ports, whatever the controller's --allow-network admits.
+     */
+    endpoints?: string[];
   };
   /**
    * When endpoint and credentials were last tried, RFC 3339.

@@ -22,6 +22,8 @@ import { VERSION } from './version.ts';
 /** A store that is nobody else's: it says who we are, and is closed with the rest. */
 export interface OwnStore extends Store {
   readonly instance: string;
+  /** URL of the API server behind it: no source may reach that. */
+  readonly server?: string;
   close(): Promise<void>;
 }
 
@@ -122,7 +124,7 @@ export async function startControllerOn<S extends OwnStore>(
       settings: {
         instance: store.instance,
         controllerNamespace: options.controllerNamespace ?? 'imageproxy',
-        network: { allow: options.allowNetworks },
+        network: { allow: options.allowNetworks, ...(store.server === undefined ? {} : { closed: [store.server] }) },
         fileRoots: options.fileRoots,
         maxParallelDownloads: options.maxParallelDownloads,
         maxImageBytes: TiB,

@@ -66,6 +66,8 @@ export interface Probe {
   /** What people call it: project name, region, version. */
   details: Record<string, string>;
   version?: string;
+  /** URLs of the APIs that this site is reached by: no source may reach their host and port. Empty for a site without network. */
+  endpoints: readonly string[];
 }
 
 /** Who a record belongs to; written on it when it is made (`imageproxy_owner`, `_guid`, `_claim`, `_attempt`, `_digest`). */

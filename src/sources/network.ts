@@ -1,5 +1,7 @@
-import { lookup as resolve } from 'node:dns';
+import type { LookupAddress, LookupOptions } from 'node:dns';
+import { lookup } from 'node:dns/promises';
 import type { LookupFunction } from 'node:net';
+import { callbackify } from 'node:util';
 import { Failure } from '../api/failure.ts';
 import { type Address, type Block, bits, contains, parseAddress, parseBlock } from './address.ts';
 import type { NetworkPolicy } from './source.ts';
@@ -13,12 +15,15 @@ import type { NetworkPolicy } from './source.ts';
  */
 export class NetworkGuard {
   readonly #allow: readonly Block[];
-  readonly #deny: readonly Block[];
+  readonly #closed: readonly Place[];
 
   /** @throws Failure InvalidSpec when an entry is not CIDR notation. */
   constructor(policy: NetworkPolicy) {
     this.#allow = policy.allow.map(block);
-    this.#deny = (policy.deny ?? []).map(block);
+    this.#closed = (policy.closed ?? []).flatMap((text) => {
+      const url = URL.parse(text);
+      return url === null ? [] : [placeOf(url)];
+    });
   }
 
   /** Whether an address, in any notation that `parseAddress` takes, may be connected to. */
@@ -27,7 +32,7 @@ export class NetworkGuard {
     if (address === undefined) return false;
     const seen = [address, ...embedded(address)];
     const inside = (blocks: readonly Block[]) => (part: Address) => blocks.some((entry) => contains(entry, part));
-    if (seen.some(inside(NEVER)) || seen.some(inside(this.#deny))) return false;
+    if (seen.some(inside(NEVER))) return false;
     if (inside(this.#allow)(address)) return true;
     // An IPv4-mapped address reaches the IPv4 host itself: its IPv6 wrapping says nothing.
     const judged = contains(MAPPED, address) ? seen.slice(1) : seen;
@@ -35,33 +40,92 @@ export class NetworkGuard {
   }
 
   /**
-   * Node never calls `lookup` for an IP literal, so the host of a URL is checked here before it connects.
+   * Call it before each connection: a closed place is refused by its name here, and Node never calls `lookup` for an IP literal.
    * @throws Failure AddressForbidden
    */
-  checkHost(hostname: string, where: string): void {
-    if (parseAddress(hostname) !== undefined && !this.allows(hostname)) throw forbidden(where);
+  async check(url: URL, where: string): Promise<void> {
+    const { host, port } = placeOf(url);
+    if (this.#closed.some((place) => place.host === host && place.port === port)) throw forbidden(where);
+    if (parseAddress(host) === undefined) return;
+    if (!this.allows(host) || (await this.#closedAt([host], port)).has(host)) throw forbidden(where);
   }
 
-  /** A `lookup` for net.connect that gives only the allowed ones of a name's addresses. */
-  lookup(where: string): LookupFunction {
-    return (hostname, options, callback) => {
-      resolve(hostname, { ...options, all: true }, (error, found) => {
-        if (error !== null) return callback(error, []);
-        const allowed = found.filter(({ address }) => this.allows(address));
-        const [first] = allowed;
-        if (first === undefined) return callback(forbidden(where), []);
-        if (options.all === true) callback(null, allowed);
-        else callback(null, first.address, first.family);
+  /** A `lookup` for net.connect that gives only the allowed ones of the addresses that the URL's host has. */
+  lookup(url: URL, where: string): LookupFunction {
+    const find = callbackify((hostname: string, options: LookupOptions) =>
+      this.#resolve(hostname, options, url, where),
+    );
+    return (hostname, options, callback) =>
+      find(hostname, options, (error, found) => {
+        if (error !== null) callback(error, []);
+        else if (options.all === true) callback(null, found);
+        else callback(null, found[0].address, found[0].family);
       });
-    };
   }
+
+  async #resolve(hostname: string, options: LookupOptions, url: URL, where: string): Promise<Found> {
+    const open = (await lookup(hostname, { ...options, all: true })).filter(({ address }) => this.allows(address));
+    const addresses = open.map(({ address }) => address);
+    const closed = await this.#closedAt(addresses, placeOf(url).port);
+    const [first, ...others] = open.filter(({ address }) => !closed.has(address));
+    if (first === undefined) throw forbidden(where);
+    return [first, ...others];
+  }
+
+  /**
+   * Which of these addresses lead, at this port, to a closed place under another name. Public ones do not count: there anybody may
+   * ask, and a cloud's object store or a content network often stands at the same address and port.
+   */
+  async #closedAt(addresses: readonly string[], port: number): Promise<Set<string>> {
+    const hidden = addresses.filter((text) => reachOf(text).some((part) => !isPublic(part)));
+    const places = this.#closed.filter((place) => place.port === port);
+    if (hidden.length === 0 || places.length === 0) return new Set();
+    const closed = (await Promise.all(places.map(({ host }) => addressesOf(host)))).flat().flatMap(reachOf);
+    return new Set(hidden.filter((text) => reachOf(text).some((part) => closed.some((other) => isSame(part, other)))));
+  }
+}
+
+type Found = [LookupAddress, ...LookupAddress[]];
+
+/** Host (a name without its final dot, or an address without brackets) and port. */
+interface Place {
+  host: string;
+  port: number;
+}
+
+function placeOf({ hostname, port, protocol }: URL): Place {
+  const host = hostname
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/\.$/, '')
+    .toLowerCase();
+  return { host, port: port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port) };
+}
+
+/** What cannot be resolved now cannot be compared; the cloud client does not get there either. */
+async function addressesOf(host: string): Promise<string[]> {
+  const found = await lookup(host, { all: true }).catch(() => []);
+  return found.map(({ address }) => address);
+}
+
+/** An address and what a packet to it may end at. */
+function reachOf(text: string): Address[] {
+  const address = parseAddress(text);
+  if (address === undefined) return [];
+  const ends = embedded(address);
+  return contains(MAPPED, address) ? ends : [address, ...ends];
+}
+
+/** Every loopback address leads to this machine, where a server may listen on all of them. */
+function isSame(one: Address, other: Address): boolean {
+  const here = (address: Address) => SELF.some((entry) => contains(entry, address));
+  return (one.family === other.family && one.value === other.value) || (here(one) && here(other));
 }
 
 /** The same words whatever is behind the address, so that nobody maps a network by asking. */
 function forbidden(where: string): Failure {
   return new Failure(
     'AddressForbidden',
-    `${where}: sources may reach public addresses only, and this is another; an operator can start the controller with --allow-network CIDR (link-local and metadata addresses stay closed)`,
+    `${where}: sources may reach public addresses only, and this is another; an operator can start the controller with --allow-network CIDR (link-local and metadata addresses and the sites' own APIs stay closed)`,
   );
 }
 
@@ -85,6 +149,9 @@ const NEVER = known([
   '100.100.100.200', // Alibaba Cloud
   '192.0.0.192', // Oracle Cloud, old images
 ]);
+
+/** What a connection takes for this machine (RFC 1122 §3.2.1.3, RFC 4291 §2.5). */
+const SELF = known(['127.0.0.0/8', '0.0.0.0/8', '::1', '::']);
 
 /** IANA IPv4 Special-Purpose Address Registry: what is not globally reachable; multicast and class E. */
 const PRIVATE_V4 = known([

@@ -30,8 +30,8 @@ export interface FileSourceSpec {
 /** Addresses that sources may reach beside the public Internet, in CIDR notation (`--allow-network`). */
 export interface NetworkPolicy {
   allow: readonly string[];
-  /** Addresses that stay closed whatever `allow` says: the API server, sites' endpoints. */
-  deny?: readonly string[];
+  /** URLs of APIs whose host and port stay closed whatever `allow` says: the sites' own, the API server's. */
+  closed?: readonly string[];
 }
 
 /**

@@ -58,7 +58,7 @@ class DirectoryCloud implements Cloud {
 
   async probe(_signal: AbortSignal): Promise<Probe> {
     const identity = await this.#site.identify(async (work) => await whileLocked(this.#lock, LOCK_MS, work));
-    return { identity, details: { path: this.#site.path } };
+    return { identity, details: { path: this.#site.path }, endpoints: [] };
   }
 
   async find(ownership: Pick<Ownership, 'owner' | 'guid'>, _signal: AbortSignal): Promise<CloudRecord[]> {

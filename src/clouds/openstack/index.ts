@@ -74,6 +74,7 @@ class OpenStackCloud implements Cloud {
     return {
       identity: `${authUrl} region=${session.region} project=${session.projectId}`,
       version,
+      endpoints: session.endpoints,
       details: {
         cloud,
         project: session.projectName,

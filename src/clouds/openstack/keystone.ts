@@ -13,6 +13,8 @@ export interface Session {
   region: string;
   /** Glance's endpoint without version, e.g. `https://glance:9292`. */
   imageEndpoint: string;
+  /** Every URL of Keystone and Glance that is known: the internal and admin ones of the catalog too. */
+  endpoints: readonly string[];
 }
 
 const Named = z.looseObject({ id: z.string(), name: z.string() });
@@ -31,6 +33,9 @@ const Answer = z.looseObject({
     catalog: z.array(z.looseObject({ type: z.string(), endpoints: z.array(Endpoint) })).optional(),
   }),
 });
+
+/** As many as the status has room for; a catalog has three for each service and region. */
+const MAX_ENDPOINTS = 64;
 
 /** A token is renewed this long before it ends, or after three quarters of a short life. */
 const MARGIN_MS = 120_000;
@@ -90,7 +95,14 @@ export class Keystone {
       );
     }
     const place = imageEndpoint(this.#configuration, catalog ?? []);
-    const session = { token, projectId: project.id, projectName: project.name, userName: user.name, ...place };
+    const session = {
+      token,
+      projectId: project.id,
+      projectName: project.name,
+      userName: user.name,
+      ...place,
+      endpoints: [...new Set([authUrl, place.imageEndpoint, ...ownEndpoints(catalog ?? [])])].slice(0, MAX_ENDPOINTS),
+    };
     // Lifetime by Keystone's own two times: a clock that differs from ours does no harm.
     const life = Math.max(Date.parse(expires_at) - Date.parse(issued_at), 0) || 60_000;
     this.#current = { session, renewAt: this.#now() + life - Math.min(MARGIN_MS, life / 4) };
@@ -116,6 +128,14 @@ function authBody({ credentials }: CloudConfiguration): object {
 }
 
 type Catalog = NonNullable<z.infer<typeof Answer>['token']['catalog']>;
+
+/** Where the catalog has Keystone and Glance. Other services are no concern of ours; an object store may well hold images to fetch. */
+function ownEndpoints(catalog: Catalog): string[] {
+  return catalog
+    .filter(({ type }) => type === 'identity' || type === 'image')
+    .flatMap(({ endpoints }) => endpoints.map(({ url }) => url))
+    .filter((url) => URL.canParse(url));
+}
 
 /** The catalog's word on where Glance is, by region and interface. */
 export function imageEndpoint(

@@ -80,6 +80,7 @@ export class Visit {
       name: kindOf(this.#site),
       ...(probe.version === undefined ? {} : { version: probe.version }),
       details: probe.details,
+      ...(probe.endpoints.length === 0 ? {} : { endpoints: [...probe.endpoints] }),
     };
     this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
     this.#ready(true, 'Probed', probe.identity);

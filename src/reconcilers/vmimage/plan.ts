@@ -7,6 +7,7 @@ import { parseMetafile } from '../../sources/metafile/parse.ts';
 import type { SourceSpec } from '../../sources/source.ts';
 import { cleanUrl } from '../../sources/url.ts';
 import type { Store } from '../../stores/store.ts';
+import { networkOf } from '../network.ts';
 import type { Settings } from '../settings.ts';
 import { type Credentials, permitHost, readCredentials } from './credentials.ts';
 import { hashOf } from './identity.ts';
@@ -200,7 +201,7 @@ function httpSource(
 ): SourceSpec {
   permitHost(credentials, url, field);
   const { authorization, secretHeaders, tls } = credentials;
-  const { network, timeouts } = deps.settings;
+  const { timeouts } = deps.settings;
   return {
     kind: 'http',
     url,
@@ -208,7 +209,7 @@ function httpSource(
     ...(authorization === undefined ? {} : { authorization }),
     ...(secretHeaders === undefined ? {} : { secretHeaders }),
     ...(tls === undefined ? {} : { tls }),
-    network,
+    network: networkOf(deps),
     timeouts,
   };
 }

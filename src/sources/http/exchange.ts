@@ -42,14 +42,14 @@ export interface Answer {
 export async function exchange(options: ExchangeOptions, signal: AbortSignal): Promise<Answer> {
   const { url, timeouts, guard } = options;
   const where = cleanUrl(url);
-  guard.checkHost(url.hostname, where);
+  await guard.check(url, where);
   const receiver = new Receiver();
   const socket = await connect(
     {
       url,
       where,
       connectMs: timeouts.connectMs,
-      lookup: guard.lookup(where),
+      lookup: guard.lookup(url, where),
       onread: receiver.onread,
       ...(options.tls && { tls: options.tls }),
     },

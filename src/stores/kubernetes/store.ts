@@ -55,6 +55,8 @@ export interface KubernetesStoreOptions {
 
 export interface KubernetesStore extends Store {
   readonly instance: string;
+  /** URL of the API server. */
+  readonly server: string;
   /** When the API server was last heard by the kind that has waited longest, in milliseconds since the epoch. */
   readonly lastContact: number;
   /** A Lease of the controller's namespace, for `LeaseElector`. */
@@ -106,6 +108,7 @@ async function identityOf(client: ApiClient): Promise<string> {
 
 class KubernetesStoreImpl implements KubernetesStore {
   readonly instance: string;
+  readonly server: string;
   readonly #options: KubernetesStoreOptions & { clock: Clock };
   readonly #client: ApiClient;
   readonly #credentials: Credentials;
@@ -129,6 +132,7 @@ class KubernetesStoreImpl implements KubernetesStore {
     this.instance = options.instance;
     this.#client = client;
     this.#credentials = credentials;
+    this.server = credentials.server;
     this.#stop = stop;
     this.#copies = Object.fromEntries(KINDS.map((kind) => [kind, new LocalCopy(kind, log)])) as Record<Kind, LocalCopy>;
     this.#writer = new Writer({

@@ -124,7 +124,7 @@ export class ScriptedCloud implements Cloud {
   }
 
   async probe(): Promise<Probe> {
-    return { identity: 'scripted', details: {} };
+    return { identity: 'scripted', details: {}, endpoints: [] };
   }
 
   async find({ owner, guid }: Pick<Ownership, 'owner' | 'guid'>): Promise<CloudRecord[]> {

@@ -158,11 +158,65 @@ describe('the network guard', () => {
     expect(guard.allows(`2001:0:808:808::${groups(~0xa9fea9fe >>> 0)}`)).toBe(false);
   });
 
-  it('keeps closed what is denied, before what is allowed', () => {
-    const guard = new NetworkGuard({ allow: ['10.0.0.0/8'], deny: ['10.96.0.1'] });
-    expect(guard.allows('10.96.0.2')).toBe(true);
-    expect(guard.allows('10.96.0.1')).toBe(false);
-    expect(guard.allows('::ffff:10.96.0.1')).toBe(false);
+  describe('with a closed place', () => {
+    const guard = (...places: string[]) =>
+      new NetworkGuard({ allow: ['10.0.0.0/8', '127.0.0.0/8', '::1'], closed: places });
+    const verdict = (places: NetworkGuard, url: string) =>
+      places.check(new URL(url), url).then(
+        () => 'open',
+        (failure: { reason: string }) => failure.reason,
+      );
+
+    it.each([
+      'http://10.0.0.5:5000/v3',
+      'https://10.0.0.5:5000/other/path',
+      'http://[::ffff:10.0.0.5]:5000/',
+      'http://167772165:5000/',
+    ])('refuses its address and port as %s, before what is allowed', async (url) => {
+      expect(await verdict(guard('http://10.0.0.5:5000/v3'), url)).toBe('AddressForbidden');
+    });
+
+    it.each(['http://10.0.0.5:5001/', 'http://10.0.0.5/', 'http://10.0.0.6:5000/'])('leaves %s open', async (url) => {
+      expect(await verdict(guard('http://10.0.0.5:5000/v3'), url)).toBe('open');
+    });
+
+    it('knows the port that a scheme stands for', async () => {
+      const places = guard('https://10.0.0.5/identity');
+      expect(await verdict(places, 'https://10.0.0.5:443/x')).toBe('AddressForbidden');
+      expect(await verdict(places, 'http://10.0.0.5:443/x')).toBe('AddressForbidden');
+      expect(await verdict(places, 'http://10.0.0.5/x')).toBe('open');
+    });
+
+    it.each(['127.0.0.1', '127.0.0.2', '[::1]', '[::ffff:127.0.0.9]'])(
+      'takes %s for this machine, whatever name the place has',
+      async (host) => {
+        expect(await verdict(guard('http://localhost:9292'), `http://${host}:9292/`)).toBe('AddressForbidden');
+        expect(await verdict(guard('http://localhost:9292'), `http://${host}:9293/`)).toBe('open');
+      },
+    );
+
+    it('refuses its name, a public one too, in every way to write it', async () => {
+      const places = guard('https://glance.example.org:9292');
+      for (const host of ['glance.example.org', 'GLANCE.example.org', 'glance.example.org.'])
+        expect(await verdict(places, `https://${host}:9292/v2`)).toBe('AddressForbidden');
+      expect(await verdict(places, 'https://glance.example.org/image.qcow2')).toBe('open');
+    });
+
+    it('leaves another host at the same public address open', async () => {
+      expect(await verdict(guard('https://8.8.8.8'), 'https://[::ffff:8.8.8.8]/')).toBe('open');
+    });
+
+    it('gives a socket only the addresses that are not closed', async () => {
+      const resolved = (places: NetworkGuard, url: string) =>
+        new Promise((resolve) =>
+          places.lookup(new URL(url), url)('localhost', {}, (error, address) =>
+            resolve(error === null ? address : error),
+          ),
+        );
+      const places = guard('http://127.0.0.1:9292');
+      expect(await resolved(places, 'http://localhost:9292/')).toMatchObject({ reason: 'AddressForbidden' });
+      expect(['127.0.0.1', '::1']).toContain(await resolved(places, 'http://localhost:9293/'));
+    });
   });
 
   it.each(['10.0.0.0/33', '10.0.0/8', 'fd00::/129', 'example.com', '10.0.0.0/8/8', '10.0.0.0/', '[fd00::1]/64'])(
@@ -172,15 +226,18 @@ describe('the network guard', () => {
     },
   );
 
-  it('refuses with the same words whatever is behind the address', () => {
-    const messages = ['127.0.0.1', '169.254.169.254', '[fd00::1]', '10.0.0.1'].map((host) => {
-      try {
-        closed.checkHost(host, 'http://x/');
-        return 'passed';
-      } catch (error) {
-        return (error as Error).message;
-      }
-    });
+  it('refuses with the same words whatever is behind the address', async () => {
+    const guard = new NetworkGuard({ allow: ['10.9.0.0/16'], closed: ['http://10.9.0.1:5000'] });
+    const urls = [
+      'http://127.0.0.1',
+      'http://169.254.169.254',
+      'http://[fd00::1]',
+      'http://10.0.0.1',
+      'http://10.9.0.1:5000',
+    ];
+    const messages = await Promise.all(
+      urls.map((url) => guard.check(new URL(url), 'http://x/').catch((error: Error) => error.message)),
+    );
     expect(new Set(messages).size).toBe(1);
     expect(messages[0]).toContain('--allow-network');
   });
