@@ -59,8 +59,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   clouds: ['images/format.ts', 'type transfers/transfers.ts', 'telemetry', 'api'],
   sources: ['type cache/cache.ts', 'images/format.ts', 'trust', 'telemetry', 'api'],
   cache: ['images/format.ts', 'telemetry', 'api'],
-  images: ['telemetry', 'api'],
-  trust: ['telemetry', 'api'],
+  images: ['programs', 'telemetry', 'api'],
+  trust: ['programs', 'telemetry', 'api'],
+  programs: ['api'],
   telemetry: ['api'],
   api: ['type stores/store.ts'],
 };

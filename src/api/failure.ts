@@ -27,12 +27,27 @@ export const REASONS = {
   NotAnImage: 'InvalidSpec',
   NotSupported: 'InvalidSpec',
   Rejected: 'InvalidSpec',
+  InvalidTrust: 'InvalidSpec',
 
   // The bytes are not what was promised.
   DigestMismatch: 'VerificationFailed',
   LengthMismatch: 'VerificationFailed',
   CloudDigestMismatch: 'VerificationFailed',
   Tampered: 'VerificationFailed',
+
+  // Nobody whose word is taken vouches for the bytes.
+  SignatureMissing: 'VerificationFailed',
+  SignatureInvalid: 'VerificationFailed',
+  SignerAmbiguous: 'VerificationFailed',
+  UntrustedSigner: 'VerificationFailed',
+  EndorserNotTrusted: 'VerificationFailed',
+  CertificateInvalid: 'VerificationFailed',
+  CertificateExpired: 'VerificationFailed',
+  CertificateRevoked: 'VerificationFailed',
+  SigningPolicyViolation: 'VerificationFailed',
+  KeyExpired: 'VerificationFailed',
+  KeyRevoked: 'VerificationFailed',
+  WeakSignature: 'VerificationFailed',
 
   // The bytes are what was promised, but must not be booted or converted.
   UnsafeImage: 'UnsafeImage',
@@ -71,6 +86,10 @@ export const REASONS = {
   DiskFull: 'Waiting',
   QuotaExceeded: 'Waiting',
   ToolMissing: 'Waiting',
+  CrlMissing: 'Waiting',
+  CrlExpired: 'Waiting',
+  CrlInvalid: 'Waiting',
+  SigningPolicyMissing: 'Waiting',
   ClaimedByOther: 'Waiting',
   IdentityChanged: 'Waiting',
   MassLoss: 'Waiting',

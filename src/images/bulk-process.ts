@@ -7,9 +7,9 @@ import type { BulkJob, BulkMessage } from './bulk.ts';
 import { gunzip } from './gunzip.ts';
 import { CHUNK_BYTES, SparseWriter } from './sparse-writer.ts';
 import { findTarMember, type Segment } from './tar.ts';
-import { complaint, runTool } from './tool.ts';
+import { complaint, runTool } from '../programs/run.ts';
 import { fileWindow } from './window.ts';
-import { createToolbox } from './toolbox.ts';
+import { createToolbox } from '../programs/toolbox.ts';
 
 /** The program of the child process: one job as its argument, JSON lines as its answer. */
 

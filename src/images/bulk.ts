@@ -6,8 +6,8 @@ import type { Algorithm } from '../api/digest.ts';
 import { Failure, type PlainFailure } from '../api/failure.ts';
 import type { Compression } from './format.ts';
 import type { Produced, Progress } from './images.ts';
-import { complaint, type ProcessLimits, runTool } from './tool.ts';
-import { type Toolbox, type ToolPaths } from './toolbox.ts';
+import { complaint, type ProcessLimits, runTool } from '../programs/run.ts';
+import { type Toolbox, type ToolPaths } from '../programs/toolbox.ts';
 
 /**
  * Work on all bytes of a file (gunzip, hash, sparse write) is done by `bulk-process.ts`, a Node of its own for the length of one

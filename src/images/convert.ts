@@ -9,8 +9,8 @@ import { type Format, interchangeable } from './format.ts';
 import type { Produced, Progress, ToolLimits } from './images.ts';
 import { examineDisk } from './inspect.ts';
 import { blockNode, type DiskPlace, QEMU_DRIVERS, type QemuFormat } from './qemu.ts';
-import { complaint, runTool } from './tool.ts';
-import type { Toolbox } from './toolbox.ts';
+import { complaint, runTool } from '../programs/run.ts';
+import type { Toolbox } from '../programs/toolbox.ts';
 
 export interface ConvertJob {
   from: string;

@@ -4,7 +4,7 @@ import { runBulk } from './bulk.ts';
 import type { Compression } from './format.ts';
 import type { Produced, Progress } from './images.ts';
 import { isTarHeader } from './tar.ts';
-import type { Toolbox } from './toolbox.ts';
+import type { Toolbox } from '../programs/toolbox.ts';
 import { fileWindow } from './window.ts';
 
 export interface DecompressJob {

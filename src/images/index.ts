@@ -9,7 +9,7 @@ import type { Images } from './images.ts';
 import { inspect } from './inspect.ts';
 import { toolVersion } from './qemu.ts';
 import { recognise } from './recognise.ts';
-import { createToolbox, TOOL_NAMES, TOOL_PACKAGES, type ToolPaths } from './toolbox.ts';
+import { createToolbox, TOOL_PACKAGES, type ToolPaths } from '../programs/toolbox.ts';
 
 export { HEAD_BYTES, TAIL_BYTES } from './recognise.ts';
 
@@ -20,6 +20,9 @@ export interface ImagesOptions {
   scratchDirectory?: string;
   log?: { debug(fields: object, message: string): void };
 }
+
+/** What this room may need, of all outside programs. */
+const TOOLS = ['qemu-img', 'xz', 'zstd', 'bzip2', 'prlimit', 'setpriv'] as const;
 
 const VERSIONED = { Xz: 'xz', Zstd: 'zstd', Bzip2: 'bzip2' } as const;
 
@@ -76,14 +79,14 @@ export function createImages(options: ImagesOptions = {}): Images {
 
     async missingTools() {
       const found = await Promise.all(
-        TOOL_NAMES.map((tool) =>
+        TOOLS.map((tool) =>
           toolbox.locate(tool).then(
             () => true,
             () => false,
           ),
         ),
       );
-      return TOOL_NAMES.filter((_, index) => !found[index]).map((tool) => ({ tool, package: TOOL_PACKAGES[tool] }));
+      return TOOLS.filter((_, index) => !found[index]).map((tool) => ({ tool, package: TOOL_PACKAGES[tool] }));
     },
   };
 }

@@ -6,7 +6,7 @@ import { examineQcow2 } from './qcow2.ts';
 import { type DiskPlace, qemuInfo } from './qemu.ts';
 import { HEAD_BYTES, recognise, TAIL_BYTES } from './recognise.ts';
 import { recogniseForeign } from './signatures.ts';
-import type { Toolbox } from './toolbox.ts';
+import type { Toolbox } from '../programs/toolbox.ts';
 import { examineVdi } from './vdi.ts';
 import { examineVhd } from './vhd.ts';
 import { examineVhdx } from './vhdx.ts';

@@ -3,7 +3,8 @@ import type { Format } from './format.ts';
 import { readOvf } from './ovf.ts';
 import { HEAD_BYTES, recognise, TAIL_BYTES } from './recognise.ts';
 import { listTar, type Segment, type TarMember } from './tar.ts';
-import { corrupt, printable, subWindow, unsafe, type Window } from './window.ts';
+import { printable } from '../api/printable.ts';
+import { corrupt, subWindow, unsafe, type Window } from './window.ts';
 
 const MAX_OVF_BYTES = 2 ** 20;
 

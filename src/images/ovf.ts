@@ -1,6 +1,7 @@
 import { SaxesParser } from 'saxes';
 import { Failure } from '../api/failure.ts';
-import { corrupt, printable, unsafe } from './window.ts';
+import { printable } from '../api/printable.ts';
+import { corrupt, unsafe } from './window.ts';
 
 /** What an OVF descriptor says of files and disks (DMTF DSP0243, OVF 1.1 and 2.1, sections 7.1 and 9.1). */
 export interface Ovf {

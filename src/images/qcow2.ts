@@ -1,4 +1,5 @@
-import { corrupt, printable, requireInside, requireVirtualSize, u64be, unsafe, type Window } from './window.ts';
+import { printable } from '../api/printable.ts';
+import { corrupt, requireInside, requireVirtualSize, u64be, unsafe, type Window } from './window.ts';
 
 /** https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst */
 const MAGIC = 0x514649fb;

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { Failure } from '../api/failure.ts';
 import type { Format } from './format.ts';
-import { collect, complaint, type ToolRun, runTool } from './tool.ts';
-import type { Toolbox } from './toolbox.ts';
+import { collect, complaint, type ToolRun, runTool } from '../programs/run.ts';
+import type { Toolbox } from '../programs/toolbox.ts';
 import { corrupt, unsafe } from './window.ts';
 
 /** Formats as qemu's block drivers call them. An OVA is no driver: its disk is named by its place in the archive. */

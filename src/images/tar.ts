@@ -1,5 +1,6 @@
 import { Failure } from '../api/failure.ts';
-import { corrupt, printable, requireInside, type Window } from './window.ts';
+import { printable } from '../api/printable.ts';
+import { corrupt, requireInside, type Window } from './window.ts';
 
 /**
  * Tar archives (POSIX.1-2017 ustar and pax, GNU's extensions), read by seeking: a 20 GiB appliance is looked into by reading its

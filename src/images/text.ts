@@ -1,4 +1,4 @@
-import { printable } from './window.ts';
+import { printable } from '../api/printable.ts';
 
 const SAMPLE = 4096;
 

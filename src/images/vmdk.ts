@@ -1,5 +1,6 @@
 import { Failure } from '../api/failure.ts';
-import { corrupt, printable, requireInside, requireVirtualSize, u64le, unsafe, type Window } from './window.ts';
+import { printable } from '../api/printable.ts';
+import { corrupt, requireInside, requireVirtualSize, u64le, unsafe, type Window } from './window.ts';
 
 /** Virtual Disk Format 5.0 (VMware); where it is silent, what qemu's block/vmdk.c makes of the bytes. */
 const SECTOR = 512;

@@ -84,9 +84,3 @@ export function u64be(bytes: Buffer, offset: number): number {
 export function u64le(bytes: Buffer, offset: number): number {
   return Number(bytes.readBigUInt64LE(offset));
 }
-
-/** Names and titles come from the bytes of strangers: one line, printable, short. */
-export function printable(text: string, limit = 120): string {
-  const line = text.replace(/[\p{C}\s]+/gu, ' ').trim();
-  return line.length <= limit ? line : `${line.slice(0, limit - 1)}…`;
-}

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '../../../src/api/failure.ts';
 import { createImages } from '../../../src/images/index.ts';
-import { createToolbox, type ToolName } from '../../../src/images/toolbox.ts';
+import { createToolbox, type ToolName } from '../../../src/programs/toolbox.ts';
 
 process.env['PATH'] = `${process.env['PATH']}:/usr/sbin:/sbin`;
 

@@ -9,7 +9,7 @@ import { Failure } from '../../../src/api/failure.ts';
 import { readProgress } from '../../../src/images/convert.ts';
 import { gunzip } from '../../../src/images/gunzip.ts';
 import { SparseWriter } from '../../../src/images/sparse-writer.ts';
-import { printable } from '../../../src/images/window.ts';
+import { printable } from '../../../src/api/printable.ts';
 import { crc32c } from '../../../src/images/vhdx.ts';
 
 let folder: string;

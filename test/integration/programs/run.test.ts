@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
-import { collect, runTool, type ToolRun } from '../../../src/images/tool.ts';
-import { installed, never, refusal, toolbox, Workspace } from './workspace.ts';
+import { collect, runTool, type ToolRun } from '../../../src/programs/run.ts';
+import { installed, never, refusal, toolbox, Workspace } from '../images/workspace.ts';
 
 const LIMITS = { addressSpaceBytes: 6 * 2 ** 30, cpuSeconds: 60, fileSizeBytes: 2 ** 20 };
 
@@ -94,9 +94,9 @@ describe.skipIf(!installed('prlimit', 'setpriv'))('the runner of outside program
   });
 
   it('lets no program outlive the process that started it, even when that is killed', async () => {
-    const module = new URL('../../../src/images/', import.meta.url).href;
+    const module = new URL('../../../src/programs/', import.meta.url).href;
     const starter = `
-      import { runTool } from '${module}tool.ts';
+      import { runTool } from '${module}run.ts';
       import { createToolbox } from '${module}toolbox.ts';
       const code = "console.log(process.pid); setInterval(() => {}, 1000)";
       await runTool(createToolbox({}, '/usr/bin:/bin'), { tool: 'node', args: ['-e', code], limits: ${JSON.stringify(LIMITS)}, cwd: '/', consume: async (out) => {

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { Failure } from '../api/failure.ts';
+import { printable } from '../api/printable.ts';
 import { missing, type Toolbox, type ToolName } from './toolbox.ts';
-import { printable } from './window.ts';
 
 /**
- * The one place where the room starts programs. Each runs under prlimit (memory, CPU time, file size, no core dump), without
+ * The one place that starts programs for a moment's work. Each runs under prlimit (memory, CPU time, file size, no core dump), without
  * our environment, with an argument vector and never a shell, in a process group of its own, and dies with this process (a SIGKILL
  * here would else leave qemu-img writing into a file that nobody waits for).
  */

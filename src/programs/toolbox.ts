@@ -11,10 +11,10 @@ export const TOOL_PACKAGES = {
   bzip2: 'bzip2',
   prlimit: 'util-linux',
   setpriv: 'util-linux',
+  openssl: 'openssl',
 } as const;
 
 export type ToolName = keyof typeof TOOL_PACKAGES;
-export const TOOL_NAMES = Object.keys(TOOL_PACKAGES) as ToolName[];
 export type ToolPaths = Partial<Record<ToolName, string>>;
 
 /** Where programs are. Looked up at each use: a tool installed meanwhile ends `ToolMissing` without a restart. */
