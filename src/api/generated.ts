@@ -1210,7 +1210,7 @@ export interface ImageSubscriptionSpec {
    */
   trust: SubscriptionTrust;
   /**
-   * Which entries are taken. Default: all.
+   * Which entries are taken: those that matchFields or expression choose (else all), of these only what include names (if it is given), and never what exclude names. Default: all.
    */
   select?: EntrySelector;
   /**
@@ -1226,7 +1226,11 @@ export interface ImageSubscriptionSpec {
    */
   template: VMImageTemplate;
   /**
-   * What happens to the VMImage of an entry that is no longer in the list: Deactivate keeps it out of service, Delete deletes it, Retain leaves it as it is. Default: Deactivate.
+   * What is done with a list that is older than the accepted one, or that calls itself otherwise: Refuse it, or Accept it, for a publisher who has numbered his list anew. Default: Refuse.
+   */
+  rollback: 'Refuse' | 'Accept';
+  /**
+   * What happens to the VMImage of an entry that is no longer in the list, is deprecated there, or is no longer chosen by select: Deactivate keeps it out of service, Delete deletes it, Retain leaves it as it is. Default: Deactivate.
    */
   onRemoved: 'Deactivate' | 'Delete' | 'Retain';
   /**
@@ -1285,13 +1289,34 @@ export interface X509Trust {
     issuer: string;
   }[];
   /**
-   * Certificates (PEM) of the authorities up to which the endorser's chain must lead, and their CRLs. In the same namespace.
+   * Certificates (PEM) of the authorities up to which the endorser's chain must lead, and their CRLs. In the same namespace. Exactly one of caRef and directoryRef.
    */
-  caRef: CaReference;
+  caRef?: CaReference;
+  /**
+   * A ConfigMap or Secret whose keys are the files of a directory of trust anchors, as IGTF distributes them and fetch-crl completes them: *.0 and *.pem (certificates), *.r0 (CRLs), *.signing_policy and *.namespaces (what an authority may sign). In the same namespace. Exactly one of caRef and directoryRef.
+   */
+  directoryRef?: {
+    /**
+     * What holds the files, ConfigMap or Secret.
+     */
+    kind: 'ConfigMap' | 'Secret';
+    /**
+     * Name of the object. Example: mirror-credentials.
+     */
+    name: string;
+  };
   /**
    * Whether revocation lists are needed: Require refuses a chain for which one is missing or expired, IfPresent uses those that there are, Ignore uses none. Default: IfPresent.
    */
   crl: 'Require' | 'IfPresent' | 'Ignore';
+  /**
+   * Whether an authority may only sign what its .signing_policy or .namespaces file says: Require refuses a chain with an authority that has none, IfPresent goes by those that there are, Ignore by none. Default: IfPresent.
+   */
+  signingPolicy: 'Require' | 'IfPresent' | 'Ignore';
+  /**
+   * Whether a signature over SHA-1 counts. It can be forged by who spends enough on it; lists from before 2016 have no other. Default: false.
+   */
+  allowSha1: boolean;
 }
 /**
  * The list has an OpenPGP signature, in it or beside it.
@@ -1314,6 +1339,10 @@ export interface OpenPgpTrust {
      */
     key: string;
   };
+  /**
+   * Whether a signature over SHA-1 counts. It can be forged by who spends enough on it; lists from before 2016 have no other. Default: false.
+   */
+  allowSha1: boolean;
 }
 /**
  * The list has a minisign signature beside it.
@@ -1325,9 +1354,43 @@ export interface MinisignTrust {
   publicKeys: string[];
 }
 /**
- * Which entries are taken. Default: all.
+ * Which entries are taken: those that matchFields or expression choose (else all), of these only what include names (if it is given), and never what exclude names. Default: all.
  */
 export interface EntrySelector {
+  /**
+   * The white list: only entries that it names, by any of its members, are taken. Default: all.
+   */
+  include?: {
+    /**
+     * Ids of entries, or globs with * and ?. At most 1000.
+     */
+    ids?: string[];
+    /**
+     * Who vouches for the entry, as status and describe show it (for X.509 the subject), or globs. At most 100.
+     */
+    endorsers?: string[];
+    /**
+     * Checksums that the list gives, in hex without the name of the algorithm. At most 1000.
+     */
+    checksums?: string[];
+  };
+  /**
+   * The black list: entries that it names, by any of its members, are not taken, whatever else chooses them.
+   */
+  exclude?: {
+    /**
+     * Ids of entries, or globs with * and ?. At most 1000.
+     */
+    ids?: string[];
+    /**
+     * Who vouches for the entry, as status and describe show it (for X.509 the subject), or globs. At most 100.
+     */
+    endorsers?: string[];
+    /**
+     * Checksums that the list gives, in hex without the name of the algorithm. At most 1000.
+     */
+    checksums?: string[];
+  };
   /**
    * Requirements on fields of the entry; all must hold. At most 32.
    */
@@ -1415,6 +1478,15 @@ export interface VMImageTemplateSpec {
    * See VMImage.spec.onExpiry. Default: Deactivate.
    */
   onExpiry: 'Deactivate' | 'Delete' | 'Retain';
+  /**
+   * What may be left unproven of the images.
+   */
+  verification: {
+    /**
+     * See VMImage.spec.verification.allowWeak: whether sha1 or md5 is enough where the list gives no better checksum. Default: false.
+     */
+    allowWeak: boolean;
+  };
 }
 /**
  * What is. Written by the controllers alone; reasons are open lists.
@@ -1425,7 +1497,7 @@ export interface ImageSubscriptionStatus {
    */
   observedGeneration?: number;
   /**
-   * Ready (every site that is not optional serves this generation), Available (every such site serves some verified image), Reconciling, Stalled, Fetched, Verified, Registered, …
+   * Ready (the list could be read, is valid, and its chosen entries are VMImages), ImagesReady (these are Ready), Fetched, Verified, Reconciling, Stalled, …
    *
    * Items: One aspect of the object's state.
    */
@@ -1466,6 +1538,26 @@ export interface ImageSubscriptionStatus {
      * Who signed it.
      */
     endorser?: string;
+    /**
+     * Hex fingerprint of the certificate or key that signed it.
+     */
+    fingerprint?: string;
+    /**
+     * Where it was read, without credentials.
+     */
+    url?: string;
+    /**
+     * What it was read as.
+     */
+    format?: string;
+    /**
+     * When it was accepted, RFC 3339.
+     */
+    acceptedTime?: string;
+    /**
+     * What a person should know of it although it is valid. At most 8.
+     */
+    warnings?: string[];
   };
   /**
    * The entries of the list.
@@ -1475,6 +1567,10 @@ export interface ImageSubscriptionStatus {
      * Entries in the list.
      */
     entries?: number;
+    /**
+     * Entries that could not be taken, for something is wrong with them.
+     */
+    skipped?: number;
     /**
      * Those that select takes.
      */
@@ -1487,6 +1583,10 @@ export interface ImageSubscriptionStatus {
      * VMImages that there are.
      */
     images?: number;
+    /**
+     * Those of them whose entry is removed, expired or no longer trusted.
+     */
+    retired?: number;
     /**
      * VMImages that are Ready.
      */
