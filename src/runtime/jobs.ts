@@ -20,13 +20,17 @@ interface Job {
   readonly view: unknown;
   /** Woken when the run has ended: who came for the key while it was being ended, and whose leaving ended it. */
   readonly successors: Set<string>;
+  readonly discard: ((value: unknown) => void) | undefined;
   done: Promise<void>;
 }
 
-/** What a run left for one of its askers. */
+/** What a run left; the same for each of its askers. */
 interface Ended {
   readonly outcome: Outcome<unknown>;
   readonly view: unknown;
+  taken: boolean;
+  /** Closes what the outcome holds. */
+  discard(): void;
 }
 
 export class Jobs {
@@ -50,12 +54,13 @@ export class Jobs {
 
   /**
    * Starts the job, or joins the one that runs under this key. `lane` bounds how many run side by side (one cloud's uploads);
-   * jobs of a lane start in the order they were asked for. Who has yet to take an outcome of this key starts nothing.
+   * jobs of a lane start in the order they were asked for. Who has yet to take an outcome of this key starts nothing. `discard` is
+   * given a value that nobody took, because all askers have left: it closes what the value holds open.
    */
   start<T, V>(
     key: string,
     asker: string,
-    options: { lane?: { name: string; limit: number }; view: V },
+    options: { lane?: { name: string; limit: number }; view: V; discard?: (value: T) => void },
     run: (handle: JobHandle, view: V) => Promise<T>,
   ): void {
     if (this.#closed || this.#ended.get(key)?.has(asker) === true) return;
@@ -67,8 +72,9 @@ export class Jobs {
       return;
     }
     const { lane, view } = options;
+    const discard = options.discard as Job['discard'];
     const abort = new AbortController();
-    const job: Job = { askers: new Set([asker]), abort, view, successors: new Set(), done: Promise.resolve() };
+    const job: Job = { askers: new Set([asker]), abort, view, successors: new Set(), discard, done: Promise.resolve() };
     this.#running.set(key, job);
     const handle: JobHandle = {
       signal: abort.signal,
@@ -86,11 +92,16 @@ export class Jobs {
 
   #end(key: string, job: Job, outcome: Outcome<unknown>): void {
     this.#running.delete(key);
-    // Where the last asker left while it ran, nobody will come to take the outcome.
+    const discard = () => {
+      if (outcome.ok) job.discard?.(outcome.value);
+    };
+    const left: Ended = { outcome, view: job.view, taken: false, discard };
     for (const asker of job.askers) {
       const ended = this.#ended.get(key) ?? new Map<string, Ended>();
-      this.#ended.set(key, ended.set(asker, { outcome, view: job.view }));
+      this.#ended.set(key, ended.set(asker, left));
     }
+    // Where the last asker left while it ran, nobody will come to take the outcome.
+    if (job.askers.size === 0) discard();
     for (const each of new Set([...job.askers, ...job.successors])) this.#wake(each, 'Now');
   }
 
@@ -107,9 +118,11 @@ export class Jobs {
 
   /** The outcome, once for each asker; undefined while it runs or when there is no such job. */
   take<T>(key: string, asker: string): Outcome<T> | undefined {
-    const outcome = this.#ended.get(key)?.get(asker)?.outcome;
-    if (outcome !== undefined) this.#drop(key, asker);
-    return outcome as Outcome<T> | undefined;
+    const ended = this.#ended.get(key)?.get(asker);
+    if (ended === undefined) return undefined;
+    ended.taken = true;
+    this.#drop(key, asker);
+    return ended.outcome as Outcome<T>;
   }
 
   /**
@@ -138,8 +151,13 @@ export class Jobs {
   }
 
   #drop(key: string, asker: string): void {
-    const ended = this.#ended.get(key);
-    if (ended?.delete(asker) === true && ended.size === 0) this.#ended.delete(key);
+    const askers = this.#ended.get(key);
+    const mine = askers?.get(asker);
+    if (askers === undefined || mine === undefined) return;
+    askers.delete(asker);
+    if (askers.size === 0) this.#ended.delete(key);
+    // Two runs of a key may have left something each.
+    if (!mine.taken && ![...askers.values()].includes(mine)) mine.discard();
   }
 }
 

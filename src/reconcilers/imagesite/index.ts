@@ -5,7 +5,7 @@ import type { ObjectKey, Secret } from '../../stores/store.ts';
 import { forResource } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
 import { hashOf } from '../vmimage/identity.ts';
-import { close, type Opened, type SiteDeps } from './opened.ts';
+import { close, leave, type Opened, type SiteDeps, siteKey } from './opened.ts';
 import { caOf, fingerprint, secretOf } from './secret.ts';
 import { requestOf, usersOf } from './users.ts';
 import { Visit } from './visit.ts';
@@ -21,7 +21,7 @@ const FINALIZER = FINALIZERS.siteInUse;
 export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promise<number | undefined> {
   const site = deps.store.get<ImageSite>('ImageSite', key);
   if (site === undefined) {
-    close(key.name, deps);
+    leave(key.name, deps);
     deps.sites.forget(key.name);
     return undefined;
   }
@@ -35,7 +35,7 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
   if (terminating && guarded) {
     const users = usersOf(site, deps);
     if (users.length === 0 || site.spec.abandoned) {
-      close(key.name, deps);
+      leave(key.name, deps);
       await deps.store.removeFinalizer(site, FINALIZER);
       return undefined;
     }
@@ -43,7 +43,7 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
     visit.holdDeletion(users);
   }
   if (site.spec.suspend || site.spec.abandoned) {
-    close(key.name, deps);
+    leave(key.name, deps);
     // The day it is taken up again, it is probed at once.
     deps.sites.forget(key.name);
     const reason = site.spec.abandoned ? 'Abandoned' : 'Suspended';
@@ -83,6 +83,8 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
   ]);
   visit.ticket = hashOf([uid, inputsHash, site.metadata.annotations?.[ANNOTATIONS.confirmIdentity]]);
 
+  // An object that had this name before is nobody's concern any more.
+  deps.jobs.leaveAll(siteKey(name), (key) => key === jobKey);
   const outcome = deps.jobs.take<Opened>(jobKey, siteKey(name));
   if (outcome !== undefined) {
     if (!outcome.ok) return visit.failed(Failure.from(outcome.error));
@@ -96,8 +98,12 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
   if (!asked && dueAt > deps.clock.now()) return dueAt - deps.clock.now();
   if (!current && open !== undefined) close(name, deps);
   visit.probing();
+  // Else the site could go while it is probed, and the connection would have no owner.
+  const discard = ({ cloud }: Opened) => {
+    if (!current) void cloud.close();
+  };
   visit.start(() =>
-    deps.jobs.start(jobKey, siteKey(name), { view: {} }, async (handle) => {
+    deps.jobs.start(jobKey, siteKey(name), { view: {}, discard }, async (handle) => {
       const cloud = current ? open.cloud : await deps.openCloud(site.spec, contextOf(site, secret, ca, deps));
       try {
         return {
@@ -112,10 +118,6 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
     }),
   );
   return undefined;
-}
-
-export function siteKey(name: string): string {
-  return `ImageSite/${name}`;
 }
 
 function contextOf(site: ImageSite, secret: Secret | undefined, ca: string | undefined, deps: Deps): CloudContext {

@@ -13,6 +13,17 @@ export interface Opened {
   probe: Probe;
 }
 
+/** What the jobs of a site know it by. */
+export function siteKey(name: string): string {
+  return `ImageSite/${name}`;
+}
+
+/** Ends all that is open there: the connection, and the probe that is opening another. */
+export function leave(name: string, deps: SiteDeps): void {
+  deps.jobs.leaveAll(siteKey(name));
+  close(name, deps);
+}
+
 export function close(name: string, deps: SiteDeps): void {
   const open = deps.sites.get(name);
   if (open === undefined) return;

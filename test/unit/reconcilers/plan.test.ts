@@ -15,6 +15,7 @@ type Deps = Parameters<typeof planOf>[1];
 function depsOf(cas: Record<string, string> = {}, token = 'abc'): Deps {
   return {
     store: {
+      list: () => [],
       secret: async ({ namespace, name }: { namespace: string; name: string }) =>
         name !== 's'
           ? undefined

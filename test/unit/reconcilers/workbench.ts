@@ -36,7 +36,7 @@ export class Workbench {
       sites: this.connections,
       clock: this.clock,
       log: createLogger({ level: 'silent' }),
-      metrics: { transferred: () => undefined },
+      metrics: { transferred: () => undefined, told: () => undefined },
       authority: { goodForMs: () => true },
       followed: new Map(),
       wake: () => undefined,

@@ -18,18 +18,25 @@ class Bench {
   /** Every run that has begun, in order. */
   readonly begun: Run[] = [];
   readonly active = new Set<Run>();
+  readonly discarded: unknown[] = [];
 
   /** A run that stops as soon as it is asked to, or (`obeys: false`) only when the test ends it. */
   start(key: string, asker: string, options: { lane?: { name: string; limit: number }; obeys?: boolean } = {}): void {
     const { lane, obeys = true } = options;
-    this.jobs.start(key, asker, { ...(lane === undefined ? {} : { lane }), view: { n: 0 } }, (handle, view) => {
-      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-      const run = { key, handle, view, resolve, reject };
-      this.begun.push(run);
-      this.active.add(run);
-      if (obeys) handle.signal.addEventListener('abort', () => reject(handle.signal.reason), { once: true });
-      return promise.finally(() => this.active.delete(run));
-    });
+    const discard = (value: unknown) => void this.discarded.push(value);
+    this.jobs.start(
+      key,
+      asker,
+      { ...(lane === undefined ? {} : { lane }), view: { n: 0 }, discard },
+      (handle, view) => {
+        const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+        const run = { key, handle, view, resolve, reject };
+        this.begun.push(run);
+        this.active.add(run);
+        if (obeys) handle.signal.addEventListener('abort', () => reject(handle.signal.reason), { once: true });
+        return promise.finally(() => this.active.delete(run));
+      },
+    );
   }
 
   run(key: string): Run {
@@ -127,6 +134,48 @@ describe('a job', () => {
     await settled();
     expect(bench.jobs.running).toBe(0);
     expect(bench.jobs.take('k', 'b')).toBeUndefined();
+  });
+
+  describe('whose value holds something open', () => {
+    it('gives it back when it ends after the last asker has left', async () => {
+      const bench = new Bench();
+      bench.start('k', 'a', { obeys: false });
+      bench.jobs.leave('k', 'a');
+      expect(bench.discarded).toEqual([]);
+      await bench.end('k', 'connection');
+      expect(bench.discarded).toEqual(['connection']);
+    });
+
+    it('gives it back once, when all askers leave without having taken it', async () => {
+      const bench = new Bench();
+      for (const asker of ['a', 'b']) bench.start('k', asker);
+      await bench.end('k', 'connection');
+      bench.jobs.leave('k', 'a');
+      expect(bench.discarded).toEqual([]);
+      bench.jobs.leaveAll('b');
+      expect(bench.discarded).toEqual(['connection']);
+    });
+
+    it.each([
+      ['the first', ['a', 'b']],
+      ['the last', ['b', 'a']],
+    ])('leaves it to whoever has taken it: %s', async (_, [taker = '', leaver = '']) => {
+      const bench = new Bench();
+      for (const asker of ['a', 'b']) bench.start('k', asker);
+      await bench.end('k', 'connection');
+      expect(bench.jobs.take('k', taker)).toEqual({ ok: true, value: 'connection' });
+      bench.jobs.leave('k', leaver);
+      expect(bench.discarded).toEqual([]);
+    });
+
+    it('has nothing to give back after a failure', async () => {
+      const bench = new Bench();
+      bench.start('k', 'a');
+      bench.run('k').reject(new Error('no'));
+      await settled();
+      bench.jobs.leave('k', 'a');
+      expect(bench.discarded).toEqual([]);
+    });
   });
 
   it('that was ended wakes the one whose leaving ended it when it has stopped, however long that takes', async () => {
