@@ -118,7 +118,6 @@ export async function startControllerOn<S extends OwnStore>(
       log,
       metrics,
       authority: { goodForMs: () => !signal.aborted },
-      followed: new Map(),
       wake: (kind, key) => controllers.wake(kind, key),
       openCloud,
       settings: {

@@ -33,6 +33,7 @@ export function vmimageController(deps: Deps): Controller {
       const gone = keyOf(key);
       controller.forget(gone);
       deps.jobs.leaveAll(gone);
+      deps.downloads.leave(gone);
     }
     return next;
   });

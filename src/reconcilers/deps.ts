@@ -23,8 +23,6 @@ export interface Deps {
   log: Logger;
   metrics: Metrics;
   authority: Authority;
-  /** The last generation of a download that an upload has followed, by the row's job: one such try for each. */
-  followed: Map<string, string>;
   /** Queues an object again. */
   wake(kind: 'VMImage' | 'ImageSite', key: string): void;
   settings: Settings;

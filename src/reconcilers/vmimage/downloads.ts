@@ -6,6 +6,7 @@ import type { SourceSpec } from '../../sources/source.ts';
 import { inspected } from './admission.ts';
 import { Download, type DownloadDeps, type DownloadOptions, type DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
+import { Memories } from './memory.ts';
 import type { Part } from './plan.ts';
 import { isVerdictOnBytes, nameOf, verdictOf } from './verdicts.ts';
 
@@ -27,10 +28,7 @@ interface Running {
 export class Downloads {
   readonly #deps: DownloadDeps;
   readonly #running = new Set<Running>();
-  /** Mirrors that served wrong bytes for a part: not asked again until somebody asks for a fresh look. */
-  readonly #condemned = new Map<string, Map<string, Failure>>();
-  /** What the sources of a part said of what they sent last, by part and mirror. */
-  readonly #told = new Map<string, Map<string, Validators>>();
+  readonly #memories = new Memories();
 
   constructor(deps: DownloadDeps) {
     this.#deps = deps;
@@ -47,15 +45,33 @@ export class Downloads {
     return { step: 'Queued', bytes: 0, bytesPerSecond: 0, maxBytes, blob: done.promise, done };
   }
 
+  /** What is learnt of these parts is remembered while the asker (a resource's key) wants them. */
+  ask(asker: string, parts: readonly Part[]): void {
+    this.#memories.ask(asker, parts.map(keyOfPart));
+  }
+
+  /** The asker wants no parts but these any more; what nobody wants is forgotten. */
+  leave(asker: string, keep: readonly Part[] = []): void {
+    this.#memories.leave(asker, keep.map(keyOfPart));
+  }
+
   /** Forgets which mirrors were wrong: an input changed, or somebody asked for another try. */
   forgive(part: Part): void {
-    this.#condemned.delete(part.key);
+    this.#memories.of(part.key).condemned.clear();
+  }
+
+  /** True once for each generation and upload: an upload that fell behind is not begun a second time beside the same file. */
+  mayFollow(part: Part, upload: string, generation: number): boolean {
+    const { followed } = this.#memories.of(part.key);
+    if (followed.get(upload) === generation) return false;
+    followed.set(upload, generation);
+    return true;
   }
 
   /** Hash of what the sources said of the bytes that were fetched last; undefined when none has answered. */
   told(part: Part): string | undefined {
-    const told = this.#told.get(part.key);
-    return told === undefined ? undefined : hashOf(Object.fromEntries(told));
+    const { told } = this.#memories.of(part.key);
+    return told.size === 0 ? undefined : hashOf(Object.fromEntries(told));
   }
 
   /**
@@ -93,8 +109,7 @@ export class Downloads {
     try {
       const blob = (await this.#cached(part, handle.signal)) ?? (await this.#fetch(running, options, handle));
       view.done.resolve(blob);
-      this.#condemned.delete(part.key);
-      this.#told.delete(part.key);
+      this.#memories.clear(part.key);
       this.#endRivals(running, blob);
       return blob;
     } catch (error) {
@@ -125,7 +140,7 @@ export class Downloads {
     const failures: Failure[] = [];
     for (const source of part.candidates) {
       const name = nameOf(source);
-      const condemned = this.#condemned.get(part.key)?.get(name);
+      const condemned = this.#memories.of(part.key).condemned.get(name);
       if (condemned !== undefined) {
         failures.push(condemned);
         continue;
@@ -143,7 +158,7 @@ export class Downloads {
         this.#deps.log.info({ source: name, reason: failure.reason, err: failure.cause }, failure.message);
         failures.push(failure);
         view.note = failure.message;
-        if (isVerdictOnBytes(failure)) this.#condemn(part, name, failure);
+        if (isVerdictOnBytes(failure)) this.#memories.of(part.key).condemned.set(name, failure);
         // Nothing can be made of these bytes: they would only take room until they are stale.
         if (isVerdictOnBytes(failure) || failure.reason === 'TooLarge') await this.#forget(part, name);
         // Another mirror gives no more space.
@@ -169,7 +184,8 @@ export class Downloads {
   #download(running: Running, source: SourceSpec, options: DownloadOptions, handle: JobHandle): Promise<Blob> {
     const { part, view, supersede } = running;
     const work = { part, source, options, view, supersede: supersede.signal };
-    return new Download(work, handle, this.#deps).run((validators) => this.#tell(part, nameOf(source), validators));
+    const { told } = this.#memories.of(part.key);
+    return new Download(work, handle, this.#deps).run((validators) => void told.set(nameOf(source), validators));
   }
 
   /** Waits while another download brings the same bytes for everybody, and quickly. */
@@ -203,20 +219,13 @@ export class Downloads {
     }
   }
 
-  #tell(part: Part, name: string, validators: Validators): void {
-    const told = this.#told.get(part.key) ?? new Map<string, Validators>();
-    this.#told.set(part.key, told.set(name, validators));
-  }
-
   /** Removes what has come from this mirror, and nothing that came from another. */
   async #forget(part: Part, name: string): Promise<void> {
     const { cache } = this.#deps;
     if (cache.partial(part.key)?.source === name) await cache.dropPartial(part.key);
   }
+}
 
-  #condemn(part: Part, name: string, failure: Failure): void {
-    const mirrors = this.#condemned.get(part.key) ?? new Map<string, Failure>();
-    mirrors.set(name, failure);
-    this.#condemned.set(part.key, mirrors);
-  }
+function keyOfPart({ key }: Part): string {
+  return key;
 }

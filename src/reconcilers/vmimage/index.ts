@@ -139,9 +139,12 @@ function wantedOf(
   targets: readonly Target[],
   found: (content: Content) => void,
 ): Wanted {
+  const { downloads } = round.deps;
   const known = 'parts' in plan ? plan : undefined;
-  if (round.asked)
-    for (const part of known?.parts ?? ('metafile' in plan ? [plan.metafile] : [])) round.deps.downloads.forgive(part);
+  const asked = 'parts' in plan ? plan.parts : [plan.metafile];
+  downloads.ask(round.key, asked);
+  if (known !== undefined) downloads.leave(round.key, asked);
+  if (round.asked) for (const part of asked) downloads.forgive(part);
   const disk = known?.parts.find((part) => part.role === 'Disk');
   let gathered: Promise<Content> | undefined;
   const wanted: Wanted = {
@@ -162,6 +165,8 @@ function wantedOf(
         return named;
       }
       wanted.plan = named;
+      downloads.ask(round.key, named.parts);
+      downloads.leave(round.key, [plan.metafile, ...named.parts]);
     }
     // What an earlier spec asked for is nobody's any more.
     const current = new Set(wanted.plan.parts.map(Downloads.key));

@@ -131,12 +131,10 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
   if (growing.recognition.compression !== 'None' || !growing.recognition.judgedByHead) return undefined;
   const format = sendableAsPublished(part, growing.recognition.format, connection.formats);
   if (format === undefined || row.attempts !== undefined) return undefined;
-  const tried = `${part.key}/${growing.generation}`;
-  if (round.deps.followed.get(jobKey(round, row.name)) === tried) return undefined;
   const remaining =
     view.bytesPerSecond > 0 ? (growing.size - view.bytes) / view.bytesPerSecond : Number.POSITIVE_INFINITY;
   if (remaining > JUST_IN_TIME * (growing.size / connection.bytesPerSecond)) return undefined;
-  round.deps.followed.set(jobKey(round, row.name), tried);
+  if (!round.deps.downloads.mayFollow(part, jobKey(round, row.name), growing.generation)) return undefined;
   return {
     format,
     transform: AS_PUBLISHED,

@@ -1,7 +1,7 @@
 import { Failure } from '../../api/failure.ts';
 import type { SiteRow } from '../../api/types.ts';
 import type { Outcome } from '../../runtime/jobs.ts';
-import { jobKey, type OperationResult, type OperationView, type SiteWork } from './operations.ts';
+import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import type { Registered } from './register.ts';
 import { note, stamp } from './round.ts';
 import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure } from './rows.ts';
@@ -26,7 +26,6 @@ export function settle(
   switch (result.kind) {
     case 'Register': {
       const before = row.imageID;
-      round.deps.followed.delete(jobKey(round, row.name));
       putInService(round, row, result.registered.parts, result.digest);
       row.siteIdentity = work.connection.identity;
       row.registrationHash = result.registrationHash;

@@ -38,7 +38,6 @@ export class Workbench {
       log: createLogger({ level: 'silent' }),
       metrics: { transferred: () => undefined, told: () => undefined },
       authority: { goodForMs: () => true },
-      followed: new Map(),
       wake: () => undefined,
       settings: { instance: 'test', lossConfirmMs: 60_000 },
     } as unknown as Deps;
