@@ -8,7 +8,7 @@ const wrong = new Failure('DigestMismatch', 'wrong bytes');
 describe('what is known of the way to a part', () => {
   it('is remembered exactly while somebody asks for the part, whoever comes and goes', () => {
     const name = fc.constantFrom('a', 'b', 'c');
-    const keys = fc.uniqueArray(fc.constantFrom('p', 'q', 'r'));
+    const keys = fc.uniqueArray(fc.constantFrom<string>('p', 'q', 'r'));
     const step = fc.oneof(
       fc.record({ do: fc.constant('ask' as const), asker: name, keys }),
       fc.record({ do: fc.constant('leave' as const), asker: name, keys }),
