@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 NODE := node --disable-warning=ExperimentalWarning
 
-.PHONY: help setup setup-tests setup-cluster demo check unit integration test bench bundle clean
+.PHONY: help setup setup-tests setup-cluster cluster demo check unit integration test bench bundle clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ setup-tests: setup ## As root on Debian: install the real parts that integration
 
 setup-cluster: setup-tests ## The API server that tests run against: found, downloaded, or built once from its Go modules (some minutes)
 	@$(NODE) test/support/kubernetes/binaries.ts
+	@$(NODE) test/support/kubernetes/helm.ts
+
+cluster: setup ## A control plane to play with, on loopback, with the kinds installed; Ctrl-C stops it
+	@$(NODE) scripts/cluster.ts
 
 demo: setup ## See the main job done on this machine: no root, no Docker, no cluster
 	@bin/imageproxy demo

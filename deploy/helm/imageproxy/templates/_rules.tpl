@@ -1,0 +1,60 @@
+{{/*
+What the controller may do, and no more; a test runs it with these rights under the API server's audit log, and finds none missing and
+none idle.
+*/}}
+
+{{/* In a namespace in which images are. */}}
+{{- define "imageproxy.rules.images" -}}
+- apiGroups: [imageproxy.dev]
+  resources: [vmimages, imagesubscriptions]
+  verbs: [get, list, watch, patch]
+- apiGroups: [imageproxy.dev]
+  resources: [vmimages/status, imagesubscriptions/status]
+  verbs: [patch]
+{{ include "imageproxy.rules.references" . }}
+{{ include "imageproxy.rules.events" . }}
+{{- end -}}
+
+{{/* RBAC has no verb for metadata alone: only metadata is watched, and a value is read when it is needed. */}}
+{{- define "imageproxy.rules.references" -}}
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{- define "imageproxy.rules.events" -}}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{/* What has no namespace. */}}
+{{- define "imageproxy.rules.cluster" -}}
+- apiGroups: [imageproxy.dev]
+  resources: [imagesites]
+  verbs: [get, list, watch, patch]
+- apiGroups: [imageproxy.dev]
+  resources: [imagesites/status]
+  verbs: [patch]
+{{- with .Values.sites }}
+- apiGroups: [imageproxy.dev]
+  resources: [imagesites]
+  resourceNames:
+    {{- range $name, $_ := . }}
+    - {{ $name }}
+    {{- end }}
+  verbs: [create]
+{{- end }}
+{{- if not .Values.instance }}
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [kube-system]
+  verbs: [get]
+{{- end }}
+{{- end -}}
+
+{{- define "imageproxy.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "imageproxy.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
