@@ -1,0 +1,153 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { CHART, Helm, kubectl, type Rendered } from '../../support/kubernetes/chart.ts';
+import { VALUE_SETS } from './values.ts';
+
+const SITE = { directory: { path: '/srv/images' } };
+const FINALIZED = { finalizers: ['imageproxy.dev/site-in-use'] };
+
+describe('the chart on an API server', () => {
+  let server: ApiServer;
+  let helm: Helm;
+
+  beforeAll(async () => {
+    server = await startApiServer({ controllerManager: true, crds: false });
+    helm = await Helm.start(server.kubeconfig);
+    for (const name of ['team-a', 'team-b', 'imageproxy']) await server.namespace(name);
+  }, API_SERVER_PATIENCE_MS);
+  afterAll(async () => {
+    await helm?.close();
+    await server?.stop();
+  });
+  afterEach(async () => {
+    for (const each of JSON.parse(await helm.run('list', '-A', '-o', 'json')) as { name: string; namespace: string }[])
+      await helm.uninstall({ release: each.name, namespace: each.namespace });
+    await run('delete', 'crd', '--all');
+    await run('delete', 'pvc', '-A', '--all', '--wait=false');
+  });
+
+  const run = (...args: string[]) => kubectl(server.kubeconfig, args);
+  const read = async <T = Rendered>(...args: string[]) => JSON.parse(await run('get', ...args, '-o', 'json')) as T;
+  const names = async (...args: string[]) => (await run('get', ...args, '-o', 'name')).split('\n').filter(Boolean);
+  const apply = (object: object) =>
+    kubectl(server.kubeconfig, ['apply', '--server-side', '-f', '-'], JSON.stringify(object));
+  const may = async (verb: string, resource: string, ...args: string[]): Promise<boolean> => {
+    const asker = '--as=system:serviceaccount:imageproxy:imageproxy';
+    // `auth can-i` exits 1 with "no".
+    const answer = await run('auth', 'can-i', verb, resource, asker, ...args).catch((error: Error) => error.message);
+    return answer.startsWith('yes');
+  };
+
+  test.each(Object.entries(VALUE_SETS))('the API server takes every object of it: %s', async (_name, values) => {
+    const objects = await helm.template(values);
+    const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+    const args = ['apply', '--server-side', '--dry-run=server', '--validate=strict', '-f', '-'];
+    const answer = await kubectl(server.kubeconfig, args, list);
+    expect(answer.trim().split('\n')).toHaveLength(objects.length);
+  });
+
+  test('an upgrade brings new fields of the kinds', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'imageproxy-chart-'));
+    try {
+      await cp(CHART, folder, { recursive: true });
+      const file = join(folder, 'files', 'crds', 'imageproxy.dev_imagesites.yaml');
+      const crd = await readFile(file, 'utf8');
+      const older = crd.replace(/^ {16}suspend:\n(?: {18}.*\n)+/m, '');
+      expect(older).not.toBe(crd);
+      await writeFile(file, older);
+      await helm.upgrade({}, { chart: folder });
+      await expect(run('explain', 'imagesite.spec.suspend')).rejects.toThrow('suspend');
+      await helm.upgrade();
+      await eventually('the new field is published', () => run('explain', 'imagesite.spec.suspend'));
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  test('uninstalling leaves kinds, images, sites and the volume, and nothing that waits for its end', async () => {
+    const notes = await helm.upgrade({ sites: { shelf: { spec: SITE } } });
+    expect(notes).toContain('Uninstalling deletes nothing in any cloud');
+    await apply({
+      apiVersion: 'imageproxy.dev/v1beta1',
+      kind: 'ImageSite',
+      metadata: { name: 'shelf', ...FINALIZED },
+      spec: SITE,
+    });
+    const said = await helm.uninstall();
+    for (const kept of ['vmimages.imageproxy.dev', '[PersistentVolumeClaim] imageproxy']) expect(said).toContain(kept);
+    const site = await read('imagesite', 'shelf');
+    expect(site.metadata).toMatchObject(FINALIZED);
+    expect(site.metadata).not.toHaveProperty('deletionTimestamp');
+    expect(await names('crd')).toHaveLength(3);
+    expect(await names('pvc', '-n', 'imageproxy')).toEqual(['persistentvolumeclaim/imageproxy']);
+    const left = await names('deployment,service,serviceaccount,role,rolebinding,configmap,secret', '-n', 'imageproxy');
+    expect(left.filter((name) => name.includes('imageproxy'))).toEqual([]);
+    expect(await names('clusterrole,clusterrolebinding', '-l', 'app.kubernetes.io/instance=imageproxy')).toEqual([]);
+    // And what was left is taken up again.
+    const before = await read('pvc', 'imageproxy', '-n', 'imageproxy');
+    await helm.upgrade();
+    expect((await read('pvc', 'imageproxy', '-n', 'imageproxy')).metadata).toHaveProperty(
+      'uid',
+      (before.metadata as unknown as { uid: string }).uid,
+    );
+    await run('patch', 'imagesite', 'shelf', '--type=merge', '-p', '{"metadata":{"finalizers":null}}');
+  });
+
+  test('releases of one name in two namespaces share nothing', async () => {
+    await helm.upgrade();
+    await helm.upgrade(VALUE_SETS['a second release'], { namespace: 'site-b' });
+    await helm.upgrade({ crds: { enabled: false } }, { release: 'west', namespace: 'imageproxy' });
+    expect(await names('deployment', '-n', 'imageproxy')).toEqual([
+      'deployment.apps/imageproxy',
+      'deployment.apps/west-imageproxy',
+    ]);
+    await helm.uninstall({ namespace: 'site-b' });
+    expect(await may('list', 'vmimages.imageproxy.dev', '-A')).toBe(true);
+    expect(await names('clusterrolebinding', '-l', 'app.kubernetes.io/name=imageproxy')).toEqual([
+      'clusterrolebinding.rbac.authorization.k8s.io/imageproxy:imageproxy',
+      'clusterrolebinding.rbac.authorization.k8s.io/imageproxy:west-imageproxy',
+    ]);
+  });
+
+  test('with chosen namespaces it may read nothing of others, and no Secret but theirs and its own', async () => {
+    await helm.upgrade({ watchNamespaces: ['team-a'] });
+    expect(await may('list', 'secrets', '-n', 'team-a')).toBe(true);
+    expect(await may('list', 'secrets', '-n', 'imageproxy')).toBe(true);
+    expect(await may('list', 'secrets', '-n', 'team-b')).toBe(false);
+    expect(await may('get', 'secrets', '-n', 'kube-system')).toBe(false);
+    expect(await may('list', 'vmimages.imageproxy.dev', '-n', 'team-b')).toBe(false);
+    expect(await may('patch', 'vmimages.imageproxy.dev', '-n', 'team-a', '--subresource=status')).toBe(true);
+  });
+
+  test('nowhere it may make or delete what people write, or grant itself more', async () => {
+    await helm.upgrade({ sites: { shelf: { spec: SITE } } });
+    for (const verb of ['create', 'delete', 'update'])
+      expect(await may(verb, 'vmimages.imageproxy.dev', '-n', 'team-a'), verb).toBe(false);
+    for (const verb of ['create', 'update', 'delete'])
+      expect(await may(verb, 'secrets', '-n', 'imageproxy'), verb).toBe(false);
+    expect(await may('create', 'clusterrolebindings')).toBe(false);
+    expect(await may('create', 'pods', '-n', 'imageproxy')).toBe(false);
+    // The sites of its values, and no others.
+    expect(await may('create', 'imagesites.imageproxy.dev/shelf')).toBe(true);
+    expect(await may('create', 'imagesites.imageproxy.dev/another')).toBe(false);
+  });
+
+  test('who may edit a namespace may write its images, and who may view it may read them', async () => {
+    await helm.upgrade();
+    for (const role of ['edit', 'view']) {
+      const name = `${role}or`;
+      await run('create', 'rolebinding', name, `--clusterrole=${role}`, `--user=${name}`, '-n', 'team-a');
+    }
+    const can = (user: string, verb: string, resource: string) =>
+      run('auth', 'can-i', verb, resource, `--as=${user}`, '-n', 'team-a').catch((error: Error) => error.message);
+    await eventually('the rights have been added up', async () => {
+      expect(await can('editor', 'create', 'vmimages.imageproxy.dev')).toMatch(/^yes/);
+      expect(await can('viewor', 'list', 'imagesubscriptions.imageproxy.dev')).toMatch(/^yes/);
+    });
+    expect(await can('viewor', 'create', 'vmimages.imageproxy.dev')).toMatch(/^no/);
+    expect(await can('editor', 'create', 'imagesites.imageproxy.dev')).toMatch(/^no$/m);
+  });
+});

@@ -1,0 +1,157 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { CRD_DIRECTORY } from '../../../src/api/crds.ts';
+import { CHART, Helm, objectsOf, type Rendered } from '../../support/kubernetes/chart.ts';
+import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
+import { VALUE_SETS } from './values.ts';
+
+interface PodSpec {
+  automountServiceAccountToken: boolean;
+  securityContext: Record<string, unknown>;
+  containers: {
+    image: string;
+    args: string[];
+    resources: Record<string, unknown>;
+    securityContext: Record<string, unknown>;
+    volumeMounts: { name: string; mountPath: string }[];
+  }[];
+  volumes: { name: string; persistentVolumeClaim?: { claimName: string }; emptyDir?: object }[];
+}
+
+describe('the chart', () => {
+  let helm: Helm;
+
+  beforeAll(async () => {
+    helm = await Helm.start();
+  }, API_SERVER_PATIENCE_MS);
+  afterAll(() => helm?.close());
+
+  const podOf = (objects: Rendered[]): PodSpec => {
+    const deployment = one(objects, 'Deployment') as unknown as { spec: { template: { spec: PodSpec } } };
+    return deployment.spec.template.spec;
+  };
+  const one = (objects: Rendered[], kind: string): Rendered => {
+    const found = objects.filter((each) => each.kind === kind);
+    expect(found.map(({ metadata }) => metadata.name)).toHaveLength(1);
+    return found[0] as Rendered;
+  };
+  const argsOf = (objects: Rendered[]): string[] => podOf(objects).containers[0]?.args ?? [];
+
+  test('passes the strict judgement of helm lint', async () => {
+    await expect(helm.run('lint', '--strict', CHART)).resolves.toContain('0 chart(s) failed');
+  });
+
+  test('brings the CRDs as they are in crds/, to be kept at uninstall', async () => {
+    const brought = (await helm.template()).filter(({ kind }) => kind === 'CustomResourceDefinition');
+    const ours = readdirSync(CRD_DIRECTORY).map((name) => {
+      return parse(readFileSync(join(CRD_DIRECTORY, name), 'utf8'), { merge: true, maxAliasCount: -1 }) as Rendered;
+    });
+    const byName = (objects: Rendered[]) =>
+      Object.fromEntries(objects.map(({ metadata, apiVersion, spec }) => [metadata.name, { apiVersion, spec }]));
+    expect(ours).toHaveLength(3);
+    expect(byName(brought)).toEqual(byName(ours));
+    for (const { metadata } of brought)
+      expect(metadata.annotations).toMatchObject({ 'helm.sh/resource-policy': 'keep' });
+  });
+
+  test.each(Object.entries(VALUE_SETS))(
+    'with %s, all objects have the labels of the release',
+    async (_name, values) => {
+      const objects = await helm.template(values, { release: 'blue' });
+      expect(objects.length).toBeGreaterThan(3);
+      for (const { kind, metadata } of objects) {
+        expect(metadata.labels, `${kind} ${metadata.name}`).toMatchObject({
+          'app.kubernetes.io/instance': 'blue',
+          'app.kubernetes.io/managed-by': 'Helm',
+          ...((values['commonLabels'] as Record<string, string> | undefined) ?? {}),
+        });
+      }
+      const names = objects.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`);
+      expect(new Set(names).size, 'each object once').toBe(names.length);
+    },
+  );
+
+  test('runs one pod without privileges, with a read-only root', async () => {
+    const pod = podOf(await helm.template());
+    expect(pod.securityContext).toMatchObject({
+      runAsNonRoot: true,
+      runAsUser: 65532,
+      seccompProfile: { type: 'RuntimeDefault' },
+    });
+    expect(pod.containers).toHaveLength(1);
+    expect(pod.containers[0]?.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    expect(pod.containers[0]?.resources).toMatchObject({ requests: { memory: '384Mi' }, limits: { memory: '2Gi' } });
+  });
+
+  test('runs as the user that the Dockerfile names, on the folder that it makes', async () => {
+    const dockerfile = readFileSync(join(CHART, '..', '..', '..', 'Dockerfile'), 'utf8');
+    const [, user] = /^USER (\d+):\d+$/m.exec(dockerfile) ?? [];
+    const [, state] = /^WORKDIR (\/var\S+)$/m.exec(dockerfile) ?? [];
+    const [, port] = /^EXPOSE (\d+)$/m.exec(dockerfile) ?? [];
+    const objects = await helm.template();
+    const pod = podOf(objects);
+    expect(pod.securityContext).toMatchObject({ runAsUser: Number(user), fsGroup: Number(user) });
+    expect(pod.containers[0]?.volumeMounts).toContainEqual({ name: 'state', mountPath: state });
+    expect(argsOf(objects)).toEqual(expect.arrayContaining([`--state=${state}`, `--telemetry=0.0.0.0:${port}`]));
+  });
+
+  test('has the version of the program', () => {
+    const chart = parse(readFileSync(join(CHART, 'Chart.yaml'), 'utf8')) as { version: string; appVersion: string };
+    const root = join(CHART, '..', '..', '..');
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+    expect(chart).toMatchObject({ version, appVersion: version });
+  });
+
+  test('without a volume of its own it works on an emptyDir, or on the claim that it is given', async () => {
+    const state = async (values: object) => {
+      const objects = await helm.template({ persistence: values });
+      expect(objects.some(({ kind }) => kind === 'PersistentVolumeClaim')).toBe(false);
+      return podOf(objects).volumes.find(({ name }) => name === 'state');
+    };
+    await expect(state({ enabled: false })).resolves.toMatchObject({ emptyDir: {} });
+    const claim = { persistentVolumeClaim: { claimName: 'images' } };
+    await expect(state({ existingClaim: 'images' })).resolves.toMatchObject(claim);
+  });
+
+  test('a site of the values is an ImageSite as one would write it, and a change of it starts the pod anew', async () => {
+    const site = VALUE_SETS['one OpenStack site'] as { sites: { 'nova-east': Record<string, unknown> } };
+    const objects = await helm.template(site);
+    const { data } = one(objects, 'ConfigMap') as unknown as { data: Record<string, string> };
+    const { labels, annotations, spec } = site.sites['nova-east'];
+    expect(objectsOf(data['nova-east.yaml'] ?? '')).toEqual([
+      {
+        apiVersion: 'imageproxy.dev/v1beta1',
+        kind: 'ImageSite',
+        metadata: { name: 'nova-east', labels, annotations },
+        spec,
+      },
+    ]);
+    const template = (rendered: Rendered[]) => JSON.stringify(one(rendered, 'Deployment')['spec']);
+    const changed = structuredClone(site);
+    changed.sites['nova-east']['labels'] = { region: 'west' };
+    expect(template(await helm.template(changed))).not.toBe(template(objects));
+  });
+
+  test.each([
+    ['a value that is not known', { replicaCount: 3 }, /replicaCount/],
+    ['a nested one', { persistence: { sise: '1Gi' } }, /sise/],
+    ['two pods', { replicas: 2 }, /replicas/],
+    ['a level of the log', { log: { level: 'loud' } }, /level/],
+    ['a network without its length', { allowNetworks: ['10.0.0.0'] }, /allowNetworks/],
+    ['a site without a spec', { sites: { east: {} } }, /spec/],
+    ['a misspelt field of a site', { sites: { east: { spec: { openstak: {} } } } }, /openstak/],
+    ['a wrong value of a site', { sites: { east: { spec: { directory: { path: 7 } } } } }, /path/],
+    ['a name of a site', { sites: { East_1: { spec: { directory: { path: '/srv' } } } } }, /East_1/],
+    ['a tag with a colon', { image: { tag: 'a:b' } }, /tag/],
+    ['a privileged port', { telemetry: { port: 80 } }, /port/],
+    ['ServiceMonitor without Service', { serviceMonitor: { enabled: true }, service: { enabled: false } }, /service/],
+  ])('refuses %s, and names it', async (_what, values, message) => {
+    await expect(helm.template(values)).rejects.toThrow(message);
+  });
+});
