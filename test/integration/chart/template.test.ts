@@ -65,7 +65,7 @@ describe('the chart', () => {
         expect(metadata.labels, `${kind} ${metadata.name}`).toMatchObject({
           'app.kubernetes.io/instance': 'blue',
           'app.kubernetes.io/managed-by': 'Helm',
-          ...((values['commonLabels'] as Record<string, string> | undefined) ?? {}),
+          ...(values['commonLabels'] as Record<string, string> | undefined),
         });
       }
       const names = objects.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`);
