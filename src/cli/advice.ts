@@ -1,30 +1,29 @@
 import { findCondition, type KStatus, READY } from '../api/conditions.ts';
 import type { ApiObject } from '../api/types.ts';
-import type { Holder } from '../stores/directory/lock.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
-import { type Target, typedName } from './kinds.ts';
+import type { Target } from './kinds.ts';
+import type { Place } from './place.ts';
 
 export interface Situation {
   object: ApiObject;
   target: Target;
   problems: readonly Problem[];
-  /** Who works on the state now. */
-  holder: Holder | undefined;
-  state: string;
+  /** A sentence with the cure, where nobody works on the object. */
+  unattended: string | undefined;
+  typed: Place['typed'];
   verdict: KStatus;
 }
 
 /** What a person can do now; the most urgent first. */
-export function adviceOn({ object, target, problems, holder, state, verdict }: Situation): string[] {
+export function adviceOn({ object, target, problems, unattended, typed, verdict }: Situation): string[] {
   const lines: string[] = [];
-  const name = typedName(target);
   const error = problems.find(({ severity }) => severity === 'error');
   if (error !== undefined) {
     const place = error.line > 0 ? `${error.file}, line ${error.line}` : error.file;
     lines.push(`Correct ${place}; until then the last good state of it counts.`);
   }
   const settled = verdict === 'Current' || verdict === 'Failed';
-  if (holder === undefined && !settled) lines.push(`No process works on ${state}: start "imageproxy run" to go on.`);
+  if (unattended !== undefined && !settled) lines.push(unattended);
   if (object.spec.suspend) return [...lines, 'It is suspended: set spec.suspend: false to go on.'];
   const ready = findCondition(object.status?.conditions, READY);
   switch (verdict) {
@@ -37,17 +36,17 @@ export function adviceOn({ object, target, problems, holder, state, verdict }: S
         );
       break;
     case 'Failed':
-      lines.push(ready?.message ?? 'It is stalled.', `When that is put right: imageproxy reconcile ${name}`);
+      lines.push(ready?.message ?? 'It is stalled.', `When that is put right: ${typed('reconcile', target)}`);
       break;
     case 'InProgress':
       lines.push(
-        `Follow it: imageproxy watch ${name}`,
-        `Wait for it: imageproxy wait ${target.names.short}/${target.key.name} --for=condition=Ready`,
+        `Follow it: ${typed('watch', target)}`,
+        `Wait for it: ${typed('wait', target, '--for=condition=Ready')}`,
       );
       break;
     case 'Current':
       if (ready?.status === 'True') lines.push('Nothing: it is as asked for.');
-      else lines.push(`It has not been looked at yet: imageproxy reconcile ${name}`);
+      else lines.push(`It has not been looked at yet: ${typed('reconcile', target)}`);
   }
   return lines;
 }

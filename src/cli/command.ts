@@ -14,13 +14,33 @@ export function command(program: Command, words: string, summary: string, detail
     .summary(summary)
     .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.${details === '' ? '' : `\n\n${details}`}`)
     .helpOption('-h, --help', 'show this help')
-    .addHelpText('after', `\nExamples:\n${examples.trim().replaceAll(/^ */gm, '  ')}`);
+    .addHelpText('after', `\nExamples:\n${asCalled(program, examples.trim().replaceAll(/^ */gm, '  '))}`);
+}
+
+/** Command lines as this user types them: as a plugin of kubectl the program has two words. */
+function asCalled(program: Command, lines: string): string {
+  return lines.replaceAll(/\bimageproxy (?=[a-z])/g, `${program.name()} `);
 }
 
 export const stateOption = () => new Option('--state <dir>', 'the state directory (IMAGEPROXY_STATE)');
-export const namespaceOption = () => new Option('-n, --namespace <name>', 'the namespace').default('default');
 export const manifestsOption = () =>
   new Option('--manifests <dir>', 'folder with Secrets, where no process runs on the state yet (IMAGEPROXY_MANIFESTS)');
+
+/** Where the objects are: a state directory or a cluster; and in which namespace. */
+export function placeOptions(command: Command): Command {
+  return clusterOptions(command.addOption(namespaceOption()).addOption(stateOption()));
+}
+
+const namespaceOption = () =>
+  new Option('-n, --namespace <name>', "the namespace (default: that of the kubeconfig's context; default)");
+
+/** A cluster instead of a state directory. */
+export function clusterOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--kubernetes', 'the cluster of the kubeconfig, instead of a state (IMAGEPROXY_KUBERNETES)'))
+    .addOption(new Option('--kubeconfig <file>', 'another kubeconfig (KUBECONFIG); means a cluster'))
+    .addOption(new Option('--context <name>', 'another context of the kubeconfig; means a cluster'));
+}
 export const timeoutOption = (text: string) =>
   new Option('--timeout <duration>', 'give up after').argParser(duration).default(duration(text), text);
 export const networkOption = () =>

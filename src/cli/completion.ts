@@ -1,9 +1,13 @@
 import type { Command, Option } from 'commander';
-import { readState } from '../stores/directory/reader.ts';
+import type { ApiKind } from '../api/crds.ts';
 import { EXIT } from './exit.ts';
 import { KINDS } from './kinds.ts';
 import type { CommandContext } from './output.ts';
-import { stateDirectory } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
+
+/** A cluster that has not answered by then is not waited for. */
+const PATIENCE_MS = 2_000;
 
 /** The scripts hand the words before the cursor to `imageproxy __complete`, which prints what may follow, a candidate a line. */
 const SCRIPTS = {
@@ -71,8 +75,19 @@ const TAKES_OBJECTS: Readonly<Record<string, 'pairs' | 'kinds'>> = {
 
 /** `imageproxy __complete -- WORD…`: the last word is the one being typed. Nothing printed means: complete file names. */
 export async function complete(program: Command, words: readonly string[], context: CommandContext): Promise<number> {
-  for (const candidate of await candidatesFor(program, words, context)) context.out.line(candidate);
+  const candidates = await candidatesFor(program, words, context);
+  for (const candidate of candidates) context.out.line(candidate);
+  if (context.calledAs !== undefined) context.out.line(`:${directiveFor(candidates)}`);
   return EXIT.ok;
+}
+
+/**
+ * How kubectl goes on, in cobra's numbers (https://pkg.go.dev/github.com/spf13/cobra#ShellCompDirective): 0, it completes file names;
+ * 4, it does not; 2 more, no blank follows, for a name comes after the slash.
+ */
+function directiveFor(candidates: readonly string[]): number {
+  if (candidates.length === 0) return 0;
+  return candidates.every((each) => each.endsWith('/')) ? 6 : 4;
 }
 
 async function candidatesFor(program: Command, words: readonly string[], context: CommandContext): Promise<string[]> {
@@ -115,7 +130,7 @@ function positionals(command: Command, words: readonly string[]): string[] {
 async function valuesOf(option: Option, lookup: Lookup): Promise<string[]> {
   if (option.argChoices !== undefined) return [...option.argChoices];
   if (option.long === '--namespace') return lookup.namespaces();
-  if (option.long === '--site') return lookup.names('ImageSite', undefined);
+  if (option.long === '--site') return lookup.names('ImageSite');
   if (option.long === '--for')
     return ['condition=Ready', 'condition=Available', 'condition=Stalled', 'delete', 'create', 'jsonpath='];
   return [];
@@ -131,12 +146,12 @@ async function objects(
   if (slash >= 0) {
     const prefix = typed.slice(0, slash);
     const kind = namedKind(prefix)?.kind;
-    return kind === undefined ? [] : (await lookup.names(kind, lookup.namespace)).map((name) => `${prefix}/${name}`);
+    return kind === undefined ? [] : (await lookup.names(kind)).map((name) => `${prefix}/${name}`);
   }
   const kind = given[0] === undefined ? undefined : namedKind(given[0])?.kind;
-  if (takes === 'kinds' && given.length === 1) return kind === undefined ? [] : lookup.names(kind, lookup.namespace);
+  if (takes === 'kinds' && given.length === 1) return kind === undefined ? [] : lookup.names(kind);
   if (given[0]?.includes('/') === true && given.length === 1 && takes === 'pairs' && lookup.removal)
-    return lookup.names('ImageSite', undefined);
+    return lookup.names('ImageSite');
   const kinds = KINDS.flatMap(({ plural, singular, short }) => [short, singular, plural]);
   if (takes === 'kinds') return given.length > 0 ? [] : kinds;
   return kinds.map((each) => `${each}/`);
@@ -161,32 +176,52 @@ async function fields(typed: string): Promise<string[]> {
   return Object.keys((node.items ?? node).properties ?? {}).map((name) => `${stem}.${name}`);
 }
 
-/** Names from the state that the words before name; an unreadable state has none. */
+/** Names from the place that the words before name. What cannot be had at once has none: the user is waiting for the key. */
 class Lookup {
-  readonly namespace: string | undefined;
   readonly removal: boolean;
-  readonly #state: string;
+  readonly #before: readonly string[];
+  readonly #everywhere: boolean;
+  readonly #context: CommandContext;
 
-  constructor(before: readonly string[], { env }: CommandContext) {
-    const valueOf = (...names: string[]): string | undefined => {
-      const at = before.findLastIndex((word) => names.includes(word));
-      return at < 0 ? undefined : before[at + 1];
-    };
-    this.namespace =
-      before.includes('-A') || before.includes('--all-namespaces')
-        ? undefined
-        : (valueOf('-n', '--namespace') ?? 'default');
+  constructor(before: readonly string[], context: CommandContext) {
+    this.#before = before;
+    this.#everywhere = before.includes('-A') || before.includes('--all-namespaces');
     this.removal = before.some((word) => /^(?:vmimg|vmimages?)\//.test(word));
-    this.#state = stateDirectory({ state: valueOf('--state') }, env);
+    this.#context = context;
   }
 
-  async names(kind: 'VMImage' | 'ImageSite' | 'ImageSubscription', namespace: string | undefined): Promise<string[]> {
-    const objects = await readState(this.#state).list(kind, kind === 'ImageSite' ? undefined : namespace);
-    return objects.map(({ metadata }) => metadata.name);
+  names(kind: ApiKind): Promise<string[]> {
+    return this.#ask(async (place) => {
+      const namespace = this.#everywhere || kind === 'ImageSite' ? undefined : place.namespace;
+      return (await place.list(kind, namespace)).map(({ metadata }) => metadata.name);
+    });
   }
 
-  async namespaces(): Promise<string[]> {
-    const objects = await readState(this.#state).list('VMImage');
-    return [...new Set(objects.map(({ metadata }) => metadata.namespace ?? 'default'))];
+  namespaces(): Promise<string[]> {
+    return this.#ask((place) => place.namespaces());
+  }
+
+  async #ask(look: (place: Place) => Promise<string[]>): Promise<string[]> {
+    const signal = AbortSignal.any([this.#context.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    try {
+      await using place = await openPlace(this.#options(), { ...this.#context, signal }, { mayBeNew: true });
+      return await look(place);
+    } catch {
+      return [];
+    }
+  }
+
+  #options(): PlaceOptions {
+    const valueOf = (...names: string[]): string | undefined => {
+      const at = this.#before.findLastIndex((word) => names.includes(word));
+      return at < 0 ? undefined : this.#before[at + 1];
+    };
+    return {
+      namespace: valueOf('-n', '--namespace'),
+      state: valueOf('--state'),
+      kubernetes: this.#before.includes('--kubernetes'),
+      kubeconfig: valueOf('--kubeconfig'),
+      context: valueOf('--context'),
+    };
   }
 }

@@ -3,15 +3,23 @@ import { requestState } from '../stores/directory/inbox.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, targetOf, titleOf } from './kinds.ts';
 import type { CommandContext } from './output.ts';
-import { openSession } from './session.ts';
-import { manifestsDirectory, openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import { choosePlace, type PlaceOptions } from './place.ts';
+import { openReader } from './state.ts';
 import { watchFor } from './watching.ts';
 
 const ANSWER_MS = 60_000;
 
 /** `imageproxy confirm-deletions`: what is gone from the manifests is meant to be. */
-export async function confirmDeletions(options: StateOptions, context: CommandContext): Promise<number> {
-  const state = stateDirectory(options, context.env);
+export async function confirmDeletions(options: PlaceOptions, context: CommandContext): Promise<number> {
+  const choice = choosePlace(options, context);
+  if (choice.kind === 'cluster') {
+    throw new CommandError(
+      EXIT.usage,
+      'deletions are held where manifests vanish from a directory; a cluster deletes what it is asked to: give --state for a directory',
+    );
+  }
+  const { state } = choice;
   await openReader(state);
   const answer = await requestState(
     state,
@@ -30,10 +38,8 @@ export async function confirmDeletions(options: StateOptions, context: CommandCo
   return EXIT.ok;
 }
 
-export interface ConfirmRemovalOptions extends StateOptions {
-  namespace: string;
+export interface ConfirmRemovalOptions extends PlaceOptions {
   timeout: number;
-  manifests?: string;
 }
 
 /** `imageproxy confirm-removal vmimg/NAME SITE`: a site that no longer matches or admits the image may be cleaned up. */
@@ -43,12 +49,12 @@ export async function confirmRemoval(
   options: ConfirmRemovalOptions,
   context: CommandContext,
 ): Promise<number> {
-  const target = targetOf(text, undefined, options.namespace);
+  await using place = await openPlace(options, context);
+  const target = targetOf(text, undefined, place.namespace);
   if (target.kind !== 'VMImage')
     throw new CommandError(EXIT.usage, `removals are of VMImages: write vmimg/${target.key.name}`);
-  const state = stateDirectory(options, context.env);
-  const image = (await (await openReader(state)).get(target.kind, target.key)) as VMImage | undefined;
-  if (image === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+  const image = (await place.get(target.kind, target.key)) as VMImage | undefined;
+  if (image === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
   const rows = image.status?.sites?.map(({ name }) => name) ?? [];
   if (!rows.includes(site)) {
     throw new CommandError(
@@ -66,8 +72,7 @@ export async function confirmRemoval(
     .split(',')
     .map((name) => name.trim());
   const sites = [...new Set([...confirmed.filter((name) => name !== ''), site])].join(',');
-  const manifests = manifestsDirectory(options.manifests, context.env);
-  const session = await openSession({ state, manifests, signal: context.signal });
+  const session = await place.act();
   try {
     await session.annotate(target.kind, target.key, { [ANNOTATIONS.confirmRemoval]: sites });
     await watchFor(session, context, {
@@ -81,7 +86,7 @@ export async function confirmRemoval(
       onTimeout: () =>
         new CommandError(
           EXIT.timedOut,
-          `${titleOf(target)} is still at ${site}; it is confirmed and goes on: imageproxy describe ${text}`,
+          `${titleOf(target)} is still at ${site}; it is confirmed and goes on: ${place.typed('describe', target)}`,
         ),
     });
     context.out.line(`${nameLine(target)} removed from ${site}`);

@@ -1,18 +1,17 @@
 import { findCondition } from '../api/conditions.ts';
 import type { Condition, VMImage } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { nameLine, type Target, targetOf, titleOf, typedName } from './kinds.ts';
+import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
-import { openSession, type Session } from './session.ts';
-import { manifestsDirectory, openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
+import type { Session } from './session.ts';
 import { watchFor } from './watching.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 
-export interface DeleteOptions extends StateOptions {
-  namespace: string;
+export interface DeleteOptions extends PlaceOptions {
   wait: boolean;
   timeout: number;
-  manifests?: string;
 }
 
 /** `imageproxy delete KIND/NAME…`: out of its manifest, then out of the clouds as its deletionPolicy says. */
@@ -21,20 +20,18 @@ export async function deleteObjects(
   options: DeleteOptions,
   context: CommandContext,
 ): Promise<number> {
-  const state = stateDirectory(options, context.env);
-  const reader = await openReader(state);
-  const targets = texts.map((text) => targetOf(text, undefined, options.namespace));
+  await using place = await openPlace(options, context);
+  const targets = texts.map((text) => targetOf(text, undefined, place.namespace));
   const found: { target: Target; object: StoredResource }[] = [];
   for (const target of targets) {
-    const object = await reader.get(target.kind, target.key);
-    if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+    const object = await place.get(target.kind, target.key);
+    if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
     found.push({ target, object });
   }
   for (const { target } of found)
-    await takeOutOfManifest(target, await reader.manifestOf(target.kind, target.key), context);
+    await takeOutOfManifest(target, await place.manifestOf(target.kind, target.key), context);
 
-  const manifests = manifestsDirectory(options.manifests, context.env);
-  const session = await openSession({ state, manifests, signal: context.signal });
+  const session = await place.act();
   try {
     for (const { target, object } of found) await session.delete(target.kind, target.key, object.metadata.uid);
     if (!options.wait) {
@@ -43,7 +40,7 @@ export async function deleteObjects(
     }
     const until = context.now() + options.timeout;
     for (const { target } of found) {
-      await gone(session, target, Math.max(0, until - context.now()), context);
+      await gone(place, session, target, Math.max(0, until - context.now()), context);
       context.out.line(`${nameLine(target)} deleted`);
     }
     return EXIT.ok;
@@ -67,7 +64,13 @@ async function takeOutOfManifest(target: Target, file: string | undefined, { err
 
 const HELD_REASONS = ['DeletionHeld', 'ConfirmationRequired'];
 
-async function gone(session: Session, target: Target, timeoutMs: number, context: CommandContext): Promise<void> {
+async function gone(
+  place: Place,
+  session: Session,
+  target: Target,
+  timeoutMs: number,
+  context: CommandContext,
+): Promise<void> {
   let told = '';
   await watchFor(session, context, {
     ...target,
@@ -84,7 +87,7 @@ async function gone(session: Session, target: Target, timeoutMs: number, context
       const why = last === undefined ? undefined : (whyHeld(last) ?? readyMessage(last));
       return new CommandError(
         EXIT.timedOut,
-        `${titleOf(target)} is still being deleted${why === undefined ? '' : `: ${why}`}; it goes on, look at it with "imageproxy describe ${typedName(target)}"`,
+        `${titleOf(target)} is still being deleted${why === undefined ? '' : `: ${why}`}; it goes on, look at it with "${place.typed('describe', target)}"`,
       );
     },
   });

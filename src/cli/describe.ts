@@ -1,42 +1,40 @@
 import { readCrd } from '../api/crds.ts';
 import { kstatus, READY } from '../api/conditions.ts';
 import type { ApiObject, Artifact, Condition, ImageSite, SiteRow, VMImage } from '../api/types.ts';
+import { Failure } from '../api/failure.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
-import type { Holder } from '../stores/directory/lock.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { type Target, targetOf, titleOf } from './kinds.ts';
-import { adviceOn } from './advice.ts';
+import { adviceOn, type Situation } from './advice.ts';
 import { type CommandContext, type Output, printable } from './output.ts';
 import { bar, paintPhase, progressText } from './progress.ts';
 import { formatAge, formatBytes } from './quantity.ts';
 import { withoutDefaults } from './spec-summary.ts';
-import { openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
 import { cell, renderTable } from './table.ts';
 import { problemLine } from './validate.ts';
-
-export interface DescribeOptions extends StateOptions {
-  namespace: string;
-}
 
 /** `imageproxy describe KIND/NAME`: all that is known of one object, and what to do next. */
 export async function describe(
   kindText: string,
   nameText: string | undefined,
-  options: DescribeOptions,
+  options: PlaceOptions,
   context: CommandContext,
 ): Promise<number> {
-  const target = targetOf(kindText, nameText, options.namespace);
-  const state = stateDirectory(options, context.env);
-  const reader = await openReader(state);
-  const object = (await reader.get(target.kind, target.key)) as ApiObject | undefined;
-  if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
-  const file = await reader.manifestOf(target.kind, target.key);
-  const problems = (await reader.problems()).filter((problem) => concerns(problem, target, file));
+  await using place = await openPlace(options, context);
+  const target = targetOf(kindText, nameText, place.namespace);
+  const found = await place.get(target.kind, target.key);
+  if (found === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
+  const object = found as unknown as ApiObject;
+  const file = await place.manifestOf(target.kind, target.key);
+  const problems = (await place.problems()).filter((problem) => concerns(problem, target, file));
   const { stringify } = await import('yaml');
   const spec = withoutDefaults(readCrd(target.kind).schema.properties?.['spec'], object.spec);
   const page = new Page(context.out, context.now());
-  page.head(object, file);
+  page.head(object, place.kind === 'directory' ? (file ?? '(made by a command)') : undefined);
   page.block(
     'Spec',
     stringify(spec ?? {}, { lineWidth: 0 })
@@ -47,9 +45,27 @@ export async function describe(
   if (object.kind === 'ImageSite') page.site(object);
   page.conditions(object.status?.conditions ?? []);
   page.problems(problems);
-  page.events(await reader.events(target.kind, target.key));
-  page.advice(object, target, problems, await reader.holder(), state);
+  page.events(await eventsOf(place, found, context.now()));
+  page.advice({
+    object,
+    target,
+    problems,
+    unattended: await place.unattended(object),
+    typed: (...words) => place.typed(...words),
+    verdict: kstatus(object).status,
+  });
   return EXIT.ok;
+}
+
+/** Who may see an object needs not have the right to its events: they are missing then, and why is told in their place. */
+async function eventsOf(place: Place, object: StoredResource, now: number): Promise<RecordedEvent[]> {
+  try {
+    return await place.events(object);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.reason !== 'Forbidden') throw error;
+    const at = new Date(now).toISOString();
+    return [{ type: 'Warning', reason: 'Forbidden', message: error.message, count: 1, firstSeen: at, lastSeen: at }];
+  }
 }
 
 /** Problems name files, documents and messages; an object's are those of its file that speak of it. */
@@ -79,7 +95,7 @@ class Page {
       ['Annotations', pairs(metadata.annotations).join(', ')],
       ['Created', `${metadata.creationTimestamp} (${this.#ago(metadata.creationTimestamp)})`],
       ['Deletion', metadata.deletionTimestamp === undefined ? undefined : `asked for at ${metadata.deletionTimestamp}`],
-      ['Manifest', file ?? '(made by a command)'],
+      ['Manifest', file],
       ['Phase', phase === undefined ? undefined : paintPhase(this.#out, phase)],
     ]);
   }
@@ -163,24 +179,10 @@ class Page {
     this.#table('Events', ['Last seen', 'Type', 'Reason', 'Count', 'Message'], rows);
   }
 
-  advice(
-    object: ApiObject,
-    target: Target,
-    problems: readonly Problem[],
-    holder: Holder | undefined,
-    state: string,
-  ): void {
-    const lines = adviceOn({
-      object,
-      target,
-      problems,
-      holder,
-      state,
-      verdict: kstatus(object).status,
-    });
+  advice(situation: Situation): void {
     this.block(
       'What to do next',
-      lines.map((line) => printable(line)),
+      adviceOn(situation).map((line) => printable(line)),
     );
   }
 

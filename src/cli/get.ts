@@ -1,16 +1,15 @@
+import { Failure } from '../api/failure.ts';
 import { type Column, cellOf, columnsOf } from './columns.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { type KindNames, KINDS, kindNamed, nameLine, titleOf } from './kinds.ts';
-import type { CommandContext } from './output.ts';
+import { type CommandContext, printable } from './output.ts';
 import { isDataFormat, printObjects } from './print.ts';
-import { openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
 import { cell, renderTable } from './table.ts';
-import type { StateReader } from '../stores/directory/reader.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
-import { keyOf } from '../stores/store.ts';
 
-export interface GetOptions extends StateOptions {
-  namespace: string;
+export interface GetOptions extends PlaceOptions {
   allNamespaces?: boolean;
   output?: 'wide' | 'json' | 'yaml' | 'name';
   watch?: boolean;
@@ -30,39 +29,41 @@ export async function get(
   options: GetOptions,
   context: CommandContext,
 ): Promise<number> {
-  const selection = select(kindText, nameText, options);
-  const state = stateDirectory(options, context.env);
-  const reader = await openReader(state);
+  const words = parse(kindText, nameText, options);
+  await using place = await openPlace(options, context);
+  const selection = { ...words, ...(options.allNamespaces === true ? {} : { namespace: place.namespace }) };
   const { output } = options;
-  if (options.watch === true) return watch(reader, selection, options, context);
+  if (options.watch === true) return watch(place, selection, options, context);
 
-  const found = await find(reader, selection);
+  const { found, refused } = await find(place, selection);
+  const verdict = (): number => {
+    for (const message of refused) context.err.line(`${context.err.paint('red', 'imageproxy:')} ${printable(message)}`);
+    return refused.length > 0 ? EXIT.failed : EXIT.ok;
+  };
   if (selection.name !== undefined && found.every(({ objects }) => objects.length === 0)) {
     const [names] = selection.kinds as [KindNames];
     throw new CommandError(
       EXIT.notFound,
-      `there is no ${titleOf(targetIn(names, selection))} in ${state}: see "imageproxy get ${names.plural}${names.namespaced ? ' -A' : ''}"`,
+      `there is no ${titleOf(targetIn(names, selection))} in ${place.title}: see "${place.typed('get', undefined, `${names.plural}${names.namespaced ? ' -A' : ''}`)}"`,
     );
   }
   const objects = found.flatMap((each) => each.objects);
   if (isDataFormat(output)) {
     await printObjects(context.out, output, selection.name === undefined ? objects : (objects[0] as StoredResource));
-    return EXIT.ok;
+    return verdict();
   }
   if (output === 'name') {
     for (const { names, objects } of found) {
       for (const object of objects) context.out.line(nameLine({ names, key: object.metadata }));
     }
-    return EXIT.ok;
+    return verdict();
   }
   if (objects.length === 0) {
-    const elsewhere = await find(reader, { kinds: selection.kinds });
-    const others = elsewhere.reduce((sum, each) => sum + each.objects.length, 0);
     const where = selection.namespace === undefined ? '' : ` in the namespace ${selection.namespace}`;
-    context.err.line(
-      `nothing found${where}${others > 0 ? `; there is something in other namespaces: imageproxy get ${kindText ?? ''} -A`.replace('  ', ' ') : ''}`,
-    );
-    return EXIT.ok;
+    const all = place.typed('get', undefined, `${kindText === undefined ? '' : `${kindText} `}-A`);
+    const hint = (await isElsewhere(place, selection)) ? `; there is something in other namespaces: ${all}` : '';
+    context.err.line(`nothing found${where}${hint}`);
+    return verdict();
   }
   const shown = found.filter((each) => each.objects.length > 0);
   shown.forEach(({ names, objects }, index) => {
@@ -70,10 +71,14 @@ export async function get(
     const table = new ObjectTable(names, options, context, shown.length > 1);
     for (const line of table.render(objects)) context.out.line(line);
   });
-  return EXIT.ok;
+  return verdict();
 }
 
-function select(kindText: string | undefined, nameText: string | undefined, options: GetOptions): Selection {
+function parse(
+  kindText: string | undefined,
+  nameText: string | undefined,
+  options: GetOptions,
+): Omit<Selection, 'namespace'> {
   const slash = kindText?.indexOf('/') ?? -1;
   const name = slash >= 0 ? kindText?.slice(slash + 1) : nameText;
   if (slash >= 0 && nameText !== undefined) {
@@ -87,30 +92,44 @@ function select(kindText: string | undefined, nameText: string | undefined, opti
   if (name !== undefined && options.allNamespaces === true && kinds[0]?.namespaced === true) {
     throw new CommandError(EXIT.usage, 'a name is one of one namespace: give -n NAMESPACE instead of -A');
   }
-  return {
-    kinds,
-    ...(name === undefined ? {} : { name }),
-    ...(options.allNamespaces === true ? {} : { namespace: options.namespace }),
-  };
+  return { kinds, ...(name === undefined ? {} : { name }) };
 }
 
 function targetIn(names: KindNames, { name = '', namespace }: Selection) {
   return { kind: names.kind, key: names.namespaced && namespace !== undefined ? { namespace, name } : { name } };
 }
 
-async function find(
-  reader: StateReader,
-  selection: Selection,
-): Promise<{ names: KindNames; objects: StoredResource[] }[]> {
-  return Promise.all(
+interface Found {
+  found: { names: KindNames; objects: StoredResource[] }[];
+  /** Why kinds are missing, where some of several could be seen: a tenant may not see the sites of a cluster. */
+  refused: string[];
+}
+
+async function find(place: Place, selection: Selection): Promise<Found> {
+  const looks = await Promise.allSettled(
     selection.kinds.map(async (names) => {
       if (selection.name !== undefined) {
-        const object = await reader.get(names.kind, targetIn(names, selection).key);
+        const object = await place.get(names.kind, targetIn(names, selection).key);
         return { names, objects: object === undefined ? [] : [object] };
       }
-      return { names, objects: await reader.list(names.kind, names.namespaced ? selection.namespace : undefined) };
+      return { names, objects: await place.list(names.kind, names.namespaced ? selection.namespace : undefined) };
     }),
   );
+  const found = looks.flatMap((look) => (look.status === 'fulfilled' ? [look.value] : []));
+  const errors = looks.flatMap((look) => (look.status === 'rejected' ? [look.reason as Error] : []));
+  if (found.length === 0 || errors.some((error) => !(error instanceof Failure && error.reason === 'Forbidden'))) {
+    for (const error of errors) throw error;
+  }
+  return { found, refused: errors.map(({ message }) => message) };
+}
+
+async function isElsewhere(place: Place, { kinds, namespace }: Selection): Promise<boolean> {
+  if (namespace === undefined) return false;
+  const looks = await Promise.allSettled(
+    kinds.filter(({ namespaced }) => namespaced).map(({ kind }) => place.hasAny(kind)),
+  );
+  // Who may not look there needs no hint.
+  return looks.some((look) => look.status === 'fulfilled' && look.value);
 }
 
 /** The rows of one kind, all through a watch with the same widths. */
@@ -164,7 +183,7 @@ function shorten(titles: readonly string[], rows: string[][], columns: number): 
 }
 
 async function watch(
-  reader: StateReader,
+  place: Place,
   selection: Selection,
   options: GetOptions,
   context: CommandContext,
@@ -177,14 +196,11 @@ async function watch(
   signal.addEventListener('abort', () => resolve(), { once: true });
   for (const names of selection.kinds) {
     const table = new ObjectTable(names, options, context, selection.kinds.length > 1);
-    const wanted = (object: StoredResource): boolean =>
-      selection.name === undefined
-        ? !names.namespaced || selection.namespace === undefined || object.metadata.namespace === selection.namespace
-        : keyOf(object) === keyOf(targetIn(names, selection).key);
-    await reader.watch(
+    const scope = { namespace: names.namespaced ? selection.namespace : undefined, name: selection.name };
+    await place.watch(
       names.kind,
+      scope,
       ({ type, object }) => {
-        if (!wanted(object)) return;
         if (options.output === 'json')
           out.line(JSON.stringify({ type: type === 'Deleted' ? 'DELETED' : 'MODIFIED', object }));
         else if (options.output === 'name') out.line(nameLine({ names, key: object.metadata }));
@@ -193,6 +209,6 @@ async function watch(
       signal,
     );
   }
-  await ended;
+  await Promise.race([ended, place.lost]);
   throw signal.reason;
 }

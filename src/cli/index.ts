@@ -3,6 +3,11 @@ import { EXIT, exitCodeOf, Interrupted, SIGNALS } from './exit.ts';
 import { type CommandContext, Output, printable } from './output.ts';
 import { createProgram } from './program.ts';
 
+/** kubectl runs a program of this name for `kubectl imageproxy`. */
+const PLUGIN = 'kubectl-imageproxy';
+/** And one of this name to complete its words. */
+const COMPLETER = 'kubectl_complete-imageproxy';
+
 /** Runs one command line. Resolves to the process's exit code; what went wrong has been told on standard error then, in one line. */
 export async function main(words: readonly string[], host: NodeJS.Process): Promise<number> {
   const { env } = host;
@@ -13,12 +18,14 @@ export async function main(words: readonly string[], host: NodeJS.Process): Prom
     if (error.code === 'EPIPE') host.exit(EXIT.ok);
     throw error;
   });
-  const context: CommandContext = { out, err, env, now: Date.now, signal: interruption(host) };
+  // The launcher gives the process the name that it was called by itself.
+  const calledAs = host.title === PLUGIN || host.title === COMPLETER ? 'kubectl imageproxy' : undefined;
+  const context: CommandContext = { out, err, env, now: Date.now, signal: interruption(host), calledAs };
   let exitCode: number = EXIT.ok;
   let errors = '';
   const program = createProgram(async (run) => {
     exitCode = await run(context);
-  });
+  }, calledAs);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({
       writeErr: (text) => {
@@ -28,14 +35,15 @@ export async function main(words: readonly string[], host: NodeJS.Process): Prom
     });
   }
   try {
-    if (words.length === 0) program.outputHelp();
+    if (host.title === COMPLETER) await program.parseAsync(['__complete', '--', ...words], { from: 'user' });
+    else if (words.length === 0) program.outputHelp();
     else await program.parseAsync([...words], { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return EXIT.ok;
       const command = program.commands.find((each) => each.name() === words[0])?.name();
-      const help = `imageproxy ${command === undefined ? '' : `${command} `}--help`;
+      const help = `${program.name()} ${command === undefined ? '' : `${command} `}--help`;
       tell(err, `${oneLine(errors === '' ? error.message : errors)} (see "${help}")`);
       return EXIT.usage;
     }

@@ -67,9 +67,3 @@ export function nameLine({ names, key }: Pick<Target, 'names' | 'key'>): string 
 export function titleOf({ kind, key }: Pick<Target, 'kind' | 'key'>): string {
   return `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
 }
-
-/** `vmimg/ubuntu -n team`: to be typed after a command. */
-export function typedName({ names, key }: Pick<Target, 'names' | 'key'>): string {
-  const namespace = key.namespace === undefined || key.namespace === 'default' ? '' : ` -n ${key.namespace}`;
-  return `${names.short}/${key.name}${namespace}`;
-}

@@ -1,132 +1,118 @@
 import { Argument, type Command, Option } from 'commander';
-import {
-  command,
-  type Invoke,
-  KINDS,
-  manifestsOption,
-  namespaceOption,
-  stateOption,
-  timeoutOption,
-} from './command.ts';
+import { command, type Invoke, KINDS, manifestsOption, placeOptions, stateOption, timeoutOption } from './command.ts';
 
 /** Commands that show objects. */
 export function addLooking(program: Command, invoke: Invoke): void {
-  command(
-    program,
-    'get',
-    'show objects in a table, as kubectl does',
-    KINDS,
-    `imageproxy get vmimg
+  placeOptions(
+    command(
+      program,
+      'get',
+      'show objects in a table, as kubectl does',
+      KINDS,
+      `imageproxy get vmimg
      imageproxy get vmimg/ubuntu-24.04 -o json
      imageproxy get -A -o wide
      imageproxy get vmimages -w`,
-  )
-    .addArgument(new Argument('[kind]', 'kind, or KIND/NAME; all kinds else'))
-    .argument('[name]', 'name of one object')
-    .addOption(namespaceOption())
-    .addOption(new Option('-A, --all-namespaces', 'of all namespaces'))
-    .addOption(new Option('-o, --output <format>', 'format').choices(['wide', 'json', 'yaml', 'name']))
-    .addOption(new Option('-w, --watch', 'go on printing changes'))
-    .addOption(stateOption())
-    .action((kind, name, options) =>
-      invoke(async (context) => (await import('./get.ts')).get(kind, name, options, context)),
-    );
+    )
+      .addArgument(new Argument('[kind]', 'kind, or KIND/NAME; all kinds else'))
+      .argument('[name]', 'name of one object')
+      .addOption(new Option('-A, --all-namespaces', 'of all namespaces'))
+      .addOption(new Option('-o, --output <format>', 'format').choices(['wide', 'json', 'yaml', 'name']))
+      .addOption(new Option('-w, --watch', 'go on printing changes')),
+  ).action((kind, name, options) =>
+    invoke(async (context) => (await import('./get.ts')).get(kind, name, options, context)),
+  );
 
-  command(
-    program,
-    'describe',
-    'show all that is known of one object, and what to do next',
-    KINDS,
-    `imageproxy describe vmimg/ubuntu-24.04
+  placeOptions(
+    command(
+      program,
+      'describe',
+      'show all that is known of one object, and what to do next',
+      KINDS,
+      `imageproxy describe vmimg/ubuntu-24.04
      imageproxy describe imgsite nova-east`,
-  )
-    .argument('<kind>', 'kind, or KIND/NAME')
-    .argument('[name]', 'name of the object')
-    .addOption(namespaceOption())
-    .addOption(stateOption())
-    .action((kind, name, options) =>
-      invoke(async (context) => (await import('./describe.ts')).describe(kind, name, options, context)),
-    );
+    )
+      .argument('<kind>', 'kind, or KIND/NAME')
+      .argument('[name]', 'name of the object'),
+  ).action((kind, name, options) =>
+    invoke(async (context) => (await import('./describe.ts')).describe(kind, name, options, context)),
+  );
 
-  command(
-    program,
-    'watch',
-    'follow the work with live progress bars',
-    'Until Ctrl-C. Where the output is no terminal, a line at every milestone.',
-    `imageproxy watch
+  placeOptions(
+    command(
+      program,
+      'watch',
+      'follow the work with live progress bars',
+      'Until Ctrl-C. Where the output is no terminal, a line at every milestone.',
+      `imageproxy watch
      imageproxy watch vmimg/ubuntu-24.04
      imageproxy watch -A`,
-  )
-    .argument('[kind]', 'kind, or KIND/NAME; vmimages else')
-    .argument('[name]', 'name of one object')
-    .addOption(namespaceOption())
-    .addOption(new Option('-A, --all-namespaces', 'of all namespaces'))
-    .addOption(stateOption())
-    .action((kind, name, options) =>
-      invoke(async (context) => (await import('./watch.ts')).watch(kind, name, options, context)),
-    );
+    )
+      .argument('[kind]', 'kind, or KIND/NAME; vmimages else')
+      .argument('[name]', 'name of one object')
+      .addOption(new Option('-A, --all-namespaces', 'of all namespaces')),
+  ).action((kind, name, options) =>
+    invoke(async (context) => (await import('./watch.ts')).watch(kind, name, options, context)),
+  );
 
-  command(
-    program,
-    'wait',
-    'wait for a condition of objects',
-    'Ends at once, with exit code 1, when an object is stalled: then only a change can help.',
-    `imageproxy wait vmimg/ubuntu-24.04 --for=condition=Ready --timeout 30m
+  placeOptions(
+    command(
+      program,
+      'wait',
+      'wait for a condition of objects',
+      'Ends at once, with exit code 1, when an object is stalled: then only a change can help.',
+      `imageproxy wait vmimg/ubuntu-24.04 --for=condition=Ready --timeout 30m
      imageproxy wait vmimg/a vmimg/b --for=condition=Available
      imageproxy wait vmimg/old --for=delete
      imageproxy wait vmimg/a --for=jsonpath='{.status.phase}'=Ready`,
-  )
-    .argument('<objects...>', 'KIND/NAME')
-    .addOption(
-      new Option('--for <what>', 'condition=NAME[=VALUE], delete, create or jsonpath={PATH}[=VALUE]').default(
-        'condition=Ready',
-      ),
     )
-    .addOption(timeoutOption('30m'))
-    .addOption(namespaceOption())
-    .addOption(stateOption())
-    .action((objects, options) =>
-      invoke(async (context) => (await import('./wait.ts')).wait(objects, options, context)),
-    );
+      .argument('<objects...>', 'KIND/NAME')
+      .addOption(
+        new Option('--for <what>', 'condition=NAME[=VALUE], delete, create or jsonpath={PATH}[=VALUE]').default(
+          'condition=Ready',
+        ),
+      )
+      .addOption(timeoutOption('30m')),
+  ).action((objects, options) =>
+    invoke(async (context) => (await import('./wait.ts')).wait(objects, options, context)),
+  );
 }
 
 /** Commands that change objects. */
 export function addActing(program: Command, invoke: Invoke): void {
-  command(
-    program,
-    'delete',
-    'delete objects, and what is registered of them',
-    'An object from a manifest is taken out of its file first. Registrations go or stay as spec.deletionPolicy says.',
-    `imageproxy delete vmimg/ubuntu-24.04
+  placeOptions(
+    command(
+      program,
+      'delete',
+      'delete objects, and what is registered of them',
+      'An object from a manifest is taken out of its file first. Registrations go or stay as spec.deletionPolicy says.',
+      `imageproxy delete vmimg/ubuntu-24.04
      imageproxy delete vmimg/a vmimg/b --no-wait`,
-  )
-    .argument('<objects...>', 'KIND/NAME')
-    .addOption(namespaceOption())
-    .addOption(new Option('--no-wait', 'do not wait until they are gone'))
-    .addOption(timeoutOption('10m'))
-    .addOption(stateOption())
-    .addOption(manifestsOption())
-    .action((objects, options) =>
-      invoke(async (context) => (await import('./delete.ts')).deleteObjects(objects, options, context)),
-    );
+    )
+      .argument('<objects...>', 'KIND/NAME')
+      .addOption(new Option('--no-wait', 'do not wait until they are gone'))
+      .addOption(timeoutOption('10m'))
+      .addOption(manifestsOption()),
+  ).action((objects, options) =>
+    invoke(async (context) => (await import('./delete.ts')).deleteObjects(objects, options, context)),
+  );
 
-  command(
-    program,
-    'reconcile',
-    'try again now: clear every back-off of an object and look at it',
-    '',
-    `imageproxy reconcile vmimg/ubuntu-24.04
+  placeOptions(
+    command(
+      program,
+      'reconcile',
+      'try again now: clear every back-off of an object and look at it',
+      '',
+      `imageproxy reconcile vmimg/ubuntu-24.04
      imageproxy reconcile imgsite/nova-east --no-wait`,
-  )
-    .argument('<object>', 'KIND/NAME')
-    .addOption(namespaceOption())
-    .addOption(new Option('--no-wait', 'do not wait for the result'))
-    .addOption(timeoutOption('10m'))
-    .addOption(stateOption())
-    .addOption(manifestsOption())
-    .action((object, options) =>
-      invoke(async (context) => (await import('./reconcile.ts')).reconcile(object, options, context)),
-    );
+    )
+      .argument('<object>', 'KIND/NAME')
+      .addOption(new Option('--no-wait', 'do not wait for the result'))
+      .addOption(timeoutOption('10m'))
+      .addOption(manifestsOption()),
+  ).action((object, options) =>
+    invoke(async (context) => (await import('./reconcile.ts')).reconcile(object, options, context)),
+  );
 
   command(
     program,
@@ -138,20 +124,19 @@ export function addActing(program: Command, invoke: Invoke): void {
     .addOption(stateOption())
     .action((options) => invoke(async (context) => (await import('./confirm.ts')).confirmDeletions(options, context)));
 
-  command(
-    program,
-    'confirm-removal',
-    'remove an image from a site that no longer matches or admits it',
-    'Such a row stays, and nothing is deleted, until you say that it is meant.',
-    'imageproxy confirm-removal vmimg/ubuntu-24.04 nova-east',
-  )
-    .argument('<object>', 'vmimg/NAME')
-    .argument('<site>', 'name of the ImageSite')
-    .addOption(namespaceOption())
-    .addOption(timeoutOption('10m'))
-    .addOption(stateOption())
-    .addOption(manifestsOption())
-    .action((object, site, options) =>
-      invoke(async (context) => (await import('./confirm.ts')).confirmRemoval(object, site, options, context)),
-    );
+  placeOptions(
+    command(
+      program,
+      'confirm-removal',
+      'remove an image from a site that no longer matches or admits it',
+      'Such a row stays, and nothing is deleted, until you say that it is meant.',
+      'imageproxy confirm-removal vmimg/ubuntu-24.04 nova-east',
+    )
+      .argument('<object>', 'vmimg/NAME')
+      .argument('<site>', 'name of the ImageSite')
+      .addOption(timeoutOption('10m'))
+      .addOption(manifestsOption()),
+  ).action((object, site, options) =>
+    invoke(async (context) => (await import('./confirm.ts')).confirmRemoval(object, site, options, context)),
+  );
 }

@@ -53,6 +53,8 @@ export interface CommandContext {
   env: NodeJS.ProcessEnv;
   /** Milliseconds since the epoch. */
   now(): number;
+  /** How the user called the program, where it was not by its own name: `kubectl imageproxy`. */
+  calledAs?: string | undefined;
   /** Fires at the first SIGINT or SIGTERM; its reason is an `Interrupted`. */
   signal: AbortSignal;
 }

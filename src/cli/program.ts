@@ -1,11 +1,12 @@
 import { Argument, Command, Option } from 'commander';
 import { address, fileRoots, hex, positive, properties, quota, texts } from './arguments.ts';
 import {
+  clusterOptions,
   command,
   type Invoke,
   KINDS,
   manifestsOption,
-  namespaceOption,
+  placeOptions,
   networkOption,
   stateOption,
   timeoutOption,
@@ -20,16 +21,18 @@ Exit codes:
 Environment:
   IMAGEPROXY_STATE      default of --state (else ~/.local/state/imageproxy, or under XDG_STATE_HOME)
   IMAGEPROXY_MANIFESTS  default of --manifests
+  IMAGEPROXY_KUBERNETES set: the cluster of the kubeconfig, as --kubernetes
+  KUBECONFIG            the kubeconfig (else ~/.kube/config, else the pod's ServiceAccount)
   NO_COLOR              no colours
 
 "imageproxy COMMAND --help" has examples. See it at work: imageproxy demo`;
 
 /**
  * The command line: words, options and help. What a command does is imported when it is called, so that `--help` and `get` start
- * at once.
+ * at once. `calledAs` is how the user called it.
  */
-export function createProgram(invoke: Invoke): Command {
-  const program = new Command('imageproxy')
+export function createProgram(invoke: Invoke, calledAs = 'imageproxy'): Command {
+  const program = new Command(calledAs)
     .description("The same verified VM image on every cloud site, and the site's own image id back.")
     .usage('COMMAND [options]')
     .helpOption('-h, --help', 'show help')
@@ -82,58 +85,59 @@ function addWork(program: Command, invoke: Invoke): void {
     .addOption(new Option('--max-parallel-downloads <n>', 'downloads at the same time').argParser(positive).default(4))
     .action((options) => invoke(async (context) => (await import('./run.ts')).run(options, context)));
 
-  command(
-    program,
-    'register',
-    'register one image with sites, and print its id there',
-    'Asking again for the same digest is asking for the same object: its id is printed at once. Where no "imageproxy run" works on the state, this command does the work itself.',
-    `imageproxy register https://example.org/noble.img --sha256 4a6b… --site shelf.yaml
+  placeOptions(
+    command(
+      program,
+      'register',
+      'register one image with sites, and print its id there',
+      'Asking again for the same digest is asking for the same object: its id is printed at once. Where no "imageproxy run" works on the state, this command does the work itself.',
+      `imageproxy register https://example.org/noble.img --sha256 4a6b… --site shelf.yaml
      imageproxy register https://example.org/noble.img --sha512 9f8e… --site east --site west -o json
      id=$(imageproxy register https://example.org/noble.img --sha256 4a6b… --site shelf)
      imageproxy register http://orca.example.org/debian.xml --metafile --sha1 0beec7b5… --site shelf.yaml`,
-  )
-    .argument('<url>', 'where the image is, http or https')
-    .addOption(new Option('--sha256 <hex>', 'checksum of the file as it is published').argParser(hex('sha256')))
-    .addOption(new Option('--sha512 <hex>', 'checksum of the file as it is published').argParser(hex('sha512')))
-    .addOption(new Option('--sha1 <hex>', 'checksum of a metafile').argParser(hex('sha1')))
-    .addOption(new Option('--metafile', 'the URL is an ORCA metafile: disk, kernel and ramdisk'))
-    .addOption(
-      new Option(
-        '--site <file-or-name>',
-        'file with an ImageSite (and its Secret), or the name of a known one; repeatable',
+    )
+      .argument('<url>', 'where the image is, http or https')
+      .addOption(new Option('--sha256 <hex>', 'checksum of the file as it is published').argParser(hex('sha256')))
+      .addOption(new Option('--sha512 <hex>', 'checksum of the file as it is published').argParser(hex('sha512')))
+      .addOption(new Option('--sha1 <hex>', 'checksum of a metafile').argParser(hex('sha1')))
+      .addOption(new Option('--metafile', 'the URL is an ORCA metafile: disk, kernel and ramdisk'))
+      .addOption(
+        new Option(
+          '--site <file-or-name>',
+          'file with an ImageSite (and its Secret), or the name of a known one; repeatable',
+        )
+          .argParser(texts)
+          .makeOptionMandatory(),
       )
-        .argParser(texts)
-        .makeOptionMandatory(),
-    )
-    .addOption(new Option('--name <name>', 'name of the image in the cloud (default: the file name of the URL)'))
-    .addOption(new Option('--visibility <who>', 'who may use it').choices(['Private', 'Shared', 'Community', 'Public']))
-    .addOption(
-      new Option('--property <key=value>', 'property of the image in the cloud; repeatable').argParser(properties),
-    )
-    .addOption(namespaceOption())
-    .addOption(stateOption())
-    .addOption(manifestsOption())
-    .addOption(networkOption())
-    .addOption(timeoutOption('2h'))
-    .addOption(new Option('--no-wait', 'ask for it, and do not wait for it'))
-    .addOption(
-      new Option('-o, --output <format>', 'default: the id; one line for each site and part').choices([
-        'json',
-        'yaml',
-        'name',
-      ]),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'log what happens, on standard error').choices([
-        'debug',
-        'info',
-        'warn',
-        'error',
-      ]),
-    )
-    .action((url, options) =>
-      invoke(async (context) => (await import('./register.ts')).register(url, options, context)),
-    );
+      .addOption(new Option('--name <name>', 'name of the image in the cloud (default: the file name of the URL)'))
+      .addOption(
+        new Option('--visibility <who>', 'who may use it').choices(['Private', 'Shared', 'Community', 'Public']),
+      )
+      .addOption(
+        new Option('--property <key=value>', 'property of the image in the cloud; repeatable').argParser(properties),
+      )
+      .addOption(manifestsOption())
+      .addOption(networkOption())
+      .addOption(timeoutOption('2h'))
+      .addOption(new Option('--no-wait', 'ask for it, and do not wait for it'))
+      .addOption(
+        new Option('-o, --output <format>', 'default: the id; one line for each site and part').choices([
+          'json',
+          'yaml',
+          'name',
+        ]),
+      )
+      .addOption(
+        new Option('--log-level <level>', 'log what happens, on standard error').choices([
+          'debug',
+          'info',
+          'warn',
+          'error',
+        ]),
+      ),
+  ).action((url, options) =>
+    invoke(async (context) => (await import('./register.ts')).register(url, options, context)),
+  );
 
   command(
     program,
@@ -150,21 +154,23 @@ function addWork(program: Command, invoke: Invoke): void {
 }
 
 function addTools(program: Command, invoke: Invoke): void {
-  command(
-    program,
-    'validate',
-    'judge manifest files as the API server would',
-    'Says file, line, document and field. Unknown fields are warnings, for they are ignored; with --strict they are errors.',
-    `imageproxy validate manifests/
+  clusterOptions(
+    command(
+      program,
+      'validate',
+      'judge manifest files as the API server would',
+      'Says file, line, document and field. Unknown fields are warnings, for they are ignored; with --strict they are errors. With a cluster the API server judges too, by a dry run: what cannot be changed, who may write, and its admission.',
+      `imageproxy validate manifests/
      imageproxy validate a.yaml b.yaml --strict
+     imageproxy validate manifests/ --kubernetes
      imageproxy validate manifests/ -o json`,
-  )
-    .argument('<paths...>', 'files or folders')
-    .addOption(new Option('--strict', 'warnings count as errors'))
-    .addOption(new Option('-o, --output <format>', 'format').choices(['json', 'yaml']))
-    .action((paths, options) =>
-      invoke(async (context) => (await import('./validate.ts')).validate(paths, options, context)),
-    );
+    )
+      .argument('<paths...>', 'files or folders')
+      .addOption(new Option('--strict', 'warnings count as errors'))
+      .addOption(new Option('-o, --output <format>', 'format').choices(['json', 'yaml'])),
+  ).action((paths, options) =>
+    invoke(async (context) => (await import('./validate.ts')).validate(paths, options, context)),
+  );
 
   command(
     program,

@@ -1,30 +1,26 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { nameLine, targetOf, titleOf, typedName } from './kinds.ts';
+import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
-import { openSession } from './session.ts';
-import { manifestsDirectory, openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { PlaceOptions } from './place.ts';
 import { watchFor } from './watching.ts';
 
-export interface ReconcileOptions extends StateOptions {
-  namespace: string;
+export interface ReconcileOptions extends PlaceOptions {
   wait: boolean;
   timeout: number;
-  manifests?: string;
 }
 
 /** `imageproxy reconcile KIND/NAME`: clears every back-off, looks again, and says what came of it. */
 export async function reconcile(text: string, options: ReconcileOptions, context: CommandContext): Promise<number> {
-  const target = targetOf(text, undefined, options.namespace);
-  const state = stateDirectory(options, context.env);
-  const reader = await openReader(state);
-  if ((await reader.get(target.kind, target.key)) === undefined) {
-    throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${state}`);
+  await using place = await openPlace(options, context);
+  const target = targetOf(text, undefined, place.namespace);
+  if ((await place.get(target.kind, target.key)) === undefined) {
+    throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
   }
   const requestedAt = new Date(context.now()).toISOString();
-  const manifests = manifestsDirectory(options.manifests, context.env);
-  const session = await openSession({ state, manifests, signal: context.signal });
+  const session = await place.act();
   try {
     await session.annotate(target.kind, target.key, { [ANNOTATIONS.requestedAt]: requestedAt });
     if (!options.wait) {
@@ -47,7 +43,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
           'nothing is known yet';
         return new CommandError(
           EXIT.timedOut,
-          `${titleOf(target)} is not settled after ${options.timeout / 1000} s: ${printable(message)}; follow it with "imageproxy watch ${typedName(target)}"`,
+          `${titleOf(target)} is not settled after ${options.timeout / 1000} s: ${printable(message)}; follow it with "${place.typed('watch', target)}"`,
         );
       },
     });

@@ -1,14 +1,15 @@
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { Failure } from '../api/failure.ts';
 import type { CaReference, ImageSite } from '../api/types.ts';
 import type { ManifestObject } from '../stores/directory/manifest.ts';
-import type { ConfigMap, Draft, Secret } from '../stores/store.ts';
+import type { Draft } from '../stores/store.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { manifestFiles, readManifest } from './manifest-files.ts';
 import type { CommandContext } from './output.ts';
 import { problemLine } from './validate.ts';
-import type { StateReader } from '../stores/directory/reader.ts';
+import type { Place } from './place.ts';
 
 /** The sites that an image is to be registered with. */
 export interface SitesAsked {
@@ -23,28 +24,43 @@ export interface SitesAsked {
 const CONTROLLER_NAMESPACE = 'imageproxy';
 
 /**
- * Each word of `--site`: a file with ImageSites, or the name of one that the state knows.
+ * Each word of `--site`: a file with ImageSites, or the name of a known one. The sites of a cluster are its admins', with their
+ * Secrets where the controller is: there names are taken alone.
  * @throws CommandError for a file that is not well, and a name that is not known
  */
-export async function sitesAsked(
-  words: readonly string[],
-  known: readonly string[],
-  context: CommandContext,
-): Promise<SitesAsked> {
+export async function sitesAsked(words: readonly string[], place: Place, context: CommandContext): Promise<SitesAsked> {
   const asked: SitesAsked = { names: [], drafts: [], credentials: [] };
+  const known = await knownSites(place);
   for (const word of words) {
-    if (await isFile(word)) await addFile(resolve(word), asked, context);
-    else if (known.includes(word)) asked.names.push(word);
+    const file = await isFile(word);
+    if (file && place.kind === 'cluster') {
+      throw new CommandError(
+        EXIT.usage,
+        `--site ${word} is a file, and ${place.title} has its ImageSites from its admins: apply it with kubectl, then give the site's name`,
+      );
+    }
+    if (file) await addFile(resolve(word), asked, context);
+    else if (known?.includes(word) !== false) asked.names.push(word);
     else {
       const hint = known.length > 0 ? `known are ${known.join(', ')}` : 'no site is known yet';
       throw new CommandError(
         EXIT.notFound,
-        `--site ${word} is neither a file nor a known ImageSite (${hint}): give the file of its manifest`,
+        `--site ${word} is neither a file nor a known ImageSite (${hint})${place.kind === 'cluster' ? '' : ': give the file of its manifest'}`,
       );
     }
   }
   asked.names = [...new Set(asked.names)];
   return asked;
+}
+
+/** Undefined where a tenant may not see the sites of a cluster: then the image's status tells whether there is one of that name. */
+async function knownSites(place: Place): Promise<string[] | undefined> {
+  try {
+    return (await place.list('ImageSite')).map(({ metadata }) => metadata.name);
+  } catch (error) {
+    if (error instanceof Failure && error.reason === 'Forbidden') return undefined;
+    throw error;
+  }
 }
 
 async function isFile(word: string): Promise<boolean> {
@@ -109,40 +125,11 @@ async function beside(file: string, reference: Reference): Promise<ManifestObjec
   return undefined;
 }
 
-/**
- * A folder of manifests with nothing but the given Secrets and ConfigMaps, for controllers of our own: the store keeps no Secret,
- * it reads them from manifests. Readable by its owner alone, and removed at the end.
- */
-export async function credentialsFolder(
-  state: string,
-  credentials: readonly ManifestObject[],
-): Promise<{ path: string; remove(): Promise<void> } | undefined> {
-  if (credentials.length === 0) return undefined;
-  const path = await mkdtemp(join(state, 'credentials-'));
-  await Promise.all(
-    credentials.map(async ({ key, annotations, labels, content }, index) => {
-      const { kind, data } = content as Pick<Secret, 'kind' | 'data'> | Pick<ConfigMap, 'kind' | 'data'>;
-      const encoded = Object.entries<Uint8Array | string>(data).map(([name, value]) => [
-        name,
-        typeof value === 'string' ? value : Buffer.from(value).toString('base64'),
-      ]);
-      const object = {
-        apiVersion: 'v1',
-        kind,
-        metadata: { ...key, annotations, labels },
-        data: Object.fromEntries(encoded),
-      };
-      await writeFile(join(path, `${index}.json`), JSON.stringify(object), { mode: 0o600 });
-    }),
-  );
-  return { path, remove: () => rm(path, { recursive: true, force: true }) };
-}
-
-/** Those that the state does not have just so. */
-export async function changedSites(drafts: readonly Draft[], reader: StateReader): Promise<Draft[]> {
+/** Those that are not there just so. */
+export async function changedSites(drafts: readonly Draft[], place: Place): Promise<Draft[]> {
   const changed: Draft[] = [];
   for (const draft of drafts) {
-    const known = await reader.get('ImageSite', { name: draft.metadata.name });
+    const known = await place.get('ImageSite', { name: draft.metadata.name });
     if (known === undefined || !isDeepStrictEqual(known.spec, draft.spec)) changed.push(draft);
   }
   return changed;

@@ -1,30 +1,28 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
-import { REASONS } from '../api/failure.ts';
+import { Failure, REASONS } from '../api/failure.ts';
 import { ANNOTATIONS, type ImageSite, type SiteRow, type VMImage } from '../api/types.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { KINDS, type KindNames, nameLine, titleOf, typedName } from './kinds.ts';
+import { KINDS, type KindNames, nameLine, type Target, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { isDataFormat, printObjects } from './print.ts';
 import { imageLine, LiveView } from './progress.ts';
 import { draftOf, type ImageAsked, objectNameOf } from './register-image.ts';
-import { changedSites, credentialsFolder, type SitesAsked, sitesAsked } from './register-sites.ts';
-import { openSession, type Session } from './session.ts';
-import { manifestsDirectory, stateDirectory, type StateOptions } from './state.ts';
+import { changedSites, type SitesAsked, sitesAsked } from './register-sites.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
+import type { Session } from './session.ts';
 import { watchFor } from './watching.ts';
-import { readState } from '../stores/directory/reader.ts';
 
-export interface RegisterOptions extends StateOptions {
+export interface RegisterOptions extends PlaceOptions {
   sha256?: string;
   sha512?: string;
   sha1?: string;
   metafile?: boolean;
   site: string[];
   name?: string;
-  namespace: string;
   visibility?: string;
   property?: Record<string, string>;
-  manifests?: string;
   allowNetwork?: string[];
   timeout: number;
   wait: boolean;
@@ -33,30 +31,32 @@ export interface RegisterOptions extends StateOptions {
 }
 
 const [VMIMAGE] = KINDS as readonly [KindNames];
+/** Nobody has looked at the image for so long: somebody should run, and does not. */
+const OVERDUE_MS = 31_000;
 
 /** `imageproxy register URL --sha256 … --site …`: the main job in one line. */
 export async function register(url: string, options: RegisterOptions, context: CommandContext): Promise<number> {
-  const asked = imageAsked(url, options);
-  const state = stateDirectory(options, context.env);
-  const reader = readState(state);
-  const key = { namespace: options.namespace, name: objectNameOf(asked) };
-  const known = (await reader.list('ImageSite')).map(({ metadata }) => metadata.name);
-  const sites = await sitesAsked(options.site, known, context);
-  const existing = (await reader.get('VMImage', key)) as VMImage | undefined;
+  const checked = imageAsked(url, options);
+  await using place = await openPlace(options, context, { mayBeNew: true });
+  const asked = { ...checked, namespace: place.namespace };
+  const key = { namespace: asked.namespace, name: objectNameOf(asked) };
+  const target = { kind: VMIMAGE.kind, names: VMIMAGE, key };
+  const sites = await sitesAsked(options.site, place, context);
+  const existing = (await place.get('VMImage', key)) as VMImage | undefined;
   if (existing?.metadata.deletionTimestamp !== undefined) {
     throw new CommandError(
       EXIT.failed,
-      `${titleOf({ kind: 'VMImage', key })} is being deleted: wait for that with "imageproxy wait ${typedName({ names: VMIMAGE, key })} --for=delete", then ask again`,
+      `${titleOf(target)} is being deleted: wait for that with "${place.typed('wait', target, '--for=delete')}", then ask again`,
     );
   }
   const draft = draftOf({ ...asked, sites: sites.names }, existing);
-  const siteDrafts = await changedSites(sites.drafts, reader);
+  const siteDrafts = await changedSites(sites.drafts, place);
   if (draft === undefined && siteDrafts.length === 0 && existing !== undefined && isReady(existing)) {
     await printResult(existing, sites.names, options, context);
     return EXIT.ok;
   }
 
-  const { session, close } = await openFor(state, sites, options, context);
+  const session = await openFor(place, sites.credentials, options, context);
   try {
     for (const site of siteDrafts) await session.apply(site);
     if (draft !== undefined) await session.apply(draft);
@@ -64,69 +64,49 @@ export async function register(url: string, options: RegisterOptions, context: C
     const requestedAt = draft === undefined ? new Date(context.now()).toISOString() : undefined;
     if (requestedAt !== undefined) await session.annotate('VMImage', key, { [ANNOTATIONS.requestedAt]: requestedAt });
     if (!options.wait) {
-      if (session.holder === undefined)
+      if (session.elsewhere === undefined)
         context.err.line('no process works on this state: the image is fetched once "imageproxy run" does');
       context.out.line(nameLine({ names: VMIMAGE, key }));
       return EXIT.ok;
     }
-    const image = await registered(session, key, requestedAt, sites.names, options, context);
+    const image = await registered({ session, place, target, requestedAt, sites: sites.names }, options, context);
     await printResult(image, sites.names, options, context);
     return EXIT.ok;
   } finally {
-    await close();
+    await session.close();
   }
 }
 
-function imageAsked(url: string, options: RegisterOptions): ImageAsked {
+/** @throws CommandError (usage) for what cannot be meant */
+function imageAsked(url: string, options: RegisterOptions): Omit<ImageAsked, 'namespace'> {
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
     throw new CommandError(EXIT.usage, `"${url}" is no http or https URL: give the address of the image`);
   }
-  const { sha256, sha512, sha1, metafile = false, namespace, name, visibility, property } = options;
+  const { sha256, sha512, sha1, metafile = false, name, visibility, property } = options;
   if (sha1 !== undefined && !metafile)
     throw new CommandError(
       EXIT.usage,
       '--sha1 proves nothing for an image: give --sha256 or --sha512 (a --metafile may be named by sha1)',
     );
   if (sha512 !== undefined && metafile) throw new CommandError(EXIT.usage, 'a metafile is named by --sha256 or --sha1');
-  return { url, sha256, sha512, sha1, metafile, namespace, name, visibility, properties: property, sites: [] };
+  return { url, sha256, sha512, sha1, metafile, name, visibility, properties: property, sites: [] };
 }
 
 async function openFor(
-  state: string,
-  sites: SitesAsked,
-  options: RegisterOptions,
-  context: CommandContext,
-): Promise<{ session: Session; close(): Promise<void> }> {
-  const given = manifestsDirectory(options.manifests, context.env);
-  const { mkdir } = await import('node:fs/promises');
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  const folder = given === undefined ? await credentialsFolder(state, sites.credentials) : undefined;
-  const remove = async (): Promise<void> => folder?.remove();
-  try {
-    const session = await openSession({
-      state,
-      manifests: given ?? folder?.path,
-      allowNetworks: options.allowNetwork ?? [],
-      ...(options.logLevel === undefined ? {} : { logLevel: options.logLevel }),
-      signal: context.signal,
-    });
-    if (session.holder !== undefined && options.allowNetwork !== undefined) {
-      context.err.line(
-        `process ${session.holder.pid} works on this state: its own --allow-network counts, not this one`,
-      );
-    }
-    const close = async (): Promise<void> => {
-      try {
-        await session.close();
-      } finally {
-        await remove();
-      }
-    };
-    return { session, close };
-  } catch (error) {
-    await remove();
-    throw error;
+  place: Place,
+  credentials: SitesAsked['credentials'],
+  { allowNetwork, logLevel }: RegisterOptions,
+  { err }: CommandContext,
+): Promise<Session> {
+  const session = await place.act({
+    credentials,
+    allowNetworks: allowNetwork ?? [],
+    ...(logLevel === undefined ? {} : { logLevel }),
+  });
+  if (session.elsewhere !== undefined && allowNetwork !== undefined) {
+    err.line(`${session.elsewhere} does the work: its own --allow-network counts, not this one`);
   }
+  return session;
 }
 
 function isReady(image: VMImage): boolean {
@@ -139,39 +119,36 @@ function isReady(image: VMImage): boolean {
   );
 }
 
+interface Asked {
+  session: Session;
+  place: Place;
+  target: Target;
+  /** Set where an object that was there already is to be tried now. */
+  requestedAt: string | undefined;
+  sites: readonly string[];
+}
+
 /** Waits until every site has it. @throws CommandError when that cannot be without somebody's doing, or in time */
-async function registered(
-  session: Session,
-  key: { namespace: string; name: string },
-  requestedAt: string | undefined,
-  siteNames: readonly string[],
-  options: RegisterOptions,
-  context: CommandContext,
-): Promise<VMImage> {
+async function registered(asked: Asked, { timeout }: RegisterOptions, context: CommandContext): Promise<VMImage> {
+  const { session, place, target, requestedAt } = asked;
   const view = new LiveView(context.err);
-  const stop = new AbortController();
-  const title = titleOf({ kind: 'VMImage', key });
-  const siteTrouble = Promise.withResolvers<never>();
-  siteTrouble.promise.catch(() => undefined);
-  const begun = context.now();
-  await session.watch(
-    'ImageSite',
-    ({ object }) => {
-      if (!siteNames.includes(object.metadata.name)) return;
-      const trouble = troubleOfSite(object as unknown as ImageSite, begun);
-      if (trouble !== undefined) siteTrouble.reject(new CommandError(EXIT.failed, trouble));
-    },
-    stop.signal,
-  );
+  const title = titleOf(target);
+  using sites = await watchSites(asked, context);
+  let seen: VMImage | undefined;
+  const tellUnattended = async (): Promise<void> => {
+    const why = seen === undefined ? undefined : await place.unattended(seen);
+    if (why !== undefined) view.note(why);
+  };
+  const overdue = setTimeout(() => void tellUnattended().catch(() => undefined), OVERDUE_MS);
   try {
     return await watchFor(session, context, {
-      kind: 'VMImage',
-      key,
-      timeoutMs: options.timeout,
-      ended: Promise.race([session.ended, siteTrouble.promise]),
+      ...target,
+      timeoutMs: timeout,
+      ended: Promise.race([session.ended, sites.trouble]),
       decide: (object) => {
         if (object === undefined) return undefined;
         const image = object as unknown as VMImage;
+        seen = image;
         view.show([imageLine(context.err, image, { brief: true })]);
         const { observedGeneration, lastHandledReconcileAt, conditions } = image.status ?? {};
         if (observedGeneration !== image.metadata.generation) return undefined;
@@ -192,14 +169,42 @@ async function registered(
           'it has not begun';
         return new CommandError(
           EXIT.timedOut,
-          `${title} is not registered after ${options.timeout / 1000} s: ${printable(message)}; run the command again to go on from there`,
+          `${title} is not registered after ${timeout / 1000} s: ${printable(message)}; run the command again to go on from there`,
         );
       },
     });
   } finally {
-    stop.abort();
+    clearTimeout(overdue);
     view.end();
   }
+}
+
+interface SiteWatch extends Disposable {
+  /** Rejects when a site is in a trouble that only a person can end. */
+  trouble: Promise<never>;
+}
+
+async function watchSites({ session, sites }: Asked, context: CommandContext): Promise<SiteWatch> {
+  const { promise: trouble, reject } = Promise.withResolvers<never>();
+  trouble.catch(() => undefined);
+  const stop = new AbortController();
+  const begun = context.now();
+  try {
+    await session.watch(
+      'ImageSite',
+      {},
+      ({ object }) => {
+        if (!sites.includes(object.metadata.name)) return;
+        const said = troubleOfSite(object as unknown as ImageSite, begun);
+        if (said !== undefined) reject(new CommandError(EXIT.failed, said));
+      },
+      stop.signal,
+    );
+  } catch (error) {
+    // A tenant may not see the sites of a cluster; the image's own row says what is to be known then.
+    if (!(error instanceof Failure) || error.reason !== 'Forbidden') throw error;
+  }
+  return { trouble, [Symbol.dispose]: () => stop.abort() };
 }
 
 /** Waits that end by themselves as the work goes on. */
@@ -228,9 +233,8 @@ async function printResult(
   options: RegisterOptions,
   { out }: CommandContext,
 ): Promise<void> {
-  const key = { namespace: options.namespace, name: image.metadata.name };
   if (isDataFormat(options.output)) return printObjects(out, options.output, image);
-  if (options.output === 'name') return out.line(nameLine({ names: VMIMAGE, key }));
+  if (options.output === 'name') return out.line(nameLine({ names: VMIMAGE, key: image.metadata }));
   const rows = (image.status.sites ?? []).filter(({ name }) => siteNames.includes(name));
   for (const row of rows) for (const line of idLines(row, rows.length > 1)) out.line(line);
 }

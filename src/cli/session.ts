@@ -1,25 +1,21 @@
 import type { ApiKind } from '../api/crds.ts';
 import { Failure } from '../api/failure.ts';
-import type { Draft, ObjectKey } from '../stores/store.ts';
+import type { Draft, ObjectKey, Scope } from '../stores/store.ts';
 import { requestState, type StateAnswer, type StateRequest } from '../stores/directory/inbox.ts';
 import { type Holder, holderOf } from '../stores/directory/lock.ts';
+import type { ManifestObject } from '../stores/directory/manifest.ts';
 import { readState } from '../stores/directory/reader.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import type { RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { type Listener, watchStore } from './watching.ts';
+import { type Listener, type Watchable, watchStore, within } from './watching.ts';
 
-/**
- * A state directory with controllers at work on it: those of the process that holds it already, or else our own for as long as
- * the command takes.
- */
-export interface Session {
-  /** The process that has the controllers; undefined when it is this one. */
-  readonly holder: Holder | undefined;
+/** Objects with controllers at work on them, to be changed. */
+export interface Session extends Watchable {
+  /** Who has the controllers, for messages: `process 4711`; undefined when it is this process. */
+  readonly elsewhere: string | undefined;
   get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined>;
-  /** Tells what is there, then every change, until the signal fires. */
-  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void>;
   apply(object: Draft): Promise<StoredResource>;
   annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void>;
   delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void>;
@@ -29,11 +25,18 @@ export interface Session {
   close(): Promise<void>;
 }
 
-export interface SessionOptions {
-  state: string;
-  manifests?: string | undefined;
+/** What controllers of our own are given, where the command must run them itself. */
+export interface ActingOptions {
   allowNetworks?: readonly string[];
   logLevel?: LogLevel;
+  /** Secrets and ConfigMaps, where no folder of manifests is named. */
+  credentials?: readonly ManifestObject[];
+}
+
+export interface SessionOptions extends Omit<ActingOptions, 'credentials'> {
+  state: string;
+  /** A folder with Secrets. */
+  manifests?: string | undefined;
   signal: AbortSignal;
 }
 
@@ -41,6 +44,10 @@ export interface SessionOptions {
 const ANSWER_MS = 30_000;
 const HOLDER_LOOK_MS = 2_000;
 
+/**
+ * A state directory with controllers at work on it: those of the process that holds it already, or else our own for as long as
+ * the command takes.
+ */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { state } = options;
   for (let attempt = 1; ; attempt++) {
@@ -56,7 +63,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 }
 
 class RemoteSession implements Session {
-  readonly holder: Holder;
+  readonly elsewhere: string;
   readonly ended: Promise<never>;
   readonly #state: string;
   readonly #signal: AbortSignal;
@@ -64,7 +71,7 @@ class RemoteSession implements Session {
 
   constructor(state: string, holder: Holder, signal: AbortSignal) {
     this.#state = state;
-    this.holder = holder;
+    this.elsewhere = `process ${holder.pid}`;
     this.#signal = signal;
     const { promise, reject } = Promise.withResolvers<never>();
     // Nobody may be waiting for it just then.
@@ -82,8 +89,8 @@ class RemoteSession implements Session {
     return readState(this.#state).get(kind, key);
   }
 
-  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
-    return readState(this.#state).watch(kind, listener, signal);
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
+    return readState(this.#state).watch(kind, within(scope, listener), signal);
   }
 
   async apply(object: Draft): Promise<StoredResource> {
@@ -111,7 +118,7 @@ class RemoteSession implements Session {
   #gone(): CommandError {
     return new CommandError(
       EXIT.failed,
-      `process ${this.holder.pid}, which worked on ${this.#state}, has ended; nothing is lost: run the command again`,
+      `${this.elsewhere}, which worked on ${this.#state}, has ended; nothing is lost: run the command again`,
     );
   }
 }
@@ -138,7 +145,7 @@ async function openLocal(options: SessionOptions): Promise<Session> {
 }
 
 class LocalSession implements Session {
-  readonly holder = undefined;
+  readonly elsewhere = undefined;
   readonly ended: Promise<never>;
   readonly #controller: RunningController;
   readonly #stop: AbortController;
@@ -159,8 +166,8 @@ class LocalSession implements Session {
     return this.#controller.store.get<StoredResource>(kind, key);
   }
 
-  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void> {
-    return watchStore(this.#controller.store).watch(kind, listener, signal);
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
+    return watchStore(this.#controller.store).watch(kind, scope, listener, signal);
   }
 
   apply(object: Draft): Promise<StoredResource> {

@@ -2,9 +2,11 @@ import type { ManifestObject, Problem } from '../stores/directory/manifest.ts';
 import { EXIT } from './exit.ts';
 import { manifestFiles, readManifest } from './manifest-files.ts';
 import { type CommandContext, type Output, printable } from './output.ts';
+import type { PlaceOptions } from './place.ts';
 import { printData } from './print.ts';
+import type { ServerJudge } from './validate-server.ts';
 
-export interface ValidateOptions {
+export interface ValidateOptions extends Pick<PlaceOptions, 'kubernetes' | 'kubeconfig' | 'context'> {
   output?: 'json' | 'yaml';
   strict?: boolean;
 }
@@ -16,6 +18,7 @@ export async function validate(
   context: CommandContext,
 ): Promise<number> {
   const { out, err } = context;
+  await using judge = await openJudge(options, context);
   const problems: Problem[] = [];
   const seen = new Map<string, ManifestObject>();
   let files = 0;
@@ -24,6 +27,7 @@ export async function validate(
       files++;
       const parsed = await readManifest(file);
       problems.push(...parsed.problems, ...parsed.objects.flatMap((object) => duplicate(object, seen)));
+      if (judge !== undefined) problems.push(...(await judge.problemsOf(file, parsed.objects)));
     }
   }
   if (options.output !== undefined) await printData(out, options.output, problems);
@@ -33,6 +37,16 @@ export async function validate(
   const verdict = `${count(files, 'file')}, ${count(seen.size, 'object')}: ${errors === 0 && warnings === 0 ? 'all well' : `${count(errors, 'error')}, ${count(warnings, 'warning')}`}`;
   err.line(err.paint(errors > 0 ? 'red' : warnings > 0 ? 'yellow' : 'green', verdict));
   return errors > 0 || (options.strict === true && warnings > 0) ? EXIT.failed : EXIT.ok;
+}
+
+/** The API server's opinion, where a cluster is named: the schemas alone judge elsewhere, without any cluster. */
+async function openJudge(
+  { kubernetes, kubeconfig, context: name }: ValidateOptions,
+  { signal }: CommandContext,
+): Promise<ServerJudge | undefined> {
+  if (kubernetes !== true && kubeconfig === undefined && name === undefined) return undefined;
+  const { ServerJudge } = await import('./validate-server.ts');
+  return ServerJudge.open({ kubeconfig, context: name, signal });
 }
 
 /** `shelf.yaml:7: error: document 2: spec.directory.path: must be …`: editors find the place by it. */

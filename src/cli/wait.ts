@@ -5,11 +5,11 @@ import { CommandError, EXIT } from './exit.ts';
 import { evaluate, type JsonPath, parseJsonPath } from './jsonpath.ts';
 import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
-import { openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { PlaceOptions } from './place.ts';
 import { watchFor } from './watching.ts';
 
-export interface WaitOptions extends StateOptions {
-  namespace: string;
+export interface WaitOptions extends PlaceOptions {
   for: string;
   timeout: number;
 }
@@ -45,12 +45,13 @@ export function parseGoal(text: string): Goal {
 /** `imageproxy wait KIND/NAME… --for=…` */
 export async function wait(texts: readonly string[], options: WaitOptions, context: CommandContext): Promise<number> {
   const goal = parseGoal(options.for);
-  const targets = texts.map((text) => targetOf(text, undefined, options.namespace));
   const until = context.now() + options.timeout;
-  const reader = await openReader(stateDirectory(options, context.env));
+  await using place = await openPlace(options, context);
+  const targets = texts.map((text) => targetOf(text, undefined, place.namespace));
   for (const target of targets) {
-    const verdict = await watchFor(reader, context, {
+    const verdict = await watchFor(place, context, {
       ...target,
+      ended: place.lost,
       timeoutMs: Math.max(0, until - context.now()),
       decide: (object) => verdictOf(goal, object, target),
       onTimeout: (last) => timedOut(target, options, last),

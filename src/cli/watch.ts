@@ -5,10 +5,10 @@ import { EXIT } from './exit.ts';
 import { type KindNames, kindNamed, targetOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { imageLine, type LiveLine, LiveView } from './progress.ts';
-import { openReader, stateDirectory, type StateOptions } from './state.ts';
+import { openPlace } from './open-place.ts';
+import type { PlaceOptions } from './place.ts';
 
-export interface WatchOptions extends StateOptions {
-  namespace: string;
+export interface WatchOptions extends PlaceOptions {
   allNamespaces?: boolean;
 }
 
@@ -19,11 +19,13 @@ export async function watch(
   options: WatchOptions,
   context: CommandContext,
 ): Promise<number> {
-  const { out, signal, env } = context;
+  const { out, signal } = context;
   const single = kindText?.includes('/') === true || nameText !== undefined;
-  const target = single ? targetOf(kindText ?? '', nameText, options.namespace) : undefined;
+  await using place = await openPlace(options, context);
+  const target = single ? targetOf(kindText ?? '', nameText, place.namespace) : undefined;
   const names = target?.names ?? kindNamed(kindText ?? 'vmimages');
-  const reader = await openReader(stateDirectory(options, env));
+  const everywhere = options.allNamespaces === true || !names.namespaced;
+  const scope = target?.key ?? (everywhere ? {} : { namespace: place.namespace });
   const objects = new Map<string, ApiObject>();
   const view = new LiveView(out);
   const { promise: ended, resolve } = Promise.withResolvers<void>();
@@ -34,14 +36,10 @@ export async function watch(
       view.show([{ key: '', text: `waiting for ${what} …`, milestone: '' }]);
     } else view.show(linesOf([...objects.values()], names, context));
   };
-  await reader.watch(
+  await place.watch(
     names.kind,
+    scope,
     ({ type, object }) => {
-      const inScope =
-        target === undefined
-          ? options.allNamespaces === true || !names.namespaced || object.metadata.namespace === options.namespace
-          : keyOf(object) === keyOf(target.key);
-      if (!inScope) return;
       if (type === 'Deleted') {
         objects.delete(keyOf(object));
         view.note(`${object.metadata.name} is gone`);
@@ -51,8 +49,11 @@ export async function watch(
     signal,
   );
   if (objects.size === 0) show();
-  await ended;
-  view.end();
+  try {
+    await Promise.race([ended, place.lost]);
+  } finally {
+    view.end();
+  }
   return EXIT.ok;
 }
 

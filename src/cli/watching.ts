@@ -1,20 +1,30 @@
 import type { ApiKind } from '../api/crds.ts';
-import { type Change, keyOf, type ObjectKey, type Store } from '../stores/store.ts';
+import type { Change, ObjectKey, Scope, Store } from '../stores/store.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import type { CommandContext } from './output.ts';
 
 export type Listener = (change: Change<StoredResource>) => void;
 
-/** Whatever tells changes of objects: a session, or a reader of the state. */
+/** Whatever tells changes of objects: a place, or a session. */
 export interface Watchable {
-  watch(kind: ApiKind, listener: Listener, signal: AbortSignal): Promise<void>;
+  /** Tells what is there of the scope, then every change of it, until the signal fires. Resolves after the first complete look. */
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void>;
+}
+
+/** The listener, for changes in the scope alone. */
+export function within({ namespace, name }: Scope, listener: Listener): Listener {
+  return (change) => {
+    const { metadata } = change.object;
+    if (namespace !== undefined && metadata.namespace !== namespace) return;
+    if (name === undefined || metadata.name === name) listener(change);
+  };
 }
 
 /** A store of this process as something to watch. */
 export function watchStore(store: Pick<Store, 'subscribe'>): Watchable {
   return {
-    async watch(kind, listener, signal) {
-      const end = store.subscribe<StoredResource>(kind, listener);
+    async watch(kind, scope, listener, signal) {
+      const end = store.subscribe<StoredResource>(kind, within(scope, listener));
       signal.addEventListener('abort', end, { once: true });
     },
   };
@@ -39,7 +49,6 @@ export async function watchFor<T>(
 ): Promise<T> {
   const { kind, key, decide, timeoutMs, ended, onTimeout } = options;
   signal.throwIfAborted();
-  const wanted = keyOf(key);
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   // It may be decided while the first look is still going on, when nobody awaits it yet: that must not end the process.
   promise.catch(() => undefined);
@@ -59,13 +68,7 @@ export async function watchFor<T>(
   const timer = setTimeout(() => reject(onTimeout(last)), Math.min(timeoutMs, 2 ** 31 - 1));
   ended?.catch(reject);
   try {
-    await source.watch(
-      kind,
-      ({ type, object }) => {
-        if (keyOf(object) === wanted) look(type === 'Deleted' ? undefined : object);
-      },
-      stop.signal,
-    );
+    await source.watch(kind, key, ({ type, object }) => look(type === 'Deleted' ? undefined : object), stop.signal);
     if (last === undefined) look(undefined);
     return await promise;
   } finally {

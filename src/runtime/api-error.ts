@@ -1,3 +1,5 @@
+import type { FieldNote } from '../api/verdict.ts';
+
 /** An answer of a Kubernetes API server that says no, or the ERROR event of a watch: a `v1.Status`, as far as it told one. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
@@ -7,12 +9,21 @@ export class ApiError extends Error {
   readonly reason: string;
   /** The pause that the server asked for (Retry-After), in milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /** The single faults of a refused object, by field; empty where the server told none. */
+  readonly causes: readonly FieldNote[];
 
-  constructor(status: number, reason: string, message: string, retryAfterMs?: number) {
+  constructor(
+    status: number,
+    reason: string,
+    message: string,
+    retryAfterMs?: number,
+    causes: readonly FieldNote[] = [],
+  ) {
     super(message);
     this.status = status;
     this.reason = reason;
     this.retryAfterMs = retryAfterMs;
+    this.causes = causes;
   }
 
   /** From a `v1.Status`; anything else is told by its beginning. */
@@ -24,6 +35,7 @@ export class ApiError extends Error {
       told?.reason ?? '',
       message ?? `the API server answered ${status}`,
       retryAfterMs ?? secondsToMs(told?.details?.retryAfterSeconds),
+      (told?.details?.causes ?? []).map((cause) => ({ path: cause.field ?? '', message: cause.message ?? '' })),
     );
   }
 }
@@ -46,7 +58,7 @@ interface Status {
   code?: number;
   reason?: string;
   message?: string;
-  details?: { retryAfterSeconds?: number };
+  details?: { retryAfterSeconds?: number; causes?: { field?: string; message?: string }[] };
 }
 
 function isStatus(body: unknown): body is Status {

@@ -55,6 +55,12 @@ export interface ObjectKey {
   name: string;
 }
 
+/** What is looked at of a kind: all of it, what is in one namespace, or one object. */
+export interface Scope {
+  namespace?: string | undefined;
+  name?: string | undefined;
+}
+
 /** `namespace/name`, or `name` for cluster-scoped kinds: the key of queues and maps. */
 export function keyOf(object: ObjectKey | Resource): string {
   const { namespace, name } = 'metadata' in object ? object.metadata : object;

@@ -71,6 +71,7 @@ export class Stage {
     const store = watchStore(controller.store);
     await store.watch(
       'VMImage',
+      {},
       ({ object }) => {
         const image = object as unknown as VMImage;
         if (!names.includes(image.metadata.name)) return;

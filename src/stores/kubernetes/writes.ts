@@ -110,14 +110,19 @@ export class Writer {
     });
   }
 
-  async delete(kind: Kind, ref: ObjectKey): Promise<void> {
+  /** With a uid that very object alone. */
+  async delete(kind: Kind, ref: ObjectKey, uid?: string): Promise<void> {
     const { type, key } = this.#typeOf(kind, ref);
     await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
       const copy = this.#options.copies[kind];
       const before = copy.get(key);
       try {
         const answer = await this.#request<Resource | { kind: 'Status'; details?: { uid?: string } }>(
-          { method: 'DELETE', path: objectPath(type, key), body: { kind: 'DeleteOptions', apiVersion: 'v1' } },
+          {
+            method: 'DELETE',
+            path: objectPath(type, key),
+            body: { kind: 'DeleteOptions', apiVersion: 'v1', ...(uid === undefined ? {} : { preconditions: { uid } }) },
+          },
           `delete ${kind} ${keyOf(key)}`,
         );
         // The object itself while finalizers hold it; a Status, with the uid, when it is gone.

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Output } from '../../../src/cli/output.ts';
-import { type Listener, type Watchable, watchFor } from '../../../src/cli/watching.ts';
+import { type Listener, type Watchable, watchFor, within } from '../../../src/cli/watching.ts';
 import type { StoredResource } from '../../../src/stores/directory/records.ts';
+import type { Scope } from '../../../src/stores/store.ts';
 
 const object = (name: string, phase: string): StoredResource => ({
   apiVersion: 'imageproxy.dev/v1beta1',
@@ -21,7 +22,8 @@ class Source implements Watchable {
     this.#first = first;
   }
 
-  async watch(_kind: string, listener: Listener, signal: AbortSignal): Promise<void> {
+  async watch(_kind: string, scope: Scope, listen: Listener, signal: AbortSignal): Promise<void> {
+    const listener = within(scope, listen);
     this.listener = listener;
     this.signal = signal;
     for (const each of this.#first) listener({ type: 'Applied', object: each });

@@ -1,0 +1,144 @@
+import type { ApiKind } from '../api/crds.ts';
+import type { ApiObject } from '../api/types.ts';
+import type { RecordedEvent } from '../stores/directory/events.ts';
+import type { Problem } from '../stores/directory/manifest.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+import { type ClusterObjects, openClusterObjects } from '../stores/kubernetes/objects.ts';
+import type { Draft, ObjectKey, Scope } from '../stores/store.ts';
+import type { Target } from './kinds.ts';
+import type { CommandContext } from './output.ts';
+import { type Choice, type Place, typedLine } from './place.ts';
+import type { Session } from './session.ts';
+import type { Listener } from './watching.ts';
+
+type ClusterChoice = Extract<Choice, { kind: 'cluster' }>;
+
+/** A controller that runs looks at a new object within a second. */
+const OVERDUE_MS = 30_000;
+
+/** Nothing is asked of the API server yet. @throws Failure where no cluster is configured */
+export async function openCluster(
+  choice: ClusterChoice,
+  namespace: string | undefined,
+  context: CommandContext,
+): Promise<Place> {
+  const { kubeconfig, context: name } = choice;
+  const objects = await openClusterObjects({ kubeconfig, context: name, signal: context.signal });
+  return new ClusterPlace(objects, choice, namespace, context);
+}
+
+class ClusterPlace implements Place {
+  readonly kind = 'cluster';
+  readonly title: string;
+  readonly namespace: string;
+  readonly #objects: ClusterObjects;
+  readonly #choice: ClusterChoice;
+  readonly #context: CommandContext;
+
+  constructor(objects: ClusterObjects, choice: ClusterChoice, namespace: string | undefined, context: CommandContext) {
+    this.#objects = objects;
+    this.#choice = choice;
+    this.#context = context;
+    this.title = `the cluster ${objects.server}`;
+    this.namespace = namespace ?? objects.namespace;
+  }
+
+  get lost(): Promise<never> {
+    return this.#objects.refused;
+  }
+
+  get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
+    return this.#objects.get(kind, key);
+  }
+
+  list(kind: ApiKind, namespace?: string): Promise<StoredResource[]> {
+    return this.#objects.list(kind, namespace);
+  }
+
+  hasAny(kind: ApiKind): Promise<boolean> {
+    return this.#objects.hasAny(kind);
+  }
+
+  namespaces(): Promise<string[]> {
+    return this.#objects.namespaces();
+  }
+
+  events(object: StoredResource): Promise<RecordedEvent[]> {
+    return this.#objects.events(object);
+  }
+
+  async manifestOf(): Promise<undefined> {
+    // Where an object of a cluster is written, the cluster does not know.
+  }
+
+  async problems(): Promise<Problem[]> {
+    // What is not valid never gets into a cluster.
+    return [];
+  }
+
+  async unattended({ metadata, status }: ApiObject): Promise<string | undefined> {
+    const age = this.#context.now() - Date.parse(metadata.creationTimestamp);
+    if ((status?.observedGeneration ?? -1) >= 0 || age < OVERDUE_MS) return undefined;
+    return 'No controller has looked at it yet: see whether ImageProxy runs in this cluster, and serves this namespace.';
+  }
+
+  async act(): Promise<Session> {
+    return new ClusterSession(this.#objects);
+  }
+
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
+    return this.#objects.watch(kind, scope, listener, signal);
+  }
+
+  typed(command: string, target?: Pick<Target, 'names' | 'key'>, rest?: string): string {
+    return typedLine(
+      { flags: this.#choice.flags, home: this.#objects.namespace },
+      this.#context,
+      command,
+      target,
+      rest,
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#objects.close();
+  }
+}
+
+/** The cluster has controllers of its own; this only asks. */
+class ClusterSession implements Session {
+  readonly elsewhere = "the cluster's controller";
+  readonly ended: Promise<never>;
+  readonly #objects: ClusterObjects;
+
+  constructor(objects: ClusterObjects) {
+    this.#objects = objects;
+    this.ended = objects.refused;
+  }
+
+  get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
+    return this.#objects.get(kind, key);
+  }
+
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
+    return this.#objects.watch(kind, scope, listener, signal);
+  }
+
+  apply(object: Draft): Promise<StoredResource> {
+    // Labels and annotations are others' (Flux, Argo CD) and stay so. In a directory what is left out of a draft would be removed.
+    const { name, namespace } = object.metadata;
+    return this.#objects.apply({ ...object, metadata: namespace === undefined ? { name } : { name, namespace } });
+  }
+
+  annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
+    return this.#objects.annotate(kind, key, annotations);
+  }
+
+  delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void> {
+    return this.#objects.delete(kind, key, uid);
+  }
+
+  async close(): Promise<void> {
+    // The connections are the place's.
+  }
+}

@@ -1,0 +1,104 @@
+import { mkdir } from 'node:fs/promises';
+import type { ApiKind } from '../api/crds.ts';
+import type { RecordedEvent } from '../stores/directory/events.ts';
+import type { Problem } from '../stores/directory/manifest.ts';
+import { readState, type StateReader } from '../stores/directory/reader.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+import type { ObjectKey, Scope } from '../stores/store.ts';
+import type { Target } from './kinds.ts';
+import type { CommandContext } from './output.ts';
+import { type Choice, type Place, typedLine } from './place.ts';
+import { type CredentialsFolder, credentialsFolder } from './credentials-folder.ts';
+import { type ActingOptions, openSession, type Session } from './session.ts';
+import { openReader } from './state.ts';
+import { type Listener, within } from './watching.ts';
+
+type DirectoryChoice = Extract<Choice, { kind: 'directory' }>;
+
+const HOME = 'default';
+const NEVER = Promise.withResolvers<never>().promise;
+
+/** @throws CommandError (not found) where there is no state, unless it may be new */
+export async function openDirectory(
+  choice: DirectoryChoice,
+  namespace: string | undefined,
+  context: CommandContext,
+  mayBeNew: boolean,
+): Promise<Place> {
+  const reader = mayBeNew ? readState(choice.state) : await openReader(choice.state);
+  return new DirectoryPlace(reader, choice, namespace ?? HOME, context);
+}
+
+class DirectoryPlace implements Place {
+  readonly kind = 'directory';
+  readonly title: string;
+  readonly namespace: string;
+  readonly lost = NEVER;
+  readonly #reader: StateReader;
+  readonly #choice: DirectoryChoice;
+  readonly #context: CommandContext;
+  /** With Secrets in it: it goes with the command, whatever comes of that. */
+  #folder: CredentialsFolder | undefined;
+
+  constructor(reader: StateReader, choice: DirectoryChoice, namespace: string, context: CommandContext) {
+    this.#reader = reader;
+    this.#choice = choice;
+    this.#context = context;
+    this.title = choice.state;
+    this.namespace = namespace;
+  }
+
+  get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
+    return this.#reader.get(kind, key);
+  }
+
+  list(kind: ApiKind, namespace?: string): Promise<StoredResource[]> {
+    return this.#reader.list(kind, namespace);
+  }
+
+  async hasAny(kind: ApiKind): Promise<boolean> {
+    return (await this.#reader.list(kind)).length > 0;
+  }
+
+  async namespaces(): Promise<string[]> {
+    const objects = [...(await this.#reader.list('VMImage')), ...(await this.#reader.list('ImageSubscription'))];
+    return [...new Set(objects.map(({ metadata }) => metadata.namespace ?? HOME))];
+  }
+
+  events({ kind, metadata }: StoredResource): Promise<RecordedEvent[]> {
+    return this.#reader.events(kind as ApiKind, metadata);
+  }
+
+  manifestOf(kind: ApiKind, key: ObjectKey): Promise<string | undefined> {
+    return this.#reader.manifestOf(kind, key);
+  }
+
+  problems(): Promise<Problem[]> {
+    return this.#reader.problems();
+  }
+
+  async unattended(): Promise<string | undefined> {
+    if ((await this.#reader.holder()) !== undefined) return undefined;
+    return `No process works on ${this.title}: start "imageproxy run" to go on.`;
+  }
+
+  async act({ credentials = [], ...options }: ActingOptions = {}): Promise<Session> {
+    const { state, manifests } = this.#choice;
+    await mkdir(state, { recursive: true, mode: 0o700 });
+    const folder = manifests === undefined ? await credentialsFolder(state, credentials) : undefined;
+    this.#folder = folder;
+    return openSession({ ...options, state, manifests: manifests ?? folder?.path, signal: this.#context.signal });
+  }
+
+  watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
+    return this.#reader.watch(kind, within(scope, listener), signal);
+  }
+
+  typed(command: string, target?: Pick<Target, 'names' | 'key'>, rest?: string): string {
+    return typedLine({ flags: this.#choice.flags, home: HOME }, this.#context, command, target, rest);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#folder?.remove();
+  }
+}
