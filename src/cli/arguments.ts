@@ -27,6 +27,23 @@ export function positive(text: string): number {
   return number;
 }
 
+/** Steps at a cloud are begun only when the Lease is good for another 10 s: shorter ones would stand still between renewals. */
+const SHORTEST_LEASE_MS = 30_000;
+
+export function leaseDuration(text: string): number {
+  const ms = duration(text);
+  if (ms < SHORTEST_LEASE_MS) throw new InvalidArgumentError('Write at least 30s.');
+  return ms;
+}
+
+/** Names of Kubernetes, divided by commas. */
+export function names(text: string): string[] {
+  const all = text.split(',').map((name) => name.trim());
+  const wrong = all.find((name) => !/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name));
+  if (wrong !== undefined) throw new InvalidArgumentError(`Write names divided by commas; "${wrong}" is none.`);
+  return [...new Set(all)];
+}
+
 /** Collects a repeatable option. */
 export function networks(text: string, before: readonly string[] = []): string[] {
   const [address = '', bits, ...more] = text.split('/');

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { Failure } from '../api/failure.ts';
 import { loadSchemas, type Schemas } from '../api/schema.ts';
 import { API_VERSION, type VMImage } from '../api/types.ts';
 import type { Cache } from '../cache/cache.ts';
@@ -11,7 +12,9 @@ import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
+import type { Candidacy } from '../runtime/candidacy.ts';
 import { Jobs } from '../runtime/jobs.ts';
+import { pause } from '../runtime/pause.ts';
 import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
 import type { Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -24,6 +27,8 @@ export interface OwnStore extends Store {
   readonly instance: string;
   /** URL of the API server behind it: no source may reach that. */
   readonly server?: string;
+  /** Whether it has been started already, by whoever opened it. */
+  readonly isStarted?: boolean;
   close(): Promise<void>;
 }
 
@@ -41,6 +46,12 @@ export interface ControllerOptions {
   fileRoots: ReadonlyMap<string, string>;
   maxParallelDownloads: number;
   log: Logger;
+  /** Default: of this controller alone. */
+  metrics?: Metrics;
+  /** The Lease under which clouds and status are written; given back at the end. Default: none is needed. */
+  lease?: Candidacy;
+  /** How long to wait for a cache that somebody else is still leaving, in milliseconds; default: not at all. */
+  cachePatienceMs?: number;
   clock?: Clock;
   timeouts?: Settings['timeouts'];
   lossConfirmMs?: number;
@@ -50,12 +61,15 @@ export interface RunningController<S extends OwnStore = DirectoryStore> {
   readonly store: S;
   readonly metrics: Metrics;
   readonly controllers: Controllers;
+  /** Background jobs that run or wait for their turn. */
+  readonly jobsRunning: number;
   /** Ends when everything has stopped at a safe point: after the signal, or with the error that stopped it. */
   readonly done: Promise<void>;
 }
 
 const DEFAULT_TIMEOUTS = { connectMs: 15_000, headersMs: 60_000, stallMs: 60_000 };
 const TiB = 2 ** 40;
+const CACHE_LOOK_MS = 1000;
 const SCRUB_INTERVAL_MS = 10 * 60_000;
 
 /**
@@ -87,18 +101,25 @@ export async function startControllerOn<S extends OwnStore>(
   signal: AbortSignal,
 ): Promise<RunningController<S>> {
   const { log, clock = systemClock } = options;
-  const metrics = createMetrics({ version: VERSION });
+  const { metrics = createMetrics({ version: VERSION }), lease } = options;
   const transfers = startTransfers({ log });
-  const closing: (() => Promise<void>)[] = [() => transfers.close(), () => store.close()];
+  // The Lease goes back when nothing of ours is at work any more, and while the API server can still be told.
+  const closing: (() => Promise<void>)[] = [
+    () => transfers.close(),
+    async () => lease?.withdraw(),
+    () => store.close(),
+  ];
   try {
     const directory = options.cache ?? join(options.state, 'cache');
-    const cache = await openCache({
-      directory,
-      ...(options.cacheQuotaBytes === undefined ? {} : { quotaBytes: options.cacheQuotaBytes }),
-      ...(options.cacheReserveFreeBytes === undefined ? {} : { reserveFreeBytes: options.cacheReserveFreeBytes }),
-      now: () => clock.now(),
-      log,
-    });
+    const open = () =>
+      openCache({
+        directory,
+        ...(options.cacheQuotaBytes === undefined ? {} : { quotaBytes: options.cacheQuotaBytes }),
+        ...(options.cacheReserveFreeBytes === undefined ? {} : { reserveFreeBytes: options.cacheReserveFreeBytes }),
+        now: () => clock.now(),
+        log,
+      });
+    const cache = await patiently(open, options.cachePatienceMs ?? 0, clock, log, signal);
     closing.unshift(() => cache.close());
     const images = createImages({ scratchDirectory: join(directory, 'scratch'), log });
     for (const { tool, package: name } of await images.missingTools()) {
@@ -117,7 +138,7 @@ export async function startControllerOn<S extends OwnStore>(
       clock,
       log,
       metrics,
-      authority: { goodForMs: () => !signal.aborted },
+      authority: { goodForMs: (ms) => !signal.aborted && (lease?.goodForMs(ms) ?? true) },
       wake: (kind, key) => controllers.wake(kind, key),
       openCloud,
       settings: {
@@ -134,8 +155,13 @@ export async function startControllerOn<S extends OwnStore>(
     metrics.watchCache(() => cache.stats());
     metrics.watchJobs(() => jobs.running);
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
-    await store.start(signal);
+    if (store.isStarted !== true) await store.start(signal);
     const controllers = createControllers(deps);
+    lease?.onChange((holds) => {
+      if (holds) controllers.wakeAll();
+      // What writes to a cloud ends now, while the Lease cannot be another's yet; downloads go on.
+      else jobs.abort((key) => key.startsWith('site/') || key.startsWith('probe/'));
+    });
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       try {
@@ -144,10 +170,41 @@ export async function startControllerOn<S extends OwnStore>(
         await closeAll(closing, log);
       }
     };
-    return { store, metrics, controllers, done: run() };
+    const done = run();
+    return {
+      store,
+      metrics,
+      controllers,
+      get jobsRunning() {
+        return jobs.running;
+      },
+      done,
+    };
   } catch (error) {
     await closeAll(closing, log);
     throw error;
+  }
+}
+
+/** @throws Failure CacheInUse when it is still another's after that time */
+async function patiently(
+  open: () => Promise<Cache>,
+  patienceMs: number,
+  clock: Clock,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Cache> {
+  const end = clock.now() + patienceMs;
+  for (;;) {
+    try {
+      return await open();
+    } catch (error) {
+      const inUse = error instanceof Failure && error.reason === 'CacheInUse';
+      if (!inUse || clock.now() >= end) throw error;
+      log.info({ err: error }, `${error.message}; waiting for it`);
+      await pause(CACHE_LOOK_MS, clock, signal);
+      signal.throwIfAborted();
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import { Argument, Command, Option } from 'commander';
-import { address, fileRoots, hex, positive, properties, quota, texts } from './arguments.ts';
+import { address, fileRoots, hex, leaseDuration, names, positive, properties, quota, texts } from './arguments.ts';
 import {
   clusterOptions,
   command,
@@ -23,6 +23,8 @@ Environment:
   IMAGEPROXY_MANIFESTS  default of --manifests
   IMAGEPROXY_KUBERNETES set: the cluster of the kubeconfig, as --kubernetes
   KUBECONFIG            the kubeconfig (else ~/.kube/config, else the pod's ServiceAccount)
+  POD_NAME              default of --identity
+  POD_NAMESPACE         default of --controller-namespace
   NO_COLOR              no colours
 
 "imageproxy COMMAND --help" has examples. See it at work: imageproxy demo`;
@@ -50,11 +52,13 @@ function addWork(program: Command, invoke: Invoke): void {
   command(
     program,
     'run',
-    'run the controllers on a folder of manifests',
-    'The folder is watched: edit it while this runs. SIGTERM and SIGINT stop at a safe point, a second one at once.',
+    'run the controllers on a folder of manifests, or on a cluster',
+    'A folder is watched: edit it while this runs. With --kubernetes the objects are those of the API server, and a Lease decides which of several processes works. SIGTERM and SIGINT stop at a safe point, a second one at once.',
     `imageproxy run --manifests ./manifests
      imageproxy run --manifests /etc/imageproxy --state /var/lib/imageproxy --cache-quota 200Gi --telemetry :9464
-     imageproxy run --manifests ./manifests --allow-network 10.0.0.0/8 --file-root archive=/srv/images`,
+     imageproxy run --manifests ./manifests --allow-network 10.0.0.0/8 --file-root archive=/srv/images
+     imageproxy run --kubernetes --cache /var/cache/imageproxy --telemetry :9464
+     imageproxy run --kubernetes --kubeconfig ~/.kube/config --controller-namespace images --watch-namespaces team-a,team-b`,
   )
     .addOption(new Option('--manifests <dir>', 'folder of YAML or JSON manifests (IMAGEPROXY_MANIFESTS)'))
     .addOption(stateOption())
@@ -71,8 +75,27 @@ function addWork(program: Command, invoke: Invoke): void {
     .addOption(
       new Option('--file-root <name=folder>', 'folder that source.file may read from; repeatable').argParser(fileRoots),
     )
+    .addOption(new Option('--kubernetes', 'run on the API server of a cluster instead of a folder'))
+    .addOption(new Option('--kubeconfig <file>', "kubeconfig (KUBECONFIG, ~/.kube/config, the pod's ServiceAccount)"))
+    .addOption(new Option('--context <name>', 'context of the kubeconfig; its current one else'))
     .addOption(
-      new Option('--telemetry <address>', 'HOST:PORT of /metrics, /healthz and /readyz, or off')
+      new Option(
+        '--controller-namespace <name>',
+        'namespace of the Lease and of the Secrets of ImageSites (POD_NAMESPACE, else imageproxy)',
+      ),
+    )
+    .addOption(
+      new Option('--watch-namespaces <names>', 'look at these namespaces alone, e.g. team-a,team-b').argParser(names),
+    )
+    .addOption(new Option('--lease-name <name>', 'Lease that one of several processes holds; "imageproxy" else'))
+    .addOption(
+      new Option('--lease-duration <duration>', 'how long a silent holder is left alone; 40s else').argParser(
+        leaseDuration,
+      ),
+    )
+    .addOption(new Option('--identity <name>', 'name in the Lease (POD_NAME, else the name of the machine)'))
+    .addOption(
+      new Option('--telemetry <address>', 'HOST:PORT of /metrics, /livez and /readyz, or off')
         .argParser(address)
         .default({ host: '127.0.0.1', port: 9464 }, '127.0.0.1:9464'),
     )

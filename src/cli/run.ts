@@ -1,14 +1,18 @@
 import { stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { createLogger, type LogLevel, type Logger } from '../telemetry/log.ts';
+import { Health } from '../telemetry/health.ts';
+import { createLogger, type LogLevel } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Address, Quota } from './arguments.ts';
-import type { RunningController } from './controller.ts';
+import type { ControllerOptions, OwnStore, RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
 import type { CommandContext } from './output.ts';
+import type { ClusterOptions } from './run-kubernetes.ts';
+import type { Setting, Started } from './setting.ts';
 import { manifestsDirectory, stateDirectory, type StateOptions } from './state.ts';
 import { VERSION } from './version.ts';
 
-export interface RunOptions extends StateOptions {
+export interface RunOptions extends StateOptions, ClusterOptions {
   manifests?: string;
   cache?: string;
   cacheQuota?: Quota;
@@ -23,91 +27,121 @@ export interface RunOptions extends StateOptions {
 
 /** `imageproxy run`: the controllers, until SIGTERM or SIGINT; they stop at a safe point. */
 export async function run(options: RunOptions, context: CommandContext): Promise<number> {
-  const manifests = manifestsDirectory(options.manifests, context.env);
+  const start = await wayToRun(options, context.env);
+  for (const [name, folder] of options.fileRoot ?? []) await demandFolder(folder, `--file-root ${name}`);
+  const common = await controllerOptions(options, context.env);
+  const { log } = common;
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const health = new Health();
+  health.ready('running', () => (signal.aborted ? 'it is stopping' : undefined));
+  let telemetry: string | undefined;
+  const serve = async (metrics: Metrics): Promise<string | undefined> => {
+    telemetry = await listen(options.telemetry, metrics, health, common, signal);
+    return telemetry;
+  };
+  context.signal.addEventListener('abort', () => log.info('stopping at a safe point; a second signal stops at once'), {
+    once: true,
+  });
+  let controller: RunningController<OwnStore> | undefined;
+  try {
+    const end = (reason: CommandError): void => stop.abort(reason);
+    const started = await start({ options: common, env: context.env, health, serve, end, signal });
+    controller = started.controller;
+    const { state, cache } = common;
+    const { instance } = controller.store;
+    log.info(
+      { version: VERSION, ...started.facts, state, cache, instance, ...(telemetry === undefined ? {} : { telemetry }) },
+      'imageproxy runs',
+    );
+    let ended = false;
+    health.live('controllers', () => (ended ? 'the controllers have ended' : undefined));
+    await controller.done.finally(() => {
+      ended = true;
+    });
+    if (!signal.aborted) throw new CommandError(EXIT.failed, 'the controllers ended by themselves: see the log');
+    signal.throwIfAborted();
+  } catch (error) {
+    // A stop that was asked for is a success, whatever it interrupted.
+    if (!context.signal.aborted) throw error;
+    log.info('stopped');
+  } finally {
+    stop.abort();
+    await controller?.done.catch(() => undefined);
+  }
+  return EXIT.ok;
+}
+
+/** On a cluster, or on a folder of manifests. */
+async function wayToRun(options: RunOptions, env: NodeJS.ProcessEnv): Promise<(setting: Setting) => Promise<Started>> {
+  if (options.kubernetes === true || options.kubeconfig !== undefined || options.context !== undefined) {
+    if (options.manifests !== undefined) {
+      throw new CommandError(
+        EXIT.usage,
+        '--manifests: with --kubernetes objects come from the API server; leave it away',
+      );
+    }
+    const { startOnCluster } = await import('./run-kubernetes.ts');
+    return (setting) => startOnCluster(options, setting);
+  }
+  const manifests = manifestsDirectory(options.manifests, env);
   if (manifests === undefined) {
     throw new CommandError(
       EXIT.usage,
-      'it needs a folder of manifests: give --manifests DIR, or set IMAGEPROXY_MANIFESTS',
+      'it needs a folder of manifests: give --manifests DIR, or set IMAGEPROXY_MANIFESTS; on a cluster give --kubernetes',
     );
   }
   await demandFolder(manifests, '--manifests');
-  for (const [name, folder] of options.fileRoot ?? []) await demandFolder(folder, `--file-root ${name}`);
-  const state = stateDirectory(options, context.env);
-  const cache = options.cache === undefined ? join(state, 'cache') : resolve(options.cache);
-  const quotaBytes = options.cacheQuota === undefined ? undefined : await bytesOf(options.cacheQuota, cache);
-  const log = createLogger({
-    level: options.logLevel,
-    ...(options.logFormat === undefined ? {} : { pretty: options.logFormat === 'pretty' }),
-  });
+  return (setting) => startOnFolder(manifests, setting);
+}
 
-  const stop = new AbortController();
-  const stopping = AbortSignal.any([context.signal, stop.signal]);
+async function startOnFolder(manifests: string, { options, serve, signal }: Setting): Promise<Started> {
   const { startController } = await import('./controller.ts');
-  const controller = await startController(
-    {
-      manifests,
-      state,
-      cache,
-      ...(quotaBytes === undefined ? {} : { cacheQuotaBytes: quotaBytes }),
-      ...(options.instance === undefined ? {} : { instance: options.instance }),
-      allowNetworks: options.allowNetwork ?? [],
-      fileRoots: options.fileRoot ?? new Map(),
-      maxParallelDownloads: options.maxParallelDownloads,
-      log,
-    },
-    stopping,
-  );
+  const stop = new AbortController();
+  const controller = await startController({ ...options, manifests }, AbortSignal.any([signal, stop.signal]));
   try {
-    const telemetry = await listen(options.telemetry, controller, log, stopping);
-    log.info(
-      {
-        version: VERSION,
-        manifests,
-        state,
-        cache,
-        instance: controller.store.instance,
-        ...(telemetry === undefined ? {} : { telemetry }),
-      },
-      'imageproxy runs',
-    );
-    context.signal.addEventListener(
-      'abort',
-      () => log.info('stopping at a safe point; a second signal stops at once'),
-      { once: true },
-    );
-    await controller.done;
-    if (!context.signal.aborted)
-      throw new CommandError(EXIT.failed, 'the controllers ended by themselves: see the log');
-    log.info('stopped');
-    return EXIT.ok;
-  } finally {
+    await serve(controller.metrics);
+  } catch (error) {
     stop.abort();
     await controller.done.catch(() => undefined);
+    throw error;
   }
+  return { controller, facts: { manifests } };
+}
+
+async function controllerOptions(
+  options: RunOptions,
+  env: NodeJS.ProcessEnv,
+): Promise<ControllerOptions & { cache: string }> {
+  const state = stateDirectory(options, env);
+  const cache = options.cache === undefined ? join(state, 'cache') : resolve(options.cache);
+  const quotaBytes = options.cacheQuota === undefined ? undefined : await bytesOf(options.cacheQuota, cache);
+  return {
+    state,
+    cache,
+    ...(quotaBytes === undefined ? {} : { cacheQuotaBytes: quotaBytes }),
+    ...(options.instance === undefined ? {} : { instance: options.instance }),
+    allowNetworks: options.allowNetwork ?? [],
+    fileRoots: options.fileRoot ?? new Map(),
+    maxParallelDownloads: options.maxParallelDownloads,
+    log: createLogger({
+      level: options.logLevel,
+      ...(options.logFormat === undefined ? {} : { pretty: options.logFormat === 'pretty' }),
+    }),
+  };
 }
 
 async function listen(
   address: Address,
-  controller: RunningController,
-  log: Logger,
+  metrics: Metrics,
+  health: Health,
+  { log }: ControllerOptions,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   if (address === 'off') return undefined;
-  const [{ Health }, { serveTelemetry }] = await Promise.all([
-    import('../telemetry/health.ts'),
-    import('../telemetry/server.ts'),
-  ]);
-  let ended = false;
-  const end = (): void => {
-    ended = true;
-  };
-  controller.done.then(end, end);
-  const health = new Health();
-  health.live('controllers', () => (ended ? 'the controllers have ended' : undefined));
-  health.ready('running', () => (signal.aborted ? 'it is stopping' : undefined));
+  const { serveTelemetry } = await import('../telemetry/server.ts');
   try {
-    const server = await serveTelemetry({ ...address, metrics: controller.metrics, health, log }, signal);
-    return server.url;
+    return (await serveTelemetry({ ...address, metrics, health, log }, signal)).url;
   } catch (error) {
     const reason = (error as Error).message;
     throw new CommandError(

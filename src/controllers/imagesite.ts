@@ -9,7 +9,9 @@ const COUNT_DELAY_MS = 2000;
 
 /** What wakes an ImageSite: itself, its Secret, the last image that leaves it, and its probe. */
 export function imagesiteController(deps: SiteDeps): Controller {
-  const controller = new Controller('ImageSite', deps, (key) => reconcileImageSite(key, deps));
+  const controller = new Controller('ImageSite', deps, (key) =>
+    deps.authority.goodForMs(0) ? reconcileImageSite(key, deps) : Promise.resolve(undefined),
+  );
   const { store } = deps;
   store.subscribe<ImageSite>('ImageSite', ({ object, previous, type }) => {
     if (type === 'Deleted') controller.forget(keyOf(object));

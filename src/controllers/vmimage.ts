@@ -28,7 +28,8 @@ export function referencesOf(image: VMImage): { secrets: Set<string>; configMaps
  */
 export function vmimageController(deps: Deps): Controller {
   const controller = new Controller('VMImage', deps, async (key: ObjectKey) => {
-    const next = await reconcileVMImage(key, deps);
+    // Without the right to write nothing is decided; who gets it (back) looks at everything anew.
+    const next = deps.authority.goodForMs(0) ? await reconcileVMImage(key, deps) : undefined;
     if (deps.store.get('VMImage', key) === undefined) {
       const gone = keyOf(key);
       controller.forget(gone);

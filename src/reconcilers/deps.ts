@@ -31,7 +31,7 @@ export interface Deps {
 /** How long the right to write must still last when something is begun or released, in milliseconds. */
 export const LEASE_MARGIN_MS = 10_000;
 
-/** The right to write to clouds: always there in a directory, a Lease on Kubernetes. */
+/** The right to write, to clouds and into a status: always there in a directory, a Lease on Kubernetes. */
 export interface Authority {
   /** Whether it is certain to be ours for so many milliseconds more. */
   goodForMs(ms: number): boolean;

@@ -142,6 +142,11 @@ export class Jobs {
     for (const key of [...this.#running.keys(), ...this.#ended.keys()]) if (!keep(key)) this.leave(key, asker);
   }
 
+  /** Ends what runs under such keys at a safe point. Their askers stay, are woken, and find it aborted. */
+  abort(keys: (key: string) => boolean): void {
+    for (const [key, job] of this.#running) if (keys(key)) job.abort.abort();
+  }
+
   /** Ends all jobs at a safe point; resolves when the last has ended. */
   async close(): Promise<void> {
     this.#closed = true;

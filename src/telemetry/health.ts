@@ -11,7 +11,7 @@ export interface CheckResult {
 const CHECK_TIMEOUT_MS = 900;
 
 /**
- * Named checks behind `/healthz` and `/readyz`.
+ * Named checks behind `/livez` and `/readyz`.
  *
  * Live is what only a restart can mend. Ready is what makes this process of use now. A cloud that is down is neither: its
  * ImageSite says so, and restarting the controller would help nobody.

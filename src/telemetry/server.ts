@@ -34,7 +34,7 @@ interface Answer {
 }
 
 /**
- * `/metrics`, `/healthz` and `/readyz` on one port, until the signal fires. Whoever can reach the port can read them; they hold
+ * `/metrics`, `/livez` (also as `/healthz`) and `/readyz` on one port, until the signal fires. Whoever can reach the port can read them; they hold
  * kinds, reasons and site names, no image and no secret.
  * @throws Error when it cannot listen, naming address and cure.
  */
@@ -119,6 +119,7 @@ const ROUTES: Readonly<Record<string, (options: TelemetryOptions) => Promise<Ans
   __proto__: null as never,
   '/metrics': async ({ metrics }) => ({ status: 200, ...(await metrics.expose()) }),
   '/healthz': async ({ health }) => report(await health.checkLive()),
+  '/livez': async ({ health }) => report(await health.checkLive()),
   '/readyz': async ({ health }) => report(await health.checkReady()),
 };
 

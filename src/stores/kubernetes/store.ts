@@ -25,6 +25,7 @@ import { failureOf } from './errors.ts';
 import { eventSink } from './event-sink.ts';
 import { leaseClient } from './leases.ts';
 import { listWatch } from './list-watch.ts';
+import { preflight } from './preflight.ts';
 import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
 import { Writer } from './writes.ts';
 
@@ -46,6 +47,8 @@ export interface KubernetesStoreOptions {
   controllerNamespace: string;
   /** Field manager of what this controller writes. */
   fieldOwner?: string;
+  /** Whether what controllers decide may be written now: a Lease. Default: always. */
+  mayWrite?(): boolean;
   /** Name of this installation. Default: the cluster's identity, the uid of its namespace kube-system. */
   instance?: string;
   log: Log;
@@ -57,10 +60,18 @@ export interface KubernetesStore extends Store {
   readonly instance: string;
   /** URL of the API server. */
   readonly server: string;
+  readonly isStarted: boolean;
   /** When the API server was last heard by the kind that has waited longest, in milliseconds since the epoch. */
   readonly lastContact: number;
-  /** A Lease of the controller's namespace, for `LeaseElector`. */
-  lease(name: string): LeaseClient;
+  /** A Lease, for `LeaseElector`; in the controller's namespace unless another is named. */
+  lease(name: string, namespace?: string): LeaseClient;
+  /**
+   * Looks whether the cluster has what a controller needs, so that a person is told all of it at once.
+   * @throws Failure NotSupported when its CRDs are older than this program, Forbidden with the rights that are missing
+   */
+  preflight(leaseNamespaces: readonly string[]): Promise<void>;
+  /** Whether the API server answers on a connection made for this question alone. */
+  answers(): Promise<boolean>;
   /** Ends all watches and requests, after the writes under way and the events that are still owed. */
   close(): Promise<void>;
 }
@@ -68,6 +79,7 @@ export interface KubernetesStore extends Store {
 const KINDS = Object.keys(RESOURCES) as Kind[];
 /** Writes and events get so long at the end, as a pod has 30 s to stop in. */
 const CLOSE_PATIENCE_MS = 5_000;
+const ANSWER_PATIENCE_MS = 5_000;
 
 /**
  * A store on the API server. Nothing is watched before `start`.
@@ -76,11 +88,7 @@ const CLOSE_PATIENCE_MS = 5_000;
  */
 export async function openKubernetesStore(options: KubernetesStoreOptions): Promise<KubernetesStore> {
   const { clock = systemClock } = options;
-  const credentials = await loadCredentials({
-    clock,
-    ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
-    ...(options.context === undefined ? {} : { context: options.context }),
-  });
+  const credentials = await credentialsOf({ ...options, clock });
   const stop = new AbortController();
   const client = new ApiClient(credentials, clock, stop.signal);
   try {
@@ -90,6 +98,18 @@ export async function openKubernetesStore(options: KubernetesStoreOptions): Prom
     await credentials.close();
     throw error;
   }
+}
+
+function credentialsOf({
+  clock,
+  kubeconfig,
+  context,
+}: Pick<KubernetesStoreOptions, 'kubeconfig' | 'context'> & { clock: Clock }): Promise<Credentials> {
+  return loadCredentials({
+    clock,
+    ...(kubeconfig === undefined ? {} : { kubeconfig }),
+    ...(context === undefined ? {} : { context }),
+  });
 }
 
 async function identityOf(client: ApiClient): Promise<string> {
@@ -114,6 +134,7 @@ class KubernetesStoreImpl implements KubernetesStore {
   readonly #credentials: Credentials;
   readonly #stop: AbortController;
   readonly #copies: Record<Kind, LocalCopy>;
+  readonly #schemas: Schemas;
   readonly #writer: Writer;
   readonly #events: EventRecorder;
   readonly #reflectors: Reflector[] = [];
@@ -135,13 +156,15 @@ class KubernetesStoreImpl implements KubernetesStore {
     this.server = credentials.server;
     this.#stop = stop;
     this.#copies = Object.fromEntries(KINDS.map((kind) => [kind, new LocalCopy(kind, log)])) as Record<Kind, LocalCopy>;
+    this.#schemas = options.schemas ?? loadSchemas();
     this.#writer = new Writer({
       client,
       copies: this.#copies,
-      schemas: options.schemas ?? loadSchemas(),
+      schemas: this.#schemas,
       fieldOwner,
       clock,
       signal: stop.signal,
+      mayWrite: () => options.mayWrite?.() ?? true,
     });
     this.#events = new EventRecorder({
       controller: 'imageproxy.dev/controller',
@@ -182,6 +205,10 @@ class KubernetesStoreImpl implements KubernetesStore {
       refused.promise.catch(() => undefined);
     }
     for (const kind of KINDS) this.#copies[kind].startTelling();
+  }
+
+  get isStarted(): boolean {
+    return this.#started;
   }
 
   get lastContact(): number {
@@ -244,8 +271,29 @@ class KubernetesStoreImpl implements KubernetesStore {
     this.#events.record(object, note);
   }
 
-  lease(name: string): LeaseClient {
-    return leaseClient(this.#client, this.#options.controllerNamespace, name);
+  lease(name: string, namespace = this.#options.controllerNamespace): LeaseClient {
+    return leaseClient(this.#client, namespace, name);
+  }
+
+  preflight(leaseNamespaces: readonly string[]): Promise<void> {
+    const { namespaces, controllerNamespace } = this.#options;
+    const scope = { controllerNamespace, leaseNamespaces, ...(namespaces === undefined ? {} : { namespaces }) };
+    return preflight(this.#client, this.#schemas, scope);
+  }
+
+  async answers(): Promise<boolean> {
+    const fresh = await credentialsOf(this.#options).catch(() => undefined);
+    if (fresh === undefined) return false;
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(ANSWER_PATIENCE_MS)]);
+    try {
+      // Which everybody may read, and which needs no etcd.
+      await new ApiClient(fresh, this.#options.clock, signal).request({ method: 'GET', path: '/version' });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      await fresh.close();
+    }
   }
 
   close(): Promise<void> {

@@ -23,6 +23,8 @@ export interface WriterOptions {
   fieldOwner: string;
   clock: Clock;
   signal: AbortSignal;
+  /** Whether what a reconcile decided may still be written; looked at before each try. Default: always. */
+  mayWrite?(): boolean;
 }
 
 /** Everything that changes objects of the API server. Writes on one object are made one after the other, in the order of asking. */
@@ -179,12 +181,15 @@ export class Writer {
     what: string,
     write: (type: ResourceType, key: ObjectKey, attempt: number) => Promise<T>,
   ): Promise<T | undefined> {
-    const { clock, signal } = this.#options;
+    const { clock, signal, mayWrite } = this.#options;
     const kind = object.kind as Kind;
     const { type, key } = this.#typeOf(kind, object.metadata);
     const name = `${kind} ${keyOf(key)}`;
     return this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
       for (let attempt = 1; ; attempt++) {
+        // A write that waited for its turn, or for the server, must not undo what the next holder of the Lease has written.
+        if (mayWrite?.() === false)
+          throw new Failure('Aborted', `did not ${what} ${name}: this controller does not hold the Lease`);
         try {
           return this.#take(kind, await write(type, key, attempt)) as T;
         } catch (error) {

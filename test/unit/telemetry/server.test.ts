@@ -63,7 +63,7 @@ describe('the telemetry server', () => {
     health.live('cache', () => {
       throw new Error('cannot reach https://u:hunter2@host/');
     });
-    for (const path of ['/healthz', '/readyz']) {
+    for (const path of ['/healthz', '/livez', '/readyz']) {
       const response = await get(path);
       expect(response.status).toBe(503);
       expect(await response.text()).toBe('failed cache: cannot reach https://host/\n');
@@ -80,7 +80,7 @@ describe('the telemetry server', () => {
   test.each(['/', '/debug', '/metrics/', '/__proto__', '/constructor'])('answers 404 to %s', async (path) => {
     const response = await get(path);
     expect(response.status).toBe(404);
-    expect(await response.text()).toBe('nothing here; there are /metrics, /healthz, /readyz\n');
+    expect(await response.text()).toBe('nothing here; there are /metrics, /healthz, /livez, /readyz\n');
   });
 
   test('refuses to be written to', async () => {

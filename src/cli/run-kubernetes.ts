@@ -1,0 +1,154 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { Candidacy } from '../runtime/candidacy.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
+import { LeaseElector } from '../runtime/lease.ts';
+import { type KubernetesStore, openKubernetesStore } from '../stores/kubernetes/index.ts';
+import type { Health } from '../telemetry/health.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { type RunningController, startControllerOn } from './controller.ts';
+import { CommandError, EXIT } from './exit.ts';
+import type { Setting, Started } from './setting.ts';
+import { VERSION } from './version.ts';
+
+/** Options of `imageproxy run --kubernetes`. */
+export interface ClusterOptions {
+  kubernetes?: boolean;
+  kubeconfig?: string;
+  context?: string;
+  controllerNamespace?: string;
+  watchNamespaces?: string[];
+  leaseName?: string;
+  leaseDuration?: number;
+  identity?: string;
+}
+
+/** Where the chart installs, and where a site's Secrets are in a directory. */
+const HOME = 'imageproxy';
+const LEASE_NAME = 'imageproxy';
+/** As long as Flux's; a third of it is never used, a fifth of it lies between two renewals. */
+const LEASE_MS = 40_000;
+/** A pod that was replaced has 30 s to leave the volume, and some to be killed in. */
+const CACHE_PATIENCE_MS = 90_000;
+/** The API server is heard every minute, by a bookmark at the least. */
+const SILENCE_MS = 15 * 60_000;
+const LOOK_MS = 60_000;
+const REPLACED_LOOK_MS = 5_000;
+
+/**
+ * Starts the controllers on an API server: asks the cluster for what they need, reads everything, waits for the Lease, then takes
+ * the cache and works. Metrics and health are there from the first moment on.
+ * @throws Failure that says what the cluster lacks, and how to mend it
+ */
+export async function startOnCluster(cluster: ClusterOptions, setting: Setting): Promise<Started> {
+  const { options, env, health, signal } = setting;
+  const { log, clock = systemClock } = options;
+  const controllerNamespace = cluster.controllerNamespace ?? wordOf(env['POD_NAMESPACE']) ?? HOME;
+  const leaseName = cluster.leaseName ?? LEASE_NAME;
+  const metrics = createMetrics({ version: VERSION });
+  let step: string | undefined = 'it asks the cluster for what it needs';
+  health.ready('cluster', () => step);
+  const telemetry = await setting.serve(metrics);
+
+  let lease: Candidacy | undefined;
+  const store = await openKubernetesStore({
+    controllerNamespace,
+    fieldOwner: 'imageproxy',
+    ...(cluster.kubeconfig === undefined ? {} : { kubeconfig: cluster.kubeconfig }),
+    ...(cluster.context === undefined ? {} : { context: cluster.context }),
+    ...(cluster.watchNamespaces === undefined ? {} : { namespaces: cluster.watchNamespaces }),
+    ...(options.instance === undefined ? {} : { instance: options.instance }),
+    mayWrite: () => lease?.goodForMs(0) === true,
+    log,
+    clock,
+  });
+  const facts = { server: store.server, lease: `${controllerNamespace}/${leaseName}` };
+  const identity = identityOf(cluster.identity ?? wordOf(env['POD_NAME']));
+  lease = new Candidacy(
+    new LeaseElector({
+      client: store.lease(leaseName),
+      identity,
+      clock,
+      leaseMs: cluster.leaseDuration ?? LEASE_MS,
+      log: log.child({ lease: facts.lease }),
+    }),
+  );
+  try {
+    await store.preflight([controllerNamespace]);
+    step = 'it reads all objects for the first time';
+    await store.start(signal);
+    // Ready also while it waits for the Lease: a standby is as it should be, and a rollout that waited for it would wait for ever.
+    step = undefined;
+    watchHearing(health, store, clock, signal);
+    lease.stand();
+    log.info({ ...facts, identity, ...(telemetry === undefined ? {} : { telemetry }) }, 'waits for the Lease');
+    await lease.held(signal);
+  } catch (error) {
+    await lease.withdraw();
+    await store.close();
+    throw error;
+  }
+  const controller = await startControllerOn(
+    store,
+    { ...options, controllerNamespace, metrics, lease, cachePatienceMs: CACHE_PATIENCE_MS },
+    signal,
+  );
+  endWhenReplaced(controller, lease, identity, setting);
+  return { controller, facts: { ...facts, identity } };
+}
+
+/** Ours alone: a pod's name may be that of a container before us, whose last requests are still under way. */
+function identityOf(name: string | undefined): string {
+  return `${name ?? `${hostname()}-${process.pid}`}_${randomBytes(4).toString('hex')}`;
+}
+
+/** A variable that is set to nothing is not set. */
+function wordOf(text: string | undefined): string | undefined {
+  return text === '' ? undefined : text;
+}
+
+/**
+ * Alive as long as a restart would not help. An API server that is down is no reason: downloads would be cut, and nobody is helped.
+ * But when it answers a connection made for the question, and our own have not heard from it for a quarter of an hour, then they
+ * hang in a way that nothing else has caught. Three looks, so that a clock that was set forward does not pass for silence.
+ */
+function watchHearing(health: Health, store: KubernetesStore, clock: Clock, signal: AbortSignal): void {
+  let deafLooks = 0;
+  const look = async (): Promise<void> => {
+    const silent = clock.now() - store.lastContact > SILENCE_MS;
+    deafLooks = silent && (await store.answers()) ? deafLooks + 1 : 0;
+    if (!signal.aborted) clock.after(LOOK_MS, () => void look());
+  };
+  clock.after(LOOK_MS, () => void look());
+  health.live('api server', () =>
+    deafLooks < 3 ? undefined : `it answers, but our watches have not heard from it for ${SILENCE_MS / 60_000} minutes`,
+  );
+}
+
+/**
+ * Another one holds the Lease, so the cache is to be his as soon as nothing is being downloaded here any more: ends this process,
+ * which then starts anew and waits for its turn.
+ */
+function endWhenReplaced(
+  controller: RunningController<KubernetesStore>,
+  lease: Candidacy,
+  identity: string,
+  { options, end, signal }: Setting,
+): void {
+  const { clock = systemClock } = options;
+  const look = (): void => {
+    if (signal.aborted) return;
+    const { holder } = lease;
+    if (!lease.goodForMs(0) && holder !== undefined && holder !== identity && controller.jobsRunning === 0) {
+      end(
+        new CommandError(
+          EXIT.failed,
+          `the Lease was lost to ${holder}: this process ends, to start anew and wait for it`,
+        ),
+      );
+      return;
+    }
+    clock.after(REPLACED_LOOK_MS, look);
+  };
+  clock.after(REPLACED_LOOK_MS, look);
+}

@@ -1,0 +1,207 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { request } from 'undici';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { ext4 } from '../../support/disks.ts';
+import { directorySite, vmimage } from '../../support/house.ts';
+import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+import { Program } from '../cli/program.ts';
+import { Cluster } from './cluster.ts';
+
+const LEASES = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases';
+const CRD = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/vmimages.imageproxy.dev';
+
+interface Lease {
+  spec: { holderIdentity: string; leaseDurationSeconds: number };
+}
+
+/** `imageproxy run --kubernetes` as a pod would run it. */
+describe('the program on a cluster', () => {
+  let server: ApiServer;
+  let origin: Origin;
+  let cluster: Cluster;
+  let root: string;
+
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), 'imageproxy-run-'));
+    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
+    for (const name of ['default', 'imageproxy']) await server.namespace(name);
+    cluster = new Cluster(server);
+    await cluster.apply(directorySite('shelf', cluster.shelf));
+  }, API_SERVER_PATIENCE_MS);
+  afterEach(() => Program.killAll());
+  afterAll(async () => {
+    await cluster?.close();
+    await Promise.all([server?.stop(), origin?.close()]);
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  const run = (name: string, ...more: string[]): Program =>
+    new Program(
+      ['run', '--kubernetes', '--cache', join(root, name), '--telemetry', '127.0.0.1:0', '--log-format', 'json']
+        .concat(['--allow-network', '127.0.0.0/8', '--cache-quota', '1Gi'])
+        .concat(more.includes('--kubeconfig') ? [] : ['--kubeconfig', server.kubeconfig])
+        .concat(more),
+      { POD_NAME: name, IMAGEPROXY_STATE: join(root, `${name}-state`) },
+    );
+  const lease = (name = 'imageproxy') => server.request<Lease>({ method: 'GET', path: `${LEASES}/${name}` });
+  const apply = async (name: string) => {
+    const disk = ext4(name);
+    origin.route(`/${name}`, { body: disk.bytes });
+    await cluster.apply(
+      vmimage(name, {
+        source: { http: { urls: [`${origin.url}/${name}`] } },
+        checksums: { sha256: disk.sha256 },
+        sites: [{ name: 'shelf' }],
+      }),
+    );
+  };
+  const listensAt = async (program: Program): Promise<string> =>
+    (await program.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
+  const health = async (url: string, path: string) => {
+    const { statusCode, body } = await request(`${url}/${path}`);
+    return { statusCode, text: await body.text() };
+  };
+
+  test('holds the Lease, does the work, and gives the Lease back when it is asked to stop', async () => {
+    const program = run('one');
+    const url = await listensAt(program);
+    await program.says(/imageproxy runs/);
+    expect((await lease()).spec).toMatchObject({
+      holderIdentity: expect.stringMatching(/^one_[0-9a-f]{8}$/),
+      leaseDurationSeconds: 40,
+    });
+    expect(await health(url, 'readyz')).toMatchObject({ statusCode: 200 });
+    expect(await health(url, 'livez')).toMatchObject({
+      statusCode: 200,
+      text: expect.stringContaining('ok api server'),
+    });
+    await apply('first');
+    await cluster.ready('first');
+    expect(await program.signal('SIGTERM')).toMatchObject({ code: 0 });
+    expect((await lease()).spec.holderIdentity).toBe('');
+  });
+
+  test('a second one is ready while it waits, touches nothing, and goes on when the first has stopped', async () => {
+    const first = run('first-pod');
+    await first.says(/imageproxy runs/);
+    const second = run('second-pod');
+    const url = await listensAt(second);
+    await second.says(/waits for the Lease/);
+    expect(await health(url, 'readyz')).toMatchObject({ statusCode: 200 });
+    await apply('second');
+    const before = (await cluster.ready('second')).status.sites?.[0]?.imageID;
+    const fetched = origin.requests.length;
+    expect((await lease()).spec.holderIdentity).toMatch(/^first-pod_/);
+    await first.signal('SIGTERM');
+    await second.says(/imageproxy runs/);
+    expect((await lease()).spec.holderIdentity).toMatch(/^second-pod_/);
+    await apply('third');
+    await cluster.ready('third');
+    expect((await cluster.ready('second')).status.sites?.[0]?.imageID).toBe(before);
+    expect(origin.requests.slice(fetched).filter(({ path }) => path === '/second')).toEqual([]);
+  });
+
+  test('a standby that is asked to stop stops at once', async () => {
+    const first = run('holder', '--lease-name', 'other');
+    await first.says(/imageproxy runs/);
+    const second = run('waiting', '--lease-name', 'other');
+    await second.says(/waits for the Lease/);
+    expect(await second.signal('SIGTERM')).toMatchObject({ code: 0 });
+    expect((await lease('other')).spec.holderIdentity).toMatch(/^holder_/);
+  });
+
+  describe('what is wrong is told at the start in plain words:', () => {
+    let proxy: ApiFaultProxy;
+    afterEach(() => proxy?.stop());
+
+    test('a kubeconfig that is not there, or has no such context', async () => {
+      const none = await run('none', '--kubeconfig', join(root, 'none')).done;
+      expect(none).toMatchObject({ code: 1, err: expect.stringMatching(/imageproxy: .*none cannot be read: ENOENT/) });
+      const context = await run('context', '--kubeconfig', server.kubeconfig, '--context', 'prod').done;
+      expect(context.err).toContain('the kubeconfig has no context prod; it has test');
+    });
+
+    test('an API server that is not there', async () => {
+      const config = await server.writeConfig('nowhere', { server: 'https://127.0.0.1:1' });
+      const { code, err } = await run('nowhere', '--kubeconfig', config).done;
+      expect(code).toBe(1);
+      expect(err).toContain('no connection to the API server (ECONNREFUSED)');
+    });
+
+    test('CRDs that are not installed', async () => {
+      proxy = await startApiFaultProxy(server);
+      proxy.fault({ path: /vmimages|openapi/, status: 404, times: 99 });
+      const config = await server.writeConfig('no-crds', { server: proxy.url });
+      const { code, err } = await run('no-crds', '--kubeconfig', config).done;
+      expect(code).toBe(3);
+      expect(err).toMatch(
+        /cannot list \w+: the API server does not know the kind: .*kubectl apply --server-side -f crds\//,
+      );
+    });
+
+    test('CRDs that are older than the program', async () => {
+      const definition = await server.request<Definition>({ method: 'GET', path: CRD });
+      const older = structuredClone(definition);
+      delete older.spec.versions[0]?.schema.openAPIV3Schema.properties.spec.properties['history'];
+      await server.request({ method: 'PUT', path: CRD, body: older });
+      try {
+        await eventually('the older schema is published', async () => {
+          const { components } = await server.request<{ components: { schemas: Record<string, Schema> } }>({
+            method: 'GET',
+            path: '/openapi/v3/apis/imageproxy.dev/v1beta1',
+          });
+          const { properties } = components.schemas['dev.imageproxy.v1beta1.VMImage'] as Schema;
+          expect(properties.spec.properties['history']).toBeUndefined();
+        });
+        const { code, err } = await run('older').done;
+        expect(code).toBe(1);
+        expect(err).toContain('the CRDs of the cluster are older than this program, which needs VMImage spec.history');
+        expect(err).toContain('helm upgrade');
+      } finally {
+        const { metadata } = await server.request<Definition>({ method: 'GET', path: CRD });
+        await server.request({ method: 'PUT', path: CRD, body: { ...definition, metadata } });
+      }
+    });
+
+    test('rights that are missing, all of them at once, by verb and resource', async () => {
+      const account = '/api/v1/namespaces/imageproxy/serviceaccounts/nobody';
+      await server.apply(account, {
+        apiVersion: 'v1',
+        kind: 'ServiceAccount',
+        metadata: { name: 'nobody', namespace: 'imageproxy' },
+      });
+      const { status } = await server.request<{ status: { token: string } }>({
+        method: 'POST',
+        path: `${account}/token`,
+        body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
+      });
+      const config = await server.writeConfig('nobody', { token: status.token });
+      const { code, err } = await run(
+        'nobody',
+        '--kubeconfig',
+        config,
+        '--instance',
+        'test',
+        '--watch-namespaces',
+        'default',
+      ).done;
+      expect(code).toBe(1);
+      expect(err).toContain('may not: get, list, watch, patch vmimages.imageproxy.dev in namespace default');
+      expect(err).toContain('get, create, update leases.coordination.k8s.io in namespace imageproxy');
+      expect(err).toContain('patch imagesites.imageproxy.dev/status in the whole cluster');
+    });
+  });
+});
+
+interface Schema {
+  properties: { spec: { properties: Record<string, unknown> } };
+}
+
+interface Definition {
+  metadata: object;
+  spec: { versions: { schema: { openAPIV3Schema: Schema } }[] };
+}
