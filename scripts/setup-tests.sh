@@ -2,7 +2,7 @@
 # The real parts that integration tests run against. As root on Debian or Ubuntu they are installed; elsewhere it is said what is
 # missing, and the tests that need it are counted as skipped.
 set -eu
-packages='python3-keystone python3-glance qemu-utils xz-utils zstd bzip2 nginx-light genisoimage e2fsprogs util-linux openssl curl'
+packages='python3-keystone python3-glance qemu-utils xz-utils zstd bzip2 nginx-light genisoimage e2fsprogs util-linux openssl curl prometheus lua5.1'
 say() { printf 'setup-tests: %s\n' "$*"; }
 
 if ! command -v dpkg-query >/dev/null 2>&1; then

@@ -20,6 +20,7 @@ import type { Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
+import { readinessOf } from './readiness.ts';
 import { VERSION } from './version.ts';
 
 /** A store that is nobody else's: it says who we are, and is closed with the rest. */
@@ -155,6 +156,7 @@ export async function startControllerOn<S extends OwnStore>(
     metrics.watchCache(() => cache.stats());
     metrics.watchJobs(() => jobs.running);
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
+    metrics.watchReadiness(() => readinessOf(store));
     if (store.isStarted !== true) await store.start(signal);
     const controllers = createControllers(deps);
     lease?.onChange((holds) => {

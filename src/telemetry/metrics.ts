@@ -1,5 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Reason } from '../api/failure.ts';
+import { boundedLabel } from './bounded-label.ts';
+import { readinessMetrics, type ReadinessMetrics } from './readiness.ts';
 
 /** What a byte-moving step is called in metrics; the same words as in a row's progress. */
 export type TransferStep = 'Fetch' | 'Decompress' | 'Convert' | 'Upload' | 'Copy' | 'Digest';
@@ -38,7 +40,7 @@ export interface QueueMetrics {
   retried(): void;
 }
 
-export interface Metrics {
+export interface Metrics extends ReadinessMetrics {
   /** One reconcile ended; with a failure when it did not do what it should. */
   reconciled(kind: string, outcome: { seconds: number; failure?: Reason }): void;
   /** An event of an object: what became of it, by reason. */
@@ -66,9 +68,6 @@ const RECONCILE_BUCKETS = [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10];
 const TRANSFER_BUCKETS = [0.1, 1, 5, 15, 60, 300, 1200, 3600, 14400];
 const QUEUE_BUCKETS = [0.001, 0.01, 0.1, 1, 10, 60];
 
-/** A label's value comes from people (a site's name): beyond this many, further ones are counted together as `other`. */
-const MAX_LABEL_VALUES = 200;
-
 /**
  * The program's metrics, in a registry of its own. Labels hold kinds, reasons, steps and site names only: an image's name, a
  * digest or a URL would make a new time series for each.
@@ -88,6 +87,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...transferMetrics([registry]),
     ...cacheMetrics(registry),
     ...workMetrics(registry),
+    ...readinessMetrics(registry),
     queue: queueMetrics([registry]),
     async expose() {
       return { contentType: registry.contentType, body: await registry.metrics() };
@@ -255,15 +255,5 @@ function cacheMetrics(registry: Registry): Pick<Metrics, 'watchCache'> {
     watchCache(reader) {
       read = reader;
     },
-  };
-}
-
-function boundedLabel(): (value: string) => string {
-  const seen = new Set<string>();
-  return (value) => {
-    if (seen.has(value)) return value;
-    if (seen.size >= MAX_LABEL_VALUES) return 'other';
-    seen.add(value);
-    return value;
   };
 }

@@ -126,4 +126,48 @@ describe('metrics', () => {
       ]),
     );
   });
+
+  test('tell of each kind how many are Ready, why others are not, and which site is not', async () => {
+    const metrics = make();
+    const object = (kind: string, name: string, ready: 'True' | 'False', reason: string) => ({
+      kind,
+      name,
+      ready,
+      reason,
+    });
+    metrics.watchReadiness(() => [
+      object('VMImage', 'a', 'True', 'Ready'),
+      object('VMImage', 'b', 'True', 'Ready'),
+      object('VMImage', 'c', 'False', 'DigestMismatch'),
+      object('ImageSite', 'east', 'True', 'Ready'),
+      object('ImageSite', 'west', 'False', 'Unauthorized'),
+      object('ImageSite', 'resting', 'False', 'Suspended'),
+    ]);
+    expect(await lines(metrics)).toEqual(
+      expect.arrayContaining([
+        'imageproxy_resources{kind="VMImage",ready="True",reason="Ready"} 2',
+        'imageproxy_resources{kind="VMImage",ready="False",reason="DigestMismatch"} 1',
+        'imageproxy_site_ready{site="east"} 1',
+        'imageproxy_site_ready{site="west"} 0',
+      ]),
+    );
+    // It was asked for, and is no reason to wake anybody.
+    expect((await lines(metrics)).join('\n')).not.toContain('site="resting"');
+    metrics.watchReadiness(() => []);
+    expect((await lines(metrics)).join('\n')).not.toMatch(/^imageproxy_(resources|site_ready)/m);
+  });
+
+  test('of very many sites count the last together, as ready as the worst of them', async () => {
+    const metrics = make();
+    const sites = Array.from({ length: 300 }, (_, index) => ({
+      kind: 'ImageSite',
+      name: `site-${index}`,
+      ready: index === 250 ? ('False' as const) : ('True' as const),
+      reason: 'Ready',
+    }));
+    metrics.watchReadiness(() => sites);
+    const told = (await lines(metrics)).filter((line) => line.startsWith('imageproxy_site_ready'));
+    expect(told).toHaveLength(201);
+    expect(told).toContain('imageproxy_site_ready{site="other"} 0');
+  });
 });
