@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
+import { installed } from '../images/workspace.ts';
 import { CHART, Helm, type Rendered, type Values } from '../../support/kubernetes/chart.ts';
 
 const run = promisify(execFile);
@@ -89,7 +90,7 @@ const CASES: Readonly<
   },
 };
 
-describe('the alerts', () => {
+describe.skipIf(!installed('promtool'))('the alerts', () => {
   let helm: Helm;
   let folder: string;
 

@@ -13,7 +13,9 @@ export const images = createImages();
 export const toolbox = createToolbox();
 export const never = new AbortController().signal;
 
-export function installed(...programs: (ToolName | 'mke2fs' | 'genisoimage' | 'gzip' | 'tar' | 'lzma')[]): boolean {
+export function installed(
+  ...programs: (ToolName | 'mke2fs' | 'genisoimage' | 'gzip' | 'tar' | 'lzma' | 'lua5.1' | 'promtool')[]
+): boolean {
   const folders = (process.env['PATH'] ?? '').split(':');
   return programs.every((program) => folders.some((folder) => existsSync(join(folder, program))));
 }
