@@ -26,7 +26,7 @@ function luaOf(value: unknown): string {
   if (typeof value === 'string')
     return `"${[...Buffer.from(value)].map((byte) => `\\${String(byte).padStart(3, '0')}`).join('')}"`;
   if (Array.isArray(value)) return `{${value.map(luaOf).join(',')}}`;
-  if (typeof value !== 'object') return String(value);
+  if (typeof value !== 'object') return JSON.stringify(value);
   return `{${Object.entries(value)
     .map(([key, each]) => `[${luaOf(key)}]=${luaOf(each)}`)
     .join(',')}}`;
