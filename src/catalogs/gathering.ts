@@ -1,0 +1,101 @@
+import { Failure } from '../api/failure.ts';
+import type { Entry, Skipped } from './catalog.ts';
+import { MAX_ENTRIES, MAX_ID, MAX_TITLE } from './limits.ts';
+import { invalidList, plain } from './text.ts';
+
+/** What can be told of an image before it is read. */
+export interface Hint {
+  readonly id?: unknown;
+  readonly title?: unknown;
+}
+
+interface Found {
+  readonly entry: Entry;
+  readonly place: number;
+}
+
+/** Gathers the images of a list: those that can be used, and the others with the reason why not. */
+export class Gathering {
+  readonly #found = new Map<string, Found>();
+  readonly #repeated = new Map<string, Found[]>();
+  readonly #skipped: Skipped[] = [];
+  #count = 0;
+
+  /**
+   * Reads one image; a Failure of `read` is about this image alone.
+   * @throws Failure InvalidList beyond the bound
+   */
+  read(hint: Hint, read: () => Entry): void {
+    const place = this.#next();
+    try {
+      this.#take({ entry: read(), place });
+    } catch (error) {
+      this.#skip(hint, place, error);
+    }
+  }
+
+  /** The same where an image has to be proven first. */
+  async prove(hint: Hint, read: () => Promise<Entry>): Promise<void> {
+    const place = this.#next();
+    try {
+      this.#take({ entry: await read(), place });
+    } catch (error) {
+      this.#skip(hint, place, error);
+    }
+  }
+
+  #next(): number {
+    this.#count++;
+    if (this.#count > MAX_ENTRIES) throw invalidList(`it has more than ${MAX_ENTRIES} images`);
+    return this.#count;
+  }
+
+  #take(found: Found): void {
+    const { id } = found.entry;
+    const first = this.#found.get(id);
+    if (first === undefined) this.#found.set(id, found);
+    else this.#repeated.set(id, [...(this.#repeated.get(id) ?? [first]), found].slice(0, 10));
+  }
+
+  #skip(hint: Hint, place: number, error: unknown): void {
+    if (!(error instanceof Failure)) throw error;
+    // Nobody's word decides over an image when the whole reading is stopped, or cannot be done here.
+    if (error.reason === 'Aborted' || error.failureClass === 'Waiting' || error.failureClass === 'Transient') throw error;
+    this.#skipped.push({
+      id: nameOf(hint.id, MAX_ID) ?? `#${place}`,
+      ...title(nameOf(hint.title, MAX_TITLE)),
+      reason: error.reason,
+      message: error.message,
+    });
+  }
+
+  /** Which of two images of one id is meant is a guess that nobody should have to make: neither is taken. */
+  done(): { entries: readonly Entry[]; skipped: readonly Skipped[] } {
+    const skipped = this.#skipped;
+    for (const [id, images] of this.#repeated) {
+      this.#found.delete(id);
+      const places = images.map(({ place }) => `#${place}`).join(', ');
+      skipped.push({
+        id,
+        ...title(images[0]?.entry.title),
+        reason: 'DuplicateEntry',
+        message: `the list has this id several times (images ${places}): its publisher must give each image an id of its own`,
+      });
+    }
+    return { entries: Array.from(this.#found.values(), ({ entry }) => entry), skipped };
+  }
+}
+
+function nameOf(value: unknown, limit: number): string | undefined {
+  if (typeof value !== 'string' && typeof value !== 'number') return undefined;
+  const text = plain(String(value), limit);
+  return text === '' ? undefined : text;
+}
+
+function title(text: string | undefined): { title?: string } {
+  return text === undefined ? {} : { title: text };
+}
+
+export function invalidEntry(fact: string): Failure {
+  return new Failure('InvalidEntry', fact);
+}
