@@ -28,6 +28,9 @@ export const REASONS = {
   NotSupported: 'InvalidSpec',
   Rejected: 'InvalidSpec',
   InvalidTrust: 'InvalidSpec',
+  InvalidList: 'InvalidSpec',
+  InvalidEntry: 'InvalidSpec',
+  DuplicateEntry: 'InvalidSpec',
 
   // The bytes are not what was promised.
   DigestMismatch: 'VerificationFailed',
@@ -41,6 +44,7 @@ export const REASONS = {
   SignerAmbiguous: 'VerificationFailed',
   UntrustedSigner: 'VerificationFailed',
   EndorserNotTrusted: 'VerificationFailed',
+  EndorserMismatch: 'VerificationFailed',
   CertificateInvalid: 'VerificationFailed',
   CertificateExpired: 'VerificationFailed',
   CertificateRevoked: 'VerificationFailed',
@@ -96,6 +100,8 @@ export const REASONS = {
   HeldByCloud: 'Waiting',
   LossLimit: 'Waiting',
   ConfirmationRequired: 'Waiting',
+  ListExpired: 'Waiting',
+  ListFromFuture: 'Waiting',
 } as const satisfies Record<string, FailureClass>;
 
 export type FailureClass =

@@ -63,7 +63,7 @@ export interface Entry {
   readonly version?: string;
   readonly title?: string;
   readonly description?: string;
-  /** http(s) locations, the preferred one first. At least one. */
+  /** http(s) locations, the preferred one first. At least one, but for an image that is `deprecated`: of that there may be none. */
   readonly urls: readonly string[];
   /** Of the file as published, lower case hex. */
   readonly checksums: Readonly<Partial<Record<Algorithm, string>>>;
@@ -81,7 +81,7 @@ export interface Entry {
   readonly minDiskGiB?: number;
   readonly createdAt?: string;
   readonly expiresAt?: string;
-  /** Why it should no longer be used, in the publisher's words. */
+  /** Why it should no longer be used, in the publisher's words: the image is to be retired, not to be fetched. */
   readonly deprecated?: string;
   /** Who vouches for this entry where that is not the list's signer. */
   readonly signer?: Signer;

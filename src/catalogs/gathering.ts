@@ -20,9 +20,10 @@ export class Gathering {
   readonly #repeated = new Map<string, Found[]>();
   readonly #skipped: Skipped[] = [];
   #count = 0;
+  #attempts = 0;
 
   /**
-   * Reads one image; a Failure of `read` is about this image alone.
+   * Reads one image and takes it; a Failure of `read` is about this image alone.
    * @throws Failure InvalidList beyond the bound
    */
   read(hint: Hint, read: () => Entry): void {
@@ -34,13 +35,13 @@ export class Gathering {
     }
   }
 
-  /** The same where an image has to be proven first. */
-  async prove(hint: Hint, read: () => Promise<Entry>): Promise<void> {
-    const place = this.#next();
+  /** Where an image has to be proven first, and may not be the one that is taken: its reading, or why it is skipped. */
+  async attempt<T extends object>(hint: Hint, read: () => Promise<T>): Promise<T | Failure> {
+    this.#attempts++;
     try {
-      this.#take({ entry: await read(), place });
+      return await read();
     } catch (error) {
-      this.#skip(hint, place, error);
+      return this.#skip(hint, this.#attempts, error);
     }
   }
 
@@ -57,16 +58,18 @@ export class Gathering {
     else this.#repeated.set(id, [...(this.#repeated.get(id) ?? [first]), found].slice(0, 10));
   }
 
-  #skip(hint: Hint, place: number, error: unknown): void {
+  #skip(hint: Hint, place: number, error: unknown): Failure {
     if (!(error instanceof Failure)) throw error;
     // Nobody's word decides over an image when the whole reading is stopped, or cannot be done here.
-    if (error.reason === 'Aborted' || error.failureClass === 'Waiting' || error.failureClass === 'Transient') throw error;
+    if (error.reason === 'Aborted' || error.failureClass === 'Waiting' || error.failureClass === 'Transient')
+      throw error;
     this.#skipped.push({
       id: nameOf(hint.id, MAX_ID) ?? `#${place}`,
       ...title(nameOf(hint.title, MAX_TITLE)),
       reason: error.reason,
       message: error.message,
     });
+    return error;
   }
 
   /** Which of two images of one id is meant is a guess that nobody should have to make: neither is taken. */

@@ -17,9 +17,17 @@ export function words(limit = MAX_TEXT) {
 const ID = /^[^\p{C}\s]([^\p{C}]*[^\p{C}\s])?$/u;
 
 export function identifier() {
-  return z
-    .union([z.string(), z.number()], { error: said('an identifier') })
-    .transform((value) => String(value).trim())
+  return asIdentifier(z.union([z.string(), z.number()], { error: said('an identifier') }));
+}
+
+/** Where a number would be YAML's reading of something else. */
+export function quotedIdentifier() {
+  return asIdentifier(z.string({ error: said('text in quotation marks') }));
+}
+
+function asIdentifier<T extends z.ZodType<string | number>>(schema: T) {
+  return schema
+    .transform((value: string | number) => String(value).trim())
     .refine((value) => value.length <= MAX_ID && ID.test(value), {
       error: said(`an identifier of at most ${MAX_ID} printable characters`),
     });

@@ -45,7 +45,10 @@ const ARCHIVES = new Set(['tar', 'cpio', 'zip', 'tgz', 'tbz2', 'txz']);
 
 /** @param name a file name, a URL's path, or the suffixes alone; upper and lower case are the same */
 export function packingOf(name: string): Packing {
-  const suffixes = name.slice(name.lastIndexOf('/') + 1).toLowerCase().split('.');
+  const suffixes = name
+    .slice(name.lastIndexOf('/') + 1)
+    .toLowerCase()
+    .split('.');
   const last = suffixes.at(-1) ?? '';
   const compression = Object.hasOwn(COMPRESSIONS, last) ? COMPRESSIONS[last] : undefined;
   const inner = (compression === undefined ? last : suffixes.at(-2)) ?? '';

@@ -24,7 +24,11 @@ export function architecture(text: string | undefined): string | undefined {
 }
 
 /** What a VMImage can hold of the words for an operating system (crds/: registration.os); the others are left out. */
-export function system(words: { name?: string | undefined; distro?: string | undefined; version?: string | undefined }): Entry['os'] {
+export function system(words: {
+  name?: string | undefined;
+  distro?: string | undefined;
+  version?: string | undefined;
+}): Entry['os'] {
   const name = plain(words.name ?? '', 64);
   const distro = (words.distro ?? '').trim().toLowerCase().replaceAll(/\s+/g, '-');
   const version = (words.version ?? '').trim();

@@ -5,7 +5,19 @@ import type { Entry } from '../catalog.ts';
 import { Gathering, invalidEntry } from '../gathering.ts';
 import { parseJson } from '../json.ts';
 import { MAX_TITLE, MAX_VERSION } from '../limits.ts';
-import { bytes, complaint, date, digest, identifier, isMapping, location, type Mapping, scalars, words } from '../schema.ts';
+import { present } from '../present.ts';
+import {
+  bytes,
+  complaint,
+  date,
+  digest,
+  identifier,
+  isMapping,
+  location,
+  type Mapping,
+  scalars,
+  words,
+} from '../schema.ts';
 import { packingOf, pathOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, invalidList, plain } from '../text.ts';
@@ -100,7 +112,8 @@ export function parseHepix(content: Uint8Array): HepixList {
     const hint = isMapping(image) ? { id: image['dc:identifier'], title: image['dc:title'] } : {};
     gathering.read(hint, () => {
       const twice = ambiguous.get(index);
-      if (twice !== undefined) throw invalidEntry(`it has the key ${plain(twice, 60)} twice, and which is meant cannot be told`);
+      if (twice !== undefined)
+        throw invalidEntry(`it has the key ${plain(twice, 60)} twice, and which is meant cannot be told`);
       return readImage(image, inherited);
     });
   });
@@ -134,24 +147,23 @@ function readImage(image: unknown, inherited: Readonly<Record<string, string>>):
   const read = Image.safeParse(image);
   if (!read.success) throw invalidEntry(complaint(read.error));
   const facts = read.data;
-  const packing = readPacking(facts['hv:format'], facts['hv:uri']);
-  const arch = architecture(facts['sl:arch']);
-  const minRamMiB = readRam(image['hv:ram_minimum']);
   return {
+    ...present({
+      title: facts['dc:title'],
+      description: facts['dc:description'],
+      arch: architecture(facts['sl:arch']),
+      minRamMiB: readRam(image['hv:ram_minimum']),
+      createdAt: facts['dc:date:created'],
+      expiresAt: facts['dc:date:expires'],
+    }),
     id: facts['dc:identifier'],
     version: facts['hv:version'],
-    ...optional('title', facts['dc:title']),
-    ...optional('description', facts['dc:description']),
     urls: [facts['hv:uri']],
     checksums: readChecksums(image),
     contentChecksums: {},
     size: facts['hv:size'],
-    ...packing,
-    ...optional('arch', arch),
+    ...readPacking(facts['hv:format'], facts['hv:uri']),
     os: system({ name: facts['sl:os'], distro: facts['sl:osname'], version: facts['sl:osversion'] }),
-    ...optional('minRamMiB', minRamMiB),
-    ...optional('createdAt', facts['dc:date:created']),
-    ...optional('expiresAt', facts['dc:date:expires']),
     fields: { ...inherited, ...scalars(image) },
   };
 }
@@ -179,14 +191,10 @@ function readPacking(format: string | undefined, uri: string): Pick<Entry, 'form
   const named = packingOf(pathOf(uri));
   const archive = said.image ? undefined : (said.archive ?? (named.image ? undefined : named.archive));
   if (archive !== undefined) {
-    throw new Failure('NotSupported', `it is a ${plain(archive, 20)}, an archive of files: no machine boots it as a disk`);
+    throw new Failure(
+      'NotSupported',
+      `it is a ${plain(archive, 20)}, an archive of files: no machine boots it as a disk`,
+    );
   }
-  return {
-    ...optional('format', said.format ?? named.format),
-    ...optional('compression', said.compression ?? named.compression),
-  };
-}
-
-function optional<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
-  return (value === undefined || value === '' ? {} : { [key]: value }) as { [key in K]?: V };
+  return present({ format: said.format ?? named.format, compression: said.compression ?? named.compression });
 }

@@ -1,0 +1,75 @@
+import type { Signer } from '../../trust/trust.ts';
+import { below, folderOf } from '../below.ts';
+import type { Catalog, ReadRequest } from '../catalog.ts';
+import { checkDates } from '../dates.ts';
+import { Gathering } from '../gathering.ts';
+import { present } from '../present.ts';
+import { bring, prove } from '../proof.ts';
+import { digestOf, invalidList } from '../text.ts';
+import { parseStream, readProducts, type Stream } from './parse.ts';
+
+interface Proof {
+  readonly url: string;
+  readonly document: Uint8Array;
+  readonly stream: Stream;
+  readonly signer?: Signer;
+}
+
+/**
+ * Reads a simplestreams index and all that it refers to, or one products document. Every document is proven by itself: an index that
+ * is signed says nothing of the bytes behind its paths.
+ * @throws Failure of the fetch and the trust room; InvalidList, ListFromFuture
+ */
+export async function readSimplestreams(request: ReadRequest): Promise<Catalog> {
+  const first = await read(request.url, request);
+  const root = rootOf(request.url);
+  const parts = first.stream.kind === 'products' ? [first] : await readParts(first.stream.parts, root, request);
+  const gathering = new Gathering();
+  let diskless = 0;
+  for (const { stream, signer } of parts) {
+    if (stream.kind !== 'products') throw invalidList('its index refers to another index');
+    checkDates(present({ createdAt: stream.updated }), request.at);
+    // Only where another key than the list's vouches for these products.
+    const own = signer !== undefined && signer.fingerprint !== first.signer?.fingerprint ? signer : undefined;
+    diskless += readProducts(stream, present({ root, signer: own }), gathering);
+  }
+  const list = {
+    format: 'Simplestreams' as const,
+    ...present({
+      identity: first.stream.kind === 'products' ? first.stream.identity : undefined,
+      createdAt: first.stream.updated,
+      signer: first.signer,
+    }),
+    digest: digestOf(...new Set([first, ...parts].map(({ document }) => document))),
+  };
+  checkDates(list, request.at);
+  return {
+    list,
+    ...gathering.done(),
+    warnings: diskless === 0 ? [] : [`products without a disk image, which are left out: ${diskless}`],
+  };
+}
+
+async function read(url: string, request: ReadRequest): Promise<Proof> {
+  const document = await bring(url, request);
+  const { content, signer } = await prove(url, document, request);
+  return { url, document, stream: parseStream(content), ...present({ signer }) };
+}
+
+async function readParts(paths: readonly string[], root: string, request: ReadRequest): Promise<Proof[]> {
+  const found: Proof[] = [];
+  for (const path of paths) {
+    const place = below(root, path);
+    if ('problem' in place) throw invalidList(`index: ${place.problem}`);
+    found.push(await read(place.url, request));
+  }
+  return found;
+}
+
+/** What paths are relative to: the folder that holds `streams/`, as the mirrors have it; without one the list's own. */
+function rootOf(url: string): string {
+  const folder = new URL(folderOf(url));
+  const streams = folder.pathname.lastIndexOf('/streams/');
+  if (streams !== -1) folder.pathname = folder.pathname.slice(0, streams + 1);
+  return folder.href;
+}
