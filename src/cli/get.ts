@@ -33,7 +33,8 @@ export async function get(
   await using place = await openPlace(options, context);
   const selection = { ...words, ...(options.allNamespaces === true ? {} : { namespace: place.namespace }) };
   const { output } = options;
-  if (options.watch === true) return watch(place, selection, options, context);
+  // Awaited here: the place is closed at the end of this function.
+  if (options.watch === true) return await watch(place, selection, options, context);
 
   const { found, refused } = await find(place, selection);
   const verdict = (): number => {

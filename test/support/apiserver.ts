@@ -56,6 +56,12 @@ interface Own {
   tokens: { admin: string; controllers: string };
 }
 
+interface ConfigOptions {
+  tokenFile?: string;
+  server?: string;
+  namespace?: string;
+}
+
 interface Named {
   kind?: string;
   metadata: { name: string; namespace?: string; resourceVersion?: string };
@@ -238,8 +244,8 @@ export class ApiServer {
     this.#processes.get('etcd')?.kill(paused ? 'SIGSTOP' : 'SIGCONT');
   }
 
-  /** A kubeconfig of ours with another address or token. */
-  async writeConfig(name: string, options: { token?: string; tokenFile?: string; server?: string }): Promise<string> {
+  /** A kubeconfig of ours with another address, token, or namespace of its context. */
+  async writeConfig(name: string, options: ConfigOptions & { token?: string }): Promise<string> {
     return this.#writeConfig(name, options.token ?? this.token, options);
   }
 
@@ -264,7 +270,7 @@ export class ApiServer {
   async #writeConfig(
     name: string,
     token: string,
-    { tokenFile, server = this.url }: { tokenFile?: string; server?: string } = {},
+    { tokenFile, server = this.url, namespace }: ConfigOptions = {},
   ): Promise<string> {
     const { directory } = this.#mine();
     const ca = join(directory, 'pki', 'apiserver.crt');
@@ -277,7 +283,7 @@ export class ApiServer {
       kind: 'Config',
       clusters: [{ name: 'test', cluster: { server, ...trust } }],
       users: [{ name: 'test', user }],
-      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test', ...(namespace && { namespace }) } }],
       'current-context': 'test',
     };
     const path = join(directory, name);

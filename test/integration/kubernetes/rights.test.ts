@@ -1,19 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
+import { Accounts, type Rule, rule } from '../../support/accounts.ts';
 import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
 import { directorySite, vmimage } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Cluster } from './cluster.ts';
 
-interface Rule {
-  apiGroups: string[];
-  resources: string[];
-  verbs: string[];
-  resourceNames?: string[];
-}
-
-const rule = (group: string, resources: string[], verbs: string[]): Rule => ({ apiGroups: [group], resources, verbs });
 const OURS = 'imageproxy.dev';
 
 /** What the controllers need for a namespace in which images are. Nothing more: no create or delete of what people write. */
@@ -35,12 +28,13 @@ describe('the rights of the controller', () => {
   let server: ApiServer;
   let origin: Origin;
   let cluster: Cluster;
-  const rbac = '/apis/rbac.authorization.k8s.io/v1';
+  let accounts: Accounts;
 
   beforeAll(async () => {
     [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
     for (const name of ['default', 'images', 'imageproxy']) await server.namespace(name);
     cluster = new Cluster(server);
+    accounts = new Accounts(server, 'imageproxy');
   }, API_SERVER_PATIENCE_MS);
   afterEach(() => cluster.stop());
   afterAll(async () => {
@@ -48,43 +42,12 @@ describe('the rights of the controller', () => {
     await Promise.all([server?.stop(), origin?.close()]);
   });
 
-  const head = (kind: string, name: string, namespace?: string) => ({
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind,
-    metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
-  });
-  const subjects = (name: string) => [{ kind: 'ServiceAccount', name, namespace: 'imageproxy' }];
-
-  const grant = async (account: string, rules: readonly Rule[], namespace?: string): Promise<void> => {
-    const scope = namespace === undefined ? 'Cluster' : '';
-    const home = namespace === undefined ? '' : `/namespaces/${namespace}`;
-    const [roles, bindings] = [`${scope.toLowerCase()}roles`, `${scope.toLowerCase()}rolebindings`];
-    await server.apply(`${rbac}${home}/${roles}/${account}`, { ...head(`${scope}Role`, account, namespace), rules });
-    await server.apply(`${rbac}${home}/${bindings}/${account}`, {
-      ...head(`${scope}RoleBinding`, account, namespace),
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: `${scope}Role`, name: account },
-      subjects: subjects(account),
-    });
-  };
-
-  /** A kubeconfig of a ServiceAccount, by a token as the kubelet projects it. */
-  const account = async (name: string): Promise<string> => {
-    const path = `/api/v1/namespaces/imageproxy/serviceaccounts/${name}`;
-    await server.apply(path, { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: 'imageproxy' } });
-    const { status } = await server.request<{ status: { token: string } }>({
-      method: 'POST',
-      path: `${path}/token`,
-      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
-    });
-    return server.writeConfig(name, { token: status.token });
-  };
-
   test('in chosen namespaces Roles are enough for an image to be fetched, registered, told of and removed', async () => {
-    const kubeconfig = await account('narrow');
-    await grant('narrow', IN_CLUSTER);
-    await grant('narrow', IN_NAMESPACES, 'images');
-    await grant('narrow', [rule('', ['secrets', 'configmaps'], ['get', 'list', 'watch'])], 'imageproxy');
-    await grant('narrow', IN_DEFAULT, 'default');
+    const kubeconfig = await accounts.make('narrow');
+    await accounts.grant('narrow', IN_CLUSTER);
+    await accounts.grant('narrow', IN_NAMESPACES, 'images');
+    await accounts.grant('narrow', [rule('', ['secrets', 'configmaps'], ['get', 'list', 'watch'])], 'imageproxy');
+    await accounts.grant('narrow', IN_DEFAULT, 'default');
     const disk = ext4('narrow');
     origin.route('/narrow', { body: disk.bytes });
     await cluster.apply(directorySite('shelf', cluster.shelf));
@@ -111,9 +74,9 @@ describe('the rights of the controller', () => {
   });
 
   test('a missing right is told at the start, by verb and resource', async () => {
-    const kubeconfig = await account('blind');
-    await grant('blind', IN_CLUSTER);
-    await grant('blind', IN_NAMESPACES.slice(1), 'images');
+    const kubeconfig = await accounts.make('blind');
+    await accounts.grant('blind', IN_CLUSTER);
+    await accounts.grant('blind', IN_NAMESPACES.slice(1), 'images');
     await expect(cluster.start({ kubeconfig, namespaces: ['images'] })).rejects.toMatchObject({
       reason: 'Forbidden',
       message: expect.stringMatching(/cannot list resource "(vmimages|imagesubscriptions)".*namespace "images".*Role/),
@@ -121,7 +84,7 @@ describe('the rights of the controller', () => {
   });
 
   test('without the right to read the identity of the cluster, it says how to do without', async () => {
-    const kubeconfig = await account('stranger');
+    const kubeconfig = await accounts.make('stranger');
     await expect(cluster.start({ kubeconfig })).rejects.toMatchObject({
       reason: 'Forbidden',
       message: expect.stringContaining('--instance'),

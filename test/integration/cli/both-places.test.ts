@@ -1,0 +1,212 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { VMImage } from '../../../src/api/types.ts';
+import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
+import { type Disk, ext4 } from '../../support/disks.ts';
+import { directorySite, type Manifest, vmimage } from '../../support/house.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+import { Program } from './program.ts';
+import { openClusterWorld, openDirectoryWorld, type World } from './worlds.ts';
+
+interface Row {
+  words: string;
+  code: number;
+  /** `TITLE` stands for what messages call the place. */
+  out?: string | RegExp;
+  err?: string | RegExp;
+}
+
+/** In this order: what is asked, and what is told on either place, word for word but for the name of the place. */
+const TABLE: readonly Row[] = [
+  { words: 'wait imgsite/shelf --for=create --timeout 20s', code: 0, out: 'imagesite.imageproxy.dev/shelf created\n' },
+  {
+    words: 'wait vmimg/a --for=condition=Ready --timeout 30s',
+    code: 0,
+    out: 'vmimage.imageproxy.dev/a condition met\n',
+    err: '',
+  },
+  {
+    words: 'wait vmimg/bad --timeout 30s',
+    code: 1,
+    out: '',
+    err: /^imageproxy: VMImage default\/bad is stalled: .*declared is 0{64}.*\n$/,
+  },
+  { words: 'wait vmimg/a --for=jsonpath={.status.phase}=Ready --timeout 20s', code: 0, out: /condition met\n$/ },
+  { words: 'wait vmimg/none --timeout 5s', code: 3, err: /there is no VMImage default\/none; --for=create waits for/ },
+  {
+    words: 'wait vmimg/none --for=create --timeout 1s',
+    code: 4,
+    err: /timed out waiting for create of VMImage default/,
+  },
+  {
+    words: 'get vmimg a',
+    code: 0,
+    out: /^NAME +READY +PHASE +PROGRESS +IMAGE ID +SITES +MESSAGE +AGE\na +True +Ready +100% +[0-9a-f-]{36} +1\/1 +registered at shelf +\S+\n$/,
+  },
+  {
+    words: 'get vmimages -o name',
+    code: 0,
+    out: 'vmimage.imageproxy.dev/a\nvmimage.imageproxy.dev/bad\n',
+  },
+  {
+    words: 'get vmimg -A',
+    code: 0,
+    out: /^NAMESPACE +NAME .*\ndefault +a .*\ndefault +bad .*\nteam +b .*\n$/,
+  },
+  { words: 'get imgsite', code: 0, out: /^NAME +READY .*\nshelf +True .*\n$/ },
+  { words: 'get', code: 0, out: /vmimage\.imageproxy\.dev\/bad +False[^]*imagesite\.imageproxy\.dev\/shelf +True/ },
+  {
+    words: 'get vmimg -n empty',
+    code: 0,
+    out: '',
+    err: 'nothing found in the namespace empty; there is something in other namespaces: imageproxy get vmimg -A\n',
+  },
+  { words: 'get imgsub -A', code: 0, out: '', err: 'nothing found\n' },
+  {
+    words: 'get vmimg/none',
+    code: 3,
+    out: '',
+    err: 'imageproxy: there is no VMImage default/none in TITLE: see "imageproxy get vmimages -A"\n',
+  },
+  { words: 'get pods', code: 2, err: /one of vmimages \(vmimg\)/ },
+  {
+    words: 'describe vmimg bad',
+    code: 0,
+    out: /^Name: +bad\nNamespace: +default\nKind: +VMImage\n[^]*Phase: +Failed\n[^]*Conditions:\n[^]*Ready +False +DigestMismatch[^]*Events:\n[^]*Warning +DigestMismatch[^]*What to do next:\n[^]*imageproxy reconcile vmimg\/bad\n$/,
+  },
+  { words: 'describe vmimg b -n team', code: 0, out: /What to do next:\n +Nothing: it is as asked for\.\n$/ },
+  { words: 'describe imgsite/shelf', code: 0, out: /Identity: +\S+[^]*Images: +\S/ },
+  { words: 'describe vmimg none', code: 3, err: 'imageproxy: there is no VMImage default/none in TITLE\n' },
+  {
+    words: 'reconcile vmimg/a --timeout 20s',
+    code: 0,
+    out: 'vmimage.imageproxy.dev/a reconciled: registered at shelf\n',
+  },
+  { words: 'reconcile vmimg/bad --timeout 20s', code: 1, err: /VMImage default\/bad is stalled/ },
+  { words: 'reconcile imgsite/shelf --no-wait', code: 0, out: 'imagesite.imageproxy.dev/shelf reconcile requested\n' },
+  { words: 'reconcile vmimg/none', code: 3, err: 'imageproxy: there is no VMImage default/none in TITLE\n' },
+  {
+    words: 'confirm-removal vmimg/a shelf',
+    code: 2,
+    err: /VMImage default\/a asks for the site "shelf" in spec\.sites: take it out there/,
+  },
+  { words: 'confirm-removal vmimg/a elsewhere', code: 3, err: /is not at the site "elsewhere": it is at shelf/ },
+  { words: '__complete -- get vmimg b', code: 0, out: 'bad\n' },
+  { words: '__complete -- describe -n team vmimg/', code: 0, out: 'vmimg/b\n' },
+  { words: '__complete -- register https://x --site s', code: 0, out: 'shelf\n' },
+  { words: '__complete -- get -n te', code: 0, out: 'team\n' },
+  { words: 'delete vmimg/none', code: 3, err: 'imageproxy: there is no VMImage default/none in TITLE\n' },
+];
+
+describe.each([
+  ['a directory', openDirectoryWorld],
+  ['a cluster', openClusterWorld],
+] as const)('the same commands on %s', (_, open) => {
+  let world: World;
+  let origin: Origin;
+  let disk: Disk;
+
+  beforeAll(async () => {
+    [world, origin] = await Promise.all([open(), startOrigin()]);
+    disk = ext4('both');
+    origin.route('/a', { body: disk.bytes, etag: '"1"' });
+    await world.apply(directorySite('shelf', world.shelf));
+    await world.apply(image('a', disk.sha256));
+    await world.apply(image('bad', '0'.repeat(64)));
+    await world.apply(image('b', disk.sha256, 'team'));
+  }, API_SERVER_PATIENCE_MS);
+  afterAll(async () => {
+    await Program.killAll();
+    await world?.close();
+    await origin?.close();
+  });
+
+  function image(name: string, sha256: string, namespace?: string): Manifest {
+    const spec = { source: { http: { urls: [`${origin.url}/a`] } }, checksums: { sha256 }, sites: [{ name: 'shelf' }] };
+    const manifest = vmimage(name, spec);
+    return namespace === undefined ? manifest : { ...manifest, metadata: { name, namespace } };
+  }
+
+  test.each(TABLE)('$words', async ({ words, code, out, err }) => {
+    const outcome = await world.run(...words.split(' '));
+    const said = (text: string | RegExp | undefined) =>
+      text === undefined
+        ? expect.any(String)
+        : typeof text === 'string'
+          ? text.replaceAll('TITLE', world.title)
+          : expect.stringMatching(text);
+    expect(outcome).toEqual({ code, out: said(out), err: said(err) });
+  });
+
+  test('register prints the id, and the same one at once when asked again', async () => {
+    const other = ext4('registered');
+    origin.route('/r', { body: other.bytes, etag: '"1"' });
+    const line = ['register', `${origin.url}/r`, '--sha256', other.sha256, '--site', 'shelf'];
+    const first = await world.run(...line);
+    expect(first).toEqual({
+      code: 0,
+      out: expect.stringMatching(/^[0-9a-f-]{36}\n$/),
+      err: expect.stringMatching(/^sha256-[0-9a-f]+ +Ready +█+ +100%/m),
+    });
+    expect(existsSync(join(world.shelf, `${first.out.trim()}.raw`))).toBe(true);
+    expect(await world.run(...line)).toEqual({ code: 0, out: first.out, err: '' });
+    const object = JSON.parse((await world.run(...line, '-o', 'json')).out) as VMImage;
+    expect(object.status.summary?.imageID).toBe(first.out.trim());
+    // What was not said before is added: it is the same image.
+    const named = await world.run(...line, '--property', 'os_distro=debian', '-o', 'json');
+    expect((JSON.parse(named.out) as VMImage).spec.registration.properties).toEqual({ os_distro: 'debian' });
+    expect(origin.requests.filter(({ path }) => path === '/r')).toHaveLength(1);
+  });
+
+  test('register refuses wrong bytes with the reason, and what the schema refuses in its words', async () => {
+    const line = ['register', `${origin.url}/a`, '--site', 'shelf'];
+    expect(await world.run(...line, '--sha256', '1'.repeat(64))).toMatchObject({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(new RegExp(`imageproxy: .*${disk.sha256}.*\\(DigestMismatch\\)\\n$`)),
+    });
+    expect(await world.run(...line, '--sha256', '2'.repeat(64), '--property', 'imageproxy_owner=me')).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/^imageproxy: spec\.registration\.properties.*: .+\n$/),
+    });
+    expect(await world.run(...line.slice(0, 2), '--sha256', disk.sha256, '--site', 'nowhere')).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('--site nowhere is neither a file nor a known ImageSite (known are shelf)'),
+    });
+  });
+
+  test('watch and get --watch tell changes until they are interrupted', async () => {
+    const watching = world.begin('watch', 'vmimg/w');
+    await watching.says(/waiting for vmimage w …/);
+    const table = world.begin('get', 'vmimg', '-w', '-o', 'name');
+    await table.says(/vmimage\.imageproxy\.dev\/a\n/);
+    await world.apply(image('w', disk.sha256));
+    await watching.says(/^w +Ready +█+ +100% +[0-9a-f-]{36}\n/m);
+    await table.says(/vmimage\.imageproxy\.dev\/w\n/);
+    expect(await world.run('delete', 'vmimg/w')).toMatchObject({ code: 0, out: 'vmimage.imageproxy.dev/w deleted\n' });
+    await watching.says(/w is gone/);
+    expect(await watching.signal('SIGINT')).toMatchObject({ code: 0, err: '' });
+    expect((await table.signal('SIGTERM')).code).toBe(143);
+  });
+
+  test('delete takes objects away, and their images out of the clouds', async () => {
+    const deleted = await world.run('delete', 'vmimg/a', 'vmimg/bad', '--timeout', '30s');
+    expect(deleted).toMatchObject({
+      code: 0,
+      out: 'vmimage.imageproxy.dev/a deleted\nvmimage.imageproxy.dev/bad deleted\n',
+    });
+    expect(await world.run('delete', 'vmimg/b', '-n', 'team', '--no-wait')).toMatchObject({
+      code: 0,
+      out: 'vmimage.imageproxy.dev/b is being deleted\n',
+    });
+    expect(await world.run('wait', 'vmimg/b', '-n', 'team', '--for=delete', '--timeout', '30s')).toMatchObject({
+      code: 0,
+      out: 'vmimage.imageproxy.dev/b deleted\n',
+    });
+    expect(await world.run('get', 'vmimg', '-A', '-o', 'name')).toMatchObject({
+      out: expect.stringMatching(/^(?:vmimage\.imageproxy\.dev\/sha256-\w+\n)+$/),
+    });
+    expect(readdirSync(world.shelf).filter((name) => name.endsWith('.raw'))).toHaveLength(1);
+  });
+});

@@ -1,0 +1,58 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ApiServer, startApiServer } from '../../support/apiserver.ts';
+import { House, type Manifest } from '../../support/house.ts';
+import { Cluster } from '../kubernetes/cluster.ts';
+import { imageproxy, type Outcome, Program } from './program.ts';
+
+/** One of the two places that commands work on, with controllers at work there, and a directory site's folder. */
+export interface World {
+  /** What messages call the place. */
+  readonly title: string;
+  readonly shelf: string;
+  /** As a user does it there: kubectl apply, or an editor. */
+  apply(...objects: Manifest[]): Promise<void>;
+  /** The real program, which takes the place from its environment. */
+  run(...words: string[]): Promise<Outcome>;
+  begin(...words: string[]): Program;
+  close(): Promise<void>;
+}
+
+/** Compiled code is kept from run to run. */
+export const COMPILED = { XDG_CACHE_HOME: join(tmpdir(), 'imageproxy-cli-cache') };
+
+function commands(env: Readonly<Record<string, string>>): Pick<World, 'run' | 'begin'> {
+  return {
+    run: (...words) => imageproxy(words, { ...COMPILED, ...env }),
+    begin: (...words) => new Program(words, { ...COMPILED, ...env }),
+  };
+}
+
+export async function openDirectoryWorld(): Promise<World> {
+  const house = await new House().start();
+  let files = 0;
+  return {
+    title: house.state,
+    shelf: house.shelf,
+    apply: (...objects) => house.write(`${files++}.yaml`, ...objects),
+    ...commands({ IMAGEPROXY_STATE: house.state }),
+    close: () => house.close(),
+  };
+}
+
+export async function openClusterWorld(): Promise<World & { server: ApiServer }> {
+  const server = await startApiServer();
+  for (const name of ['default', 'team', 'empty', 'imageproxy']) await server.namespace(name);
+  const cluster = await new Cluster(server).start();
+  return {
+    server,
+    title: `the cluster ${server.url}`,
+    shelf: cluster.shelf,
+    apply: (...objects) => cluster.apply(...objects),
+    ...commands({ KUBECONFIG: server.kubeconfig, IMAGEPROXY_KUBERNETES: 'true' }),
+    async close() {
+      await cluster.close();
+      await server.stop();
+    },
+  };
+}
