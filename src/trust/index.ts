@@ -1,22 +1,22 @@
 import { Failure } from '../api/failure.ts';
-import type { Toolbox } from '../programs/toolbox.ts';
-import type { Endorser, Proven, Signer, Trust } from './trust.ts';
+import type { Circumstances } from './circumstances.ts';
+import { verifyCms } from './cms.ts';
+import { verifyMinisign } from './minisign.ts';
+import { verifyClearsigned, verifyDetached } from './openpgp.ts';
+import type { Proven, Trust } from './trust.ts';
 
 export { anchorsOf } from './anchors.ts';
+export { isSigner } from './endorser.ts';
 
-export interface Verification {
+export interface Verification extends Circumstances {
   readonly trust: Trust;
-  /** The verifier's clock, in milliseconds since the epoch: certificates, keys and revocation lists must be valid then. */
-  readonly at: number;
-  readonly signal: AbortSignal;
-  /** A detached signature, published beside the document (`.p7s`, `.asc`, `.gpg`, `.minisig`); undefined: it is within. */
-  readonly signature?: Uint8Array | undefined;
-  /** Where openssl is; in PATH by default. */
-  readonly toolbox?: Toolbox;
 }
 
 /** What may be parsed, and who vouches for it: nobody where the trust is `unsigned`. */
 export type Judged = Proven | { readonly content: Uint8Array; readonly signer?: undefined };
+
+/** A list of 10,000 images has about 12 MiB. */
+const MAX_BYTES = 32 * 2 ** 20;
 
 /**
  * The one way into the room: proves a document by whatever signature its kind of trust speaks of. X.509: an XML signature in an XML
@@ -25,12 +25,21 @@ export type Judged = Proven | { readonly content: Uint8Array; readonly signer?: 
  * @throws Failure a reason of the group "Nobody whose word is taken vouches for the bytes" of api/failure.ts; CrlMissing |
  * CrlExpired | CrlInvalid | SigningPolicyMissing | ToolMissing (may heal by itself: touch nothing); InvalidTrust; TooLarge; Aborted
  */
-export async function verifySigned(document: Uint8Array, { trust }: Verification): Promise<Judged> {
-  if (trust.kind === 'unsigned') return { content: document };
-  throw new Failure('NotSupported', `signatures of kind ${trust.kind} are not verified by this version`);
-}
-
-/** Whether an endorser, as somebody wrote him in any of the usual forms, is the signer: subject and issuer both. */
-export function isSigner(endorser: Endorser, signer: Signer): boolean {
-  return endorser.subject === signer.subject && endorser.issuer === signer.issuer;
+export async function verifySigned(document: Uint8Array, verification: Verification): Promise<Judged> {
+  const { trust, at, signature } = verification;
+  if (document.length > MAX_BYTES) {
+    throw new Failure('TooLarge', `the document has ${document.length} bytes; at most ${MAX_BYTES} are judged`);
+  }
+  switch (trust.kind) {
+    case 'unsigned':
+      return { content: document };
+    case 'x509':
+      return verifyCms(document, trust, verification);
+    case 'openpgp':
+      return signature === undefined
+        ? verifyClearsigned(document, trust, at)
+        : verifyDetached(document, signature, trust, at);
+    case 'minisign':
+      return verifyMinisign(document, signature, trust);
+  }
 }

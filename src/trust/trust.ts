@@ -1,3 +1,5 @@
+import type { Name } from './name.ts';
+
 /**
  * The seam of the room: who is trusted, and what a proof leaves behind. A verifier returns the bytes that were proven and their
  * signer, or throws a Failure that says which rule was broken; nothing in between. The clock is a parameter, so that a list of 2013
@@ -66,6 +68,8 @@ export interface Signer {
   /** X.509: one-line form `/DC=ch/DC=cern/CN=x`. */
   readonly subject?: string;
   readonly issuer?: string;
+  /** X.509: the same two names, to be compared with what others write (`isSigner`). */
+  readonly names?: { readonly subject: Name; readonly issuer: Name };
   /** X.509: addresses of the certificate (rfc822 names and emailAddress). */
   readonly emails?: readonly string[];
   /** Hex: sha256 of the certificate, fingerprint of the OpenPGP key, id of the minisign key. */

@@ -11,8 +11,11 @@ describe('an unsigned document', () => {
 
 describe('an endorser', () => {
   it('is the signer when subject and issuer both are', () => {
-    const signer = { kind: 'x509', name: '/CN=a', subject: '/CN=a', issuer: '/CN=ca', fingerprint: '' } as const;
+    const named = (value: string) => [[{ type: '2.5.4.3', value }]];
+    const names = { subject: named('a'), issuer: named('ca') };
+    const signer = { kind: 'x509', name: '/CN=a', names, fingerprint: '' } as const;
     expect(isSigner({ subject: '/CN=a', issuer: '/CN=ca' }, signer)).toBe(true);
     expect(isSigner({ subject: '/CN=a', issuer: '/CN=other' }, signer)).toBe(false);
+    expect(isSigner({ subject: '/CN=other', issuer: '/CN=ca' }, signer)).toBe(false);
   });
 });
