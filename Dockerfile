@@ -9,7 +9,12 @@ COPY package.json package-lock.json .npmrc Makefile ./
 COPY scripts/setup.sh scripts/
 RUN make setup
 COPY . .
-RUN make bundle && install -D -m 755 "$(readlink -f .tools/node/bin/node)" /out/node
+# One folder that is copied as it is: the program, its command, the contract, and the Node.js that they were bundled with.
+RUN make bundle \
+ && install -d /out/opt/imageproxy /out/usr/local/bin \
+ && cp -R package.json LICENSE bin crds dist /out/opt/imageproxy/ \
+ && install -m 755 "$(readlink -f .tools/node/bin/node)" /out/usr/local/bin/node \
+ && for command in bin/*; do ln -s "/opt/imageproxy/$command" /out/usr/local/bin/; done
 
 FROM debian:bookworm-slim
 ARG VERSION=0.1.0
@@ -22,12 +27,9 @@ LABEL org.opencontainers.image.title="imageproxy" \
 # qemu-img converts; xz, zstd and bzip2 decompress; prlimit (util-linux) bounds them; openssl verifies S/MIME; libstdc++ is Node's.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends bzip2 ca-certificates libstdc++6 openssl qemu-utils util-linux xz-utils zstd \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* \
  && install -d -o 65532 -g 65532 -m 700 /var/lib/imageproxy
-COPY --from=build /out/node /usr/local/bin/node
-COPY --from=build /build/package.json /build/LICENSE /opt/imageproxy/
-COPY --from=build /build/crds /opt/imageproxy/crds/
-COPY --from=build /build/dist /opt/imageproxy/dist/
+COPY --from=build /out/ /
 
 # The root file system may be read-only: everything written goes below the one volume, temporary files as well.
 ENV TMPDIR=/var/lib/imageproxy \

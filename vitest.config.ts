@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** Unit tests stand alone; integration tests start real parts (Keystone, Glance, qemu-img, origins) and run one file at a time. */
+/** Unit tests stand alone; integration tests start real parts (Keystone, Glance, qemu-img, origins) and run one file at a time; e2e ones use a cluster, see scripts/e2e.ts. */
 export default defineConfig({
   test: {
     projects: [
@@ -12,6 +12,16 @@ export default defineConfig({
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
+      {
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/**/*.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          testTimeout: 180_000,
           hookTimeout: 180_000,
         },
       },

@@ -3,6 +3,8 @@
 # missing, and the tests that need it are counted as skipped.
 set -eu
 packages='python3-keystone python3-glance qemu-utils xz-utils zstd bzip2 nginx-light genisoimage e2fsprogs util-linux openssl curl prometheus lua5.1'
+# A node that runs pods, and the images for it. They need root anyway.
+node_packages='containerd runc containernetworking-plugins iproute2 nftables conntrack buildah mmdebstrap debian-archive-keyring busybox-static'
 say() { printf 'setup-tests: %s\n' "$*"; }
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
@@ -10,6 +12,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
   exit 0
 fi
 missing=
+[ "$(id -u)" -ne 0 ] || packages="$packages $node_packages"
 for package in $packages; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing="$missing $package"
 done

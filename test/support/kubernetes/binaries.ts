@@ -2,11 +2,11 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { constants, createReadStream, createWriteStream } from 'node:fs';
 import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { request } from 'undici';
+import { cacheDirectory as cached } from '../cache-directory.ts';
 
 /** The release that tests run against. Another one: change it here and in module/go.mod (`go get k8s.io/kubernetes@v…`). */
 const VERSION = '1.36.3';
@@ -63,8 +63,7 @@ export async function findBinaries(needed: readonly Part[] = CONTROL_PLANE, say:
 }
 
 export function cacheDirectory(): string {
-  const base = process.env['XDG_CACHE_HOME'];
-  return join(base !== undefined && base !== '' ? base : join(homedir(), '.cache'), 'imageproxy', 'kubernetes');
+  return cached('kubernetes');
 }
 
 async function moduleHash(): Promise<string> {

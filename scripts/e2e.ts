@@ -1,0 +1,59 @@
+/**
+ * `node scripts/e2e.ts [ARGUMENT…]`: the product on a cluster, as its users meet it. Arguments go to vitest.
+ *
+ * With E2E_KUBECONFIG and E2E_IMAGE: on that cluster, whose nodes have that image; E2E_ADDRESS is where its pods reach this machine,
+ * and E2E_KILLER, where it is set, a command line that kills the container whose id is put behind it. Without: the image is built
+ * from the Dockerfile, and a node of our own runs it. That needs root, and says what else it misses.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { pauseImage, productImage } from '../test/support/containers/images.ts';
+import { KubernetesNode } from '../test/support/kubernetes/node.ts';
+
+const root = join(import.meta.dirname, '..');
+const VITEST = [join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--project=e2e', ...process.argv.slice(2)];
+
+// The first signal is for vitest, which it reaches as well: what was started is stopped when that has ended.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+
+if ((process.env['E2E_KUBECONFIG'] ?? '') === '') process.exitCode = await onOwnNode();
+else process.exitCode = await vitest([], {});
+
+async function onOwnNode(): Promise<number> {
+  const pause = await pauseImage();
+  const image = await productImage(say);
+  const started = Date.now();
+  const node = await KubernetesNode.start(pause, [image]);
+  // kubectl and helm keep what they find out in the home directory: not in the user's.
+  const home = await mkdtemp(join(tmpdir(), 'imageproxy-e2e-'));
+  try {
+    say(`the node is ready after ${((Date.now() - started) / 1000).toFixed(1)} s`);
+    return await vitest(node.network, {
+      E2E_KUBECONFIG: node.kubeconfig,
+      E2E_IMAGE: image.name,
+      E2E_ADDRESS: node.address,
+      E2E_KILLER: node.killer.join(' '),
+      PATH: [node.programs, process.env['PATH']].join(delimiter),
+      HOME: home,
+    });
+  } finally {
+    await node.stop();
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+async function vitest(prefix: readonly string[], environment: Record<string, string>): Promise<number> {
+  const [command = process.execPath, ...args] = [...prefix, process.execPath, '--disable-warning=ExperimentalWarning'];
+  const env = { ...process.env, ...environment };
+  const child = spawn(command, [...args, ...VITEST], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env });
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  child.on('error', reject);
+  child.on('close', (code) => resolve(code ?? 1));
+  return promise;
+}
+
+function say(line: string): void {
+  process.stderr.write(`e2e: ${line}\n`);
+}
