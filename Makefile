@@ -7,10 +7,10 @@ MAKEFLAGS += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 NODE := node --disable-warning=ExperimentalWarning
 
-.PHONY: help setup setup-tests setup-cluster cluster demo check unit integration test bench bundle clean
+.PHONY: help setup setup-tests setup-cluster cluster demo check unit integration e2e e2e-kind test bench bundle clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Bring Node.js 24 or newer and the locked dependencies (into .tools/ and node_modules/)
 	@sh scripts/setup.sh
@@ -37,8 +37,14 @@ unit: setup ## Unit tests
 integration: setup-cluster ## Tests against real parts: Keystone, Glance, an API server, qemu-img
 	@$(NODE) scripts/test.ts integration
 
-test: setup-cluster ## All of it: check, unit and integration tests; the last line counts
-	@$(NODE) scripts/test.ts check unit integration
+e2e: setup-cluster ## As root: the container image and the chart on a node of our own, which runs pods; no Docker
+	@$(NODE) scripts/e2e.ts
+
+e2e-kind: setup ## The same tests on kind, for those who have Docker
+	@sh scripts/e2e-kind.sh
+
+test: setup-cluster ## All of it: check, unit, integration and e2e tests; the last line counts
+	@$(NODE) scripts/test.ts check unit integration e2e
 
 bench: setup-tests ## Measure URL -> Ready against the usual pipeline and against the floor
 	@$(NODE) bench/main.ts

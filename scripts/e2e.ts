@@ -44,10 +44,13 @@ async function onOwnNode(): Promise<number> {
   }
 }
 
-async function vitest(prefix: readonly string[], environment: Record<string, string>): Promise<number> {
-  const [command = process.execPath, ...args] = [...prefix, process.execPath, '--disable-warning=ExperimentalWarning'];
+async function vitest(
+  prefix: readonly [string, ...string[]] | readonly [],
+  environment: Record<string, string>,
+): Promise<number> {
+  const [command, ...args] = [...prefix, process.execPath, '--disable-warning=ExperimentalWarning', ...VITEST] as const;
   const env = { ...process.env, ...environment };
-  const child = spawn(command, [...args, ...VITEST], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env });
+  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env });
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.on('error', reject);
   child.on('close', (code) => resolve(code ?? 1));

@@ -1,5 +1,5 @@
 /**
- * `node scripts/test.ts [check] unit integration`: runs these vitest projects one after another (integration tests measure time and
+ * `node scripts/test.ts [check] unit integration e2e`: runs these vitest projects one after another (integration tests measure time and
  * start servers; unit tests beside them would disturb both). The last line is `N passed, N failed[, N skipped]` over all of them;
  * with `check`, failed checks hold no test back, and count as one failure.
  * With CI=true a skipped test is a failure: there, everything that tests need is installed.
@@ -8,13 +8,14 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { missingForNode } from '../test/support/kubernetes/node.ts';
 import { tallyOf } from './tally.ts';
 
 const root = join(import.meta.dirname, '..');
 const withCheck = process.argv[2] === 'check';
 const projects = process.argv.slice(withCheck ? 3 : 2);
 if (projects.length === 0) {
-  console.error('usage: node scripts/test.ts [check] PROJECT…   (unit, integration)');
+  console.error('usage: node scripts/test.ts [check] PROJECT…   (unit, integration, e2e)');
   process.exit(64);
 }
 
@@ -36,9 +37,10 @@ async function run(script: readonly string[]): Promise<number> {
 
 function runProject(project: string, report: string): Promise<number> {
   return run([
-    join('node_modules', 'vitest', 'vitest.mjs'),
-    'run',
-    `--project=${project}`,
+    // The tests on a node bring the node.
+    ...(project === 'e2e'
+      ? [join('scripts', 'e2e.ts')]
+      : [join('node_modules', 'vitest', 'vitest.mjs'), 'run', `--project=${project}`]),
     '--passWithNoTests',
     '--reporter=default',
     '--reporter=json',
@@ -53,6 +55,11 @@ if (!checked) failed++;
 const skipped: string[] = [];
 try {
   for (const project of projects) {
+    const missing = project === 'e2e' ? missingForE2e() : undefined;
+    if (missing !== undefined) {
+      skipped.push(`test/e2e, all of it: ${missing}`);
+      continue;
+    }
     const report = join(folder, `${project}.json`);
     const code = await runProject(project, report);
     const tally = tallyOf(readReport(report), code, root);
@@ -62,6 +69,11 @@ try {
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** A cluster that somebody names needs nothing here. */
+function missingForE2e(): string | undefined {
+  return (process.env['E2E_KUBECONFIG'] ?? '') === '' ? missingForNode() : undefined;
 }
 
 function readReport(path: string): unknown {

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseSync, backup } from 'node:sqlite';
 import { request } from 'undici';
-import { configurationFiles, type Knobs, type Ports } from './openstack/configuration.ts';
+import { configurationFiles, type Knobs, type Places } from './openstack/configuration.ts';
 
 /**
- * A real Keystone and a real Glance on loopback, private to one temporary directory, from Debian's python3-keystone and
+ * A real Keystone and a real Glance on loopback unless told otherwise, private to one temporary directory, from Debian's python3-keystone and
  * python3-glance. Several may run side by side.
  */
 
@@ -24,6 +24,8 @@ export type Account = 'demo' | 'other' | 'admin';
 export interface OpenStackOptions extends Knobs {
   /** Where everything is kept; default a new temporary directory, which `stop` removes. */
   directory?: string;
+  /** Where both listen; default loopback. Pods need one that they reach. */
+  address?: string;
 }
 
 export interface CloudsOptions {
@@ -47,8 +49,9 @@ export async function startOpenStack(options: OpenStackOptions = {}): Promise<Op
   for (const name of ['fernet', 'credential', 'policy.d', 'images', 'staging', 'tasks', 'lock']) {
     await mkdir(join(root, name), { recursive: true });
   }
-  const ports: Ports = { keystone: await freePort(), glance: await freePort() };
-  for (const [name, text] of Object.entries(configurationFiles(root, ports, options))) {
+  const { address = '127.0.0.1' } = options;
+  const places: Places = { address, keystone: await freePort(address), glance: await freePort(address) };
+  for (const [name, text] of Object.entries(configurationFiles(root, places, options))) {
     await writeFile(join(root, name), text);
   }
   const template = await templateDirectory();
@@ -56,7 +59,7 @@ export async function startOpenStack(options: OpenStackOptions = {}): Promise<Op
   if (fresh && existsSync(template)) await cp(template, root, { recursive: true });
   else if (fresh) await makeFernetKeys(join(root, 'fernet'));
 
-  const openstack = new OpenStack(root, ports, own);
+  const openstack = new OpenStack(root, places, own);
   try {
     await openstack.start();
     if (fresh && !existsSync(template)) await saveTemplate(root, template);
@@ -71,24 +74,24 @@ export class OpenStack {
   readonly directory: string;
   readonly authUrl: string;
   readonly glanceUrl: string;
-  readonly #ports: Ports;
+  readonly #places: Places;
   readonly #ownsDirectory: boolean;
   #keystone: ChildProcess | undefined;
   #glance: ChildProcess | undefined;
   readonly #tokens = new Map<Account, string>();
   readonly #credentials = new Map<Account, { id: string; secret: string }>();
 
-  constructor(directory: string, ports: Ports, ownsDirectory: boolean) {
+  constructor(directory: string, places: Places, ownsDirectory: boolean) {
     this.directory = directory;
-    this.#ports = ports;
+    this.#places = places;
     this.#ownsDirectory = ownsDirectory;
-    this.authUrl = `http://127.0.0.1:${ports.keystone}/v3`;
-    this.glanceUrl = `http://127.0.0.1:${ports.glance}`;
+    this.authUrl = `http://${places.address}:${places.keystone}/v3`;
+    this.glanceUrl = `http://${places.address}:${places.glance}`;
   }
 
   async start(): Promise<void> {
-    const { keystone, glance } = this.#ports;
-    this.#keystone = await this.#spawn('keystone', [this.directory, String(keystone), String(glance)]);
+    const { address, keystone, glance } = this.#places;
+    this.#keystone = await this.#spawn('keystone', [this.directory, address, String(keystone), String(glance)]);
     await Promise.all([this.#ready('keystone', this.#keystone, this.authUrl), this.startGlance()]);
   }
 
@@ -258,13 +261,13 @@ async function kill(child: ChildProcess | undefined): Promise<void> {
   await gone;
 }
 
-async function freePort(): Promise<number> {
+async function freePort(address: string): Promise<number> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
+  await new Promise<void>((resolve) => server.listen(0, address, resolve));
+  const bound = server.address();
   await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  if (bound === null || typeof bound === 'string') throw new Error('no port');
+  return bound.port;
 }
 
 /** What `keystone-manage fernet_setup` makes: 0 is the next key, 1 the one in use. */

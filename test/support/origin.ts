@@ -41,7 +41,7 @@ export interface RecordedRequest {
 }
 
 export interface Origin {
-  /** `http://127.0.0.1:port`, or `https://localhost:port`. */
+  /** `http://ADDRESS:port`, or `https://localhost:port`. */
   readonly url: string;
   readonly port: number;
   readonly requests: RecordedRequest[];
@@ -53,12 +53,14 @@ export interface Origin {
 }
 
 export interface OriginOptions {
+  /** Where it listens; default loopback. Pods need one that they reach. */
+  address?: string;
   tls?: { cert: string; key: string; ca?: string; requestCert?: boolean };
 }
 
 const BLOCK_BYTES = 64 * 1024;
 
-/** A small programmable origin on loopback. */
+/** A small programmable origin, on loopback unless told otherwise. */
 export async function startOrigin(options: OriginOptions = {}): Promise<Origin> {
   const routes = new Map<string, Route | ((request: RecordedRequest, count: number) => Route)>();
   const requests: RecordedRequest[] = [];
@@ -78,7 +80,7 @@ export async function startOrigin(options: OriginOptions = {}): Promise<Origin> 
       for (const wake of waiting.splice(0)) wake();
     });
   };
-  const { tls } = options;
+  const { tls, address = '127.0.0.1' } = options;
   const server: Server =
     tls === undefined
       ? createServer(handle)
@@ -89,11 +91,11 @@ export async function startOrigin(options: OriginOptions = {}): Promise<Origin> 
     socket.on('error', () => {});
     socket.on('close', () => sockets.delete(socket));
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, address);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
-    url: tls === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`,
+    url: tls === undefined ? `http://${address}:${port}` : `https://localhost:${port}`,
     port,
     requests,
     route: (path, route) => void routes.set(path, route),

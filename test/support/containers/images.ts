@@ -50,13 +50,15 @@ async function baseName(): Promise<string> {
   const text = await readFile(join(ROOT, 'Dockerfile'), 'utf8');
   const from = new Set(Array.from(text.matchAll(/^FROM (?<name>\S+)/gm), (match) => match.groups?.['name'] ?? ''));
   const [name] = from;
-  if (name === undefined || from.size > 1) throw new Error(`the Dockerfile starts from ${[...from].join(' and ')}, not from one base`);
+  if (name === undefined || from.size > 1)
+    throw new Error(`the Dockerfile starts from ${[...from].join(' and ')}, not from one base`);
   return name;
 }
 
 async function baseArchive(name: string, say: Say): Promise<string> {
   const suite = /^debian:(?<suite>[a-z]+)-slim$/.exec(name)?.groups?.['suite'];
-  if (suite === undefined) throw new Error(`the Dockerfile starts FROM ${name}: tests know how to make debian:SUITE-slim`);
+  if (suite === undefined)
+    throw new Error(`the Dockerfile starts FROM ${name}: tests know how to make debian:SUITE-slim`);
   const file = join(CACHE, `${suite}.tar`);
   if (!existsSync(file)) {
     say(`making ${name} from Debian's packages, once`);

@@ -25,7 +25,9 @@ export class Namespaces {
     // The first process takes in those whose parents have ended. Bash reaps them; `sleep` alone would not.
     const reap = 'trap : TERM; while :; do sleep infinity & wait $!; done';
     const kinds = ['--net', '--mount', '--propagation=private', '--pid', '--fork', '--kill-child', '--mount-proc'];
-    const unshare = spawn('setpriv', ['--pdeathsig=KILL', 'unshare', ...kinds, 'bash', '-c', reap], { stdio: 'ignore' });
+    const unshare = spawn('setpriv', ['--pdeathsig=KILL', 'unshare', ...kinds, 'bash', '-c', reap], {
+      stdio: 'ignore',
+    });
     const first = await eventually('the namespaces are there', async () => {
       const child = readFileSync(`/proc/${unshare.pid}/task/${unshare.pid}/children`, 'utf8').trim();
       // Not before it is bash: /proc is mounted by then.

@@ -26,7 +26,10 @@ export interface NodePlan {
   /** By name, in the node's folder. */
   files: Record<string, string>;
   /** Arguments of each part, in the order of starting. */
-  parts: Record<'containerd' | 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler' | 'kubelet' | 'kube-proxy', string[]>;
+  parts: Record<
+    'containerd' | 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler' | 'kubelet' | 'kube-proxy',
+    string[]
+  >;
 }
 
 /** @param cgroup of all pods, below which nothing else is */
@@ -37,7 +40,10 @@ export function planNode(directory: string, cgroup: string, pause: string): Node
     [token[name], entry.user, name, ...('group' in entry ? [`"${entry.group}"`] : [])].join(','),
   );
   const kubeconfig = (user: User) => at(`${user}.kubeconfig`);
-  const clients = Object.keys(USERS).map((user) => [`${user}.kubeconfig`, config(at('pki/apiserver.crt'), token[user] ?? '')]);
+  const clients = Object.keys(USERS).map((user) => [
+    `${user}.kubeconfig`,
+    config(at('pki/apiserver.crt'), token[user] ?? ''),
+  ]);
   return {
     files: {
       ...(Object.fromEntries(clients) as Record<string, string>),
@@ -142,7 +148,9 @@ export function clusterObjects(directory: string, volumes: readonly string[]): o
         local: { path: join(directory, 'volumes', name) },
         nodeAffinity: {
           required: {
-            nodeSelectorTerms: [{ matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [NAME] }] }],
+            nodeSelectorTerms: [
+              { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [NAME] }] },
+            ],
           },
         },
       },

@@ -28,7 +28,9 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 export function missingForNode(): string | undefined {
   if (process.platform !== 'linux') return 'a node needs Linux';
   if (process.getuid?.() !== 0) return 'a node needs root: namespaces, mounts and cgroups are made for it';
-  const programs = Object.entries(PROGRAMS).filter(([path]) => !existsSync(path) && !existsSync(path.replace('/usr/', '/')));
+  const programs = Object.entries(PROGRAMS).filter(
+    ([path]) => !existsSync(path) && !existsSync(path.replace('/usr/', '/')),
+  );
   if (programs.length === 0) return undefined;
   return `a node needs programs that are not here: apt-get install --no-install-recommends ${programs.map(([, name]) => name).join(' ')}`;
 }
@@ -144,11 +146,13 @@ export class KubernetesNode {
       await writeFile(join(this.directory, name), text, { mode: 0o600 });
     }
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    await writeFile(join(this.directory, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+    await writeFile(join(this.directory, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+      mode: 0o600,
+    });
     await writeFile(join(this.directory, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
   }
 
-  async #startPart(part: Part, plan: NodePlan): Promise<void> {
+  async #startPart(part: Exclude<Part, 'kubectl'>, plan: NodePlan): Promise<void> {
     await this.#start(part, join(this.#binaries.directory, part), plan);
   }
 
@@ -198,7 +202,7 @@ export class KubernetesNode {
       if (!existsSync(path)) continue;
       const below = await readdir(path, { recursive: true, withFileTypes: true });
       const folders = below.filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
-      for (const folder of [...folders.toSorted().reverse(), path]) await removeCgroup(folder);
+      for (const folder of [...folders.toSorted().toReversed(), path]) await removeCgroup(folder);
     }
   }
 }

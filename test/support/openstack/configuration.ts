@@ -13,15 +13,17 @@ export interface Knobs {
   glanceExtra?: string;
 }
 
-export interface Ports {
+export interface Places {
+  /** The address that both listen on. */
+  address: string;
   keystone: number;
   glance: number;
 }
 
-export function configurationFiles(root: string, ports: Ports, knobs: Knobs): Record<string, string> {
+export function configurationFiles(root: string, places: Places, knobs: Knobs): Record<string, string> {
   return {
-    'keystone.conf': keystone(root, ports, knobs),
-    'glance-api.conf': glance(root, ports, knobs),
+    'keystone.conf': keystone(root, places, knobs),
+    'glance-api.conf': glance(root, places, knobs),
     'glance-api-paste.ini': PASTE,
     // Common properties as strings, as the packaged schema-image.json has them.
     'schema-image.json': JSON.stringify({
@@ -34,10 +36,10 @@ export function configurationFiles(root: string, ports: Ports, knobs: Knobs): Re
   };
 }
 
-function keystone(root: string, ports: Ports, knobs: Knobs): string {
+function keystone(root: string, places: Places, knobs: Knobs): string {
   return `[DEFAULT]
 use_stderr = true
-public_endpoint = http://127.0.0.1:${ports.keystone}
+public_endpoint = http://${places.address}:${places.keystone}
 [database]
 connection = sqlite:///${root}/keystone.db
 sqlite_synchronous = false
@@ -60,12 +62,12 @@ policy_dirs = ${root}/policy.d
 `;
 }
 
-function glance(root: string, ports: Ports, knobs: Knobs): string {
+function glance(root: string, places: Places, knobs: Knobs): string {
   // workers = 0: with one or more, glance-api forks and kills its whole process group on SIGTERM.
   return `[DEFAULT]
-bind_host = 127.0.0.1
-bind_port = ${ports.glance}
-public_endpoint = http://127.0.0.1:${ports.glance}
+bind_host = ${places.address}
+bind_port = ${places.glance}
+public_endpoint = http://${places.address}:${places.glance}
 workers = 0
 use_stderr = true
 enabled_backends = file:file
@@ -89,8 +91,8 @@ filesystem_store_datadir = ${root}/tasks
 [task]
 work_dir = ${root}/tasks
 [keystone_authtoken]
-www_authenticate_uri = http://127.0.0.1:${ports.keystone}
-auth_url = http://127.0.0.1:${ports.keystone}
+www_authenticate_uri = http://${places.address}:${places.keystone}
+auth_url = http://${places.address}:${places.keystone}
 auth_type = password
 user_domain_name = Default
 project_domain_name = Default

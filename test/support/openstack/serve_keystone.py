@@ -1,4 +1,4 @@
-"""Keystone's own WSGI application on one port. usage: serve_keystone.py DIRECTORY KEYSTONE_PORT GLANCE_PORT
+"""Keystone's own WSGI application on one port. usage: serve_keystone.py DIRECTORY ADDRESS KEYSTONE_PORT GLANCE_PORT
 
 The first start makes the schema and the accounts; a later one (or one on a copied database) only moves the catalog to the
 ports of this run. One operating system thread with green threads: with real threads SQLAlchemy closes a SQLite connection
@@ -21,11 +21,11 @@ import uuid
 from eventlet import wsgi
 from keystone.server.flask import core
 
-ROOT, KEYSTONE_PORT, GLANCE_PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+ROOT, ADDRESS, KEYSTONE_PORT, GLANCE_PORT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 DATABASE = os.path.join(ROOT, 'keystone.db')
 FIRST = not os.path.exists(DATABASE)
-IDENTITY_URL = 'http://127.0.0.1:%d/v3/' % KEYSTONE_PORT
-IMAGE_URL = 'http://127.0.0.1:%d' % GLANCE_PORT
+IDENTITY_URL = 'http://%s:%d/v3/' % (ADDRESS, KEYSTONE_PORT)
+IMAGE_URL = 'http://%s:%d' % (ADDRESS, GLANCE_PORT)
 ACCOUNTS = (  # user (its project has the same name), password, role
     ('glance', 'glance-password', 'admin', 'service'),
     ('demo', 'demo-password', 'member', 'demo'),
@@ -93,5 +93,5 @@ def move_catalog():
 
 seed() if FIRST else move_catalog()
 wsgi.server(
-    eventlet.listen(('127.0.0.1', KEYSTONE_PORT), backlog=128), application, log_output=True, keepalive=True, socket_timeout=60
+    eventlet.listen((ADDRESS, KEYSTONE_PORT), backlog=128), application, log_output=True, keepalive=True, socket_timeout=60
 )
