@@ -6,7 +6,7 @@ import type { StoredResource } from '../stores/directory/records.ts';
 import { type ClusterObjects, openClusterObjects } from '../stores/kubernetes/objects.ts';
 import type { Draft, ObjectKey, Scope } from '../stores/store.ts';
 import type { Target } from './kinds.ts';
-import type { CommandContext } from './output.ts';
+import { type CommandContext, printable } from './output.ts';
 import { type Choice, type Place, typedLine } from './place.ts';
 import type { Session } from './session.ts';
 import type { Listener } from './watching.ts';
@@ -23,7 +23,9 @@ export async function openCluster(
   context: CommandContext,
 ): Promise<Place> {
   const { kubeconfig, context: name } = choice;
-  const objects = await openClusterObjects({ kubeconfig, context: name, signal: context.signal });
+  const { err, signal } = context;
+  const objects = await openClusterObjects({ kubeconfig, context: name, signal });
+  objects.onTrouble = (message) => err.line(`${err.paint('yellow', 'imageproxy:')} ${printable(message)}`);
   return new ClusterPlace(objects, choice, namespace, context);
 }
 
@@ -41,6 +43,10 @@ class ClusterPlace implements Place {
     this.#context = context;
     this.title = `the cluster ${objects.server}`;
     this.namespace = namespace ?? objects.namespace;
+  }
+
+  set onTrouble(tell: (message: string) => void) {
+    this.#objects.onTrouble = tell;
   }
 
   get lost(): Promise<never> {

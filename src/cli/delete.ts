@@ -1,5 +1,6 @@
 import { findCondition } from '../api/conditions.ts';
 import type { Condition, VMImage } from '../api/types.ts';
+import { appliedBy } from './applied-by.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
@@ -33,7 +34,12 @@ export async function deleteObjects(
 
   const session = await place.act();
   try {
-    for (const { target, object } of found) await session.delete(target.kind, target.key, object.metadata.uid);
+    for (const { target, object } of found) {
+      await session.delete(target.kind, target.key, object.metadata.uid);
+      const writer = appliedBy(object);
+      if (writer === undefined) continue;
+      context.err.line(`${titleOf(target)} is applied by ${printable(writer)}: take it out there, else it comes again`);
+    }
     if (!options.wait) {
       for (const { target } of found) context.out.line(`${nameLine(target)} is being deleted`);
       return EXIT.ok;

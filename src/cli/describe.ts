@@ -7,6 +7,7 @@ import type { StoredResource } from '../stores/directory/records.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { type Target, targetOf, titleOf } from './kinds.ts';
+import { appliedBy } from './applied-by.ts';
 import { adviceOn, type Situation } from './advice.ts';
 import { type CommandContext, type Output, printable } from './output.ts';
 import { bar, paintPhase, progressText } from './progress.ts';
@@ -85,6 +86,7 @@ class Page {
 
   head({ kind, metadata, status }: ApiObject, file: string | undefined): void {
     const phase = (status as { phase?: string } | undefined)?.phase;
+    const writer = appliedBy({ metadata });
     const pairs = (map: Record<string, string> | undefined): string[] =>
       Object.entries(map ?? {}).map(([key, value]) => printable(`${key}=${value}`));
     this.#fields([
@@ -96,6 +98,7 @@ class Page {
       ['Created', `${metadata.creationTimestamp} (${this.#ago(metadata.creationTimestamp)})`],
       ['Deletion', metadata.deletionTimestamp === undefined ? undefined : `asked for at ${metadata.deletionTimestamp}`],
       ['Manifest', file],
+      ['Applied by', writer === undefined ? undefined : printable(writer)],
       ['Phase', phase === undefined ? undefined : paintPhase(this.#out, phase)],
     ]);
   }

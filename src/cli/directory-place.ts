@@ -48,6 +48,10 @@ class DirectoryPlace implements Place {
     this.namespace = namespace;
   }
 
+  set onTrouble(_tell: (message: string) => void) {
+    // Files are always there to be looked at.
+  }
+
   get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
     return this.#reader.get(kind, key);
   }

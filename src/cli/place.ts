@@ -43,6 +43,8 @@ export interface Place extends Watchable {
   unattended(object: ApiObject): Promise<string | undefined>;
   /** To change objects, with controllers at work. */
   act(options?: ActingOptions): Promise<Session>;
+  /** Who draws on the terminal hears here that what is watched cannot be heard for a while; else standard error tells it. */
+  set onTrouble(tell: (message: string) => void);
   /** Rejects when watches will tell nothing any more. */
   readonly lost: Promise<never>;
   /** A command line for a person to type: the program as it was called, and the options that lead here. */

@@ -132,6 +132,7 @@ interface Asked {
 async function registered(asked: Asked, { timeout }: RegisterOptions, context: CommandContext): Promise<VMImage> {
   const { session, place, target, requestedAt } = asked;
   const view = new LiveView(context.err);
+  place.onTrouble = (message) => view.note(printable(message));
   const title = titleOf(target);
   using sites = await watchSites(asked, context);
   let seen: VMImage | undefined;

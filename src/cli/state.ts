@@ -30,7 +30,7 @@ export async function openReader(state: string): Promise<StateReader> {
   if (facts?.isDirectory() !== true) {
     throw new CommandError(
       EXIT.notFound,
-      `there is no state in ${state}: start "imageproxy run" or "imageproxy register", or name the right folder with --state`,
+      `there is no state in ${state}: start "imageproxy run" or "imageproxy register", name the right folder with --state, or a cluster with --kubernetes`,
     );
   }
   return readState(state);

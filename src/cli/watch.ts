@@ -28,6 +28,7 @@ export async function watch(
   const scope = target?.key ?? (everywhere ? {} : { namespace: place.namespace });
   const objects = new Map<string, ApiObject>();
   const view = new LiveView(out);
+  place.onTrouble = (message) => view.note(printable(message));
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   signal.addEventListener('abort', () => resolve(), { once: true });
   const show = (): void => {

@@ -65,6 +65,8 @@ export class ClusterObjects {
   readonly namespace: string;
   /** Rejects when a watch will tell nothing any more: the right to it, or the kind itself, was taken away. */
   readonly refused: Promise<never>;
+  /** Called, once each time, when a watch has lost the API server. It goes on by itself. */
+  onTrouble: (message: string) => void = () => undefined;
   readonly #refuse: (error: unknown) => void;
   readonly #credentials: Credentials;
   readonly #client: ApiClient;
@@ -143,12 +145,16 @@ export class ClusterObjects {
     });
     const { promise: failed, reject } = Promise.withResolvers<never>();
     let refusals = 0;
-    let contact = reflector.lastContact;
+    let contact: number | undefined;
     const onFailure = (error: unknown): void => {
       if (!reflector.isSynced) return reject(this.#failure(error, `list ${type.plural}`));
-      if (reflector.lastContact !== contact) refusals = 0;
+      const failure = this.#failure(error, `watch ${type.plural}`);
+      if (reflector.lastContact !== contact) {
+        refusals = 0;
+        this.onTrouble(`${failure.message}; it is tried again`);
+      }
       contact = reflector.lastContact;
-      if (isRefusal(error) && ++refusals >= REFUSALS) this.#refuse(this.#failure(error, `watch ${type.plural}`));
+      if (isRefusal(error) && ++refusals >= REFUSALS) this.#refuse(failure);
     };
     const stop = AbortSignal.any([signal, this.#stop.signal]);
     stop.addEventListener('abort', () => reject(new Failure('Aborted', 'stopped')), { once: true });

@@ -221,9 +221,20 @@ describe('imageproxy on a cluster', () => {
     });
     expect(metadata.labels).toEqual(labels);
     expect(metadata.managedFields.map(({ manager }) => manager)).toContain('imageproxy-cli');
+    expect((await world.run('describe', `vmimg/${key.name}`)).out).toMatch(/Applied by: +Argo CD Application images\n/);
+    expect(await world.run('delete', `vmimg/${key.name}`)).toMatchObject({
+      code: 0,
+      err: expect.stringContaining('is applied by Argo CD Application images: take it out there, else it comes again'),
+    });
   });
 
-  test('watches go on over a restart of the API server', async () => {
+  test('watches go on over a restart of the API server, and end when the right to them has gone', async () => {
+    const rights = '/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/leaver';
+    await accounts.grant('leaver', [rule(OURS, ['vmimages'], ['list', 'watch'])], 'default');
+    const leaver = await accounts.make('leaver');
+    const refused = new Program(['get', 'vmimg', '-w', '-o', 'name', '--kubeconfig', leaver], COMPILED);
+    await refused.says(/vmimage\.imageproxy\.dev\/a\n/);
+    await server.request({ method: 'DELETE', path: rights });
     const bars = world.begin('watch', 'vmimg/late');
     await bars.says(/waiting for vmimage late/);
     const table = world.begin('get', 'vmimg', '-w', '-o', 'name');
@@ -234,7 +245,14 @@ describe('imageproxy on a cluster', () => {
     await bars.says(/late +Ready/);
     await table.says(/vmimage\.imageproxy\.dev\/late\n/);
     expect(await bars.signal('SIGINT')).toMatchObject({ code: 0, err: '' });
-    expect(await table.signal('SIGINT')).toMatchObject({ code: 130, err: '' });
+    expect(await table.signal('SIGINT')).toMatchObject({
+      code: 130,
+      err: expect.stringMatching(/^imageproxy: cannot watch vmimages: [^\n]*; it is tried again\n/),
+    });
+    expect(await refused.done).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/^imageproxy: cannot watch vmimages: .* cannot \w+ resource "vmimages".*\n$/m),
+    });
   });
 
   describe('validate with a cluster', () => {
