@@ -4,6 +4,7 @@ import { verifyCms } from './cms.ts';
 import { verifyMinisign } from './minisign.ts';
 import { verifyClearsigned, verifyDetached } from './openpgp.ts';
 import type { Proven, Trust } from './trust.ts';
+import { verifyXmlSignature } from './xml-signature.ts';
 
 export { anchorsOf } from './anchors.ts';
 export { isSigner } from './endorser.ts';
@@ -34,7 +35,9 @@ export async function verifySigned(document: Uint8Array, verification: Verificat
     case 'unsigned':
       return { content: document };
     case 'x509':
-      return verifyCms(document, trust, verification);
+      return isXml(document)
+        ? verifyXmlSignature(document, trust, verification)
+        : verifyCms(document, trust, verification);
     case 'openpgp':
       return signature === undefined
         ? verifyClearsigned(document, trust, at)
@@ -42,4 +45,9 @@ export async function verifySigned(document: Uint8Array, verification: Verificat
     case 'minisign':
       return verifyMinisign(document, signature, trust);
   }
+}
+
+/** No S/MIME, CMS or JSON begins like that. A detached signature is never XML. */
+function isXml(document: Uint8Array): boolean {
+  return /^(?:\u00ef\u00bb\u00bf)?\s*</.test(Buffer.from(document.subarray(0, 256)).toString('latin1'));
 }
