@@ -1,10 +1,13 @@
 import { z } from 'zod';
-import { parseDigest } from '../api/digest.ts';
+import { type Algorithm, parseDigest } from '../api/digest.ts';
 import { readDate } from './dates.ts';
 import { MAX_FIELDS, MAX_ID, MAX_TEXT, MAX_URL } from './limits.ts';
 import { plain, quoted } from './text.ts';
 
-/** What the lists' schemas are made of. Messages follow the field's name: "hv:size must be …". */
+/**
+ * What the lists' schemas are made of. Messages follow the field's name: "hv:size must be …". Schemas are made once and used for each
+ * image: making one takes longer than reading ten images with it.
+ */
 
 /** Numbers and booleans where text is meant are found in every format: a version 1, a flag true. */
 export function words(limit = MAX_TEXT) {
@@ -16,15 +19,6 @@ export function words(limit = MAX_TEXT) {
 /** The rule for a VMImage's guid and `approved[].id` (crds/). An id is never mended: two that differ would become one. */
 const ID = /^[^\p{C}\s]([^\p{C}]*[^\p{C}\s])?$/u;
 
-export function identifier() {
-  return asIdentifier(z.union([z.string(), z.number()], { error: said('an identifier') }));
-}
-
-/** Where a number would be YAML's reading of something else. */
-export function quotedIdentifier() {
-  return asIdentifier(z.string({ error: said('text in quotation marks') }));
-}
-
 function asIdentifier<T extends z.ZodType<string | number>>(schema: T) {
   return schema
     .transform((value: string | number) => String(value).trim())
@@ -32,6 +26,11 @@ function asIdentifier<T extends z.ZodType<string | number>>(schema: T) {
       error: said(`an identifier of at most ${MAX_ID} printable characters`),
     });
 }
+
+export const identifier = asIdentifier(z.union([z.string(), z.number()], { error: said('an identifier') }));
+
+/** Where a number would be YAML's reading of something else. */
+export const quotedIdentifier = asIdentifier(z.string({ error: said('text in quotation marks') }));
 
 /** A whole number that text may hold too: lists have both. */
 export function count(what: string) {
@@ -44,20 +43,17 @@ export function count(what: string) {
   });
 }
 
-export const bytes = () => count('a number of bytes');
+export const bytes = count('a number of bytes');
 
 /** RFC 3339, in UTC. */
-export function date() {
-  return z.string({ error: said('a date') }).transform((text, context) => {
-    const found = readDate(text.trim());
-    if (found !== undefined) return found;
-    context.addIssue(`must be a date like 2026-01-31T12:00:00Z, not ${quoted(text)}`);
-    return z.NEVER;
-  });
-}
+export const date = z.string({ error: said('a date') }).transform((text, context) => {
+  const found = readDate(text.trim());
+  if (found !== undefined) return found;
+  context.addIssue(`must be a date like 2026-01-31T12:00:00Z, not ${quoted(text)}`);
+  return z.NEVER;
+});
 
-/** Hex in lower case. */
-export function digest(algorithm: 'sha512' | 'sha256' | 'sha1' | 'md5') {
+function digest(algorithm: Algorithm) {
   return z.string({ error: said(`a ${algorithm} digest`) }).transform((text, context) => {
     const found = parseDigest(`${algorithm}:${text.trim()}`);
     if (found !== undefined) return found.hex;
@@ -66,15 +62,21 @@ export function digest(algorithm: 'sha512' | 'sha256' | 'sha1' | 'md5') {
   });
 }
 
+/** Hex in lower case. */
+export const digests = {
+  sha512: digest('sha512'),
+  sha256: digest('sha256'),
+  sha1: digest('sha1'),
+  md5: digest('md5'),
+} as const satisfies Record<Algorithm, z.ZodType<string>>;
+
 /** Where a VMImage may take bytes from: http or https. */
-export function location() {
-  return z.string({ error: said('a URL') }).transform((text, context) => {
-    const problem = locationProblem(text.trim());
-    if (problem === undefined) return text.trim();
-    context.addIssue(problem);
-    return z.NEVER;
-  });
-}
+export const location = z.string({ error: said('a URL') }).transform((text, context) => {
+  const problem = locationProblem(text.trim());
+  if (problem === undefined) return text.trim();
+  context.addIssue(problem);
+  return z.NEVER;
+});
 
 /** What is wrong with a URL; undefined when a VMImage can have it (crds/: source.http.urls). */
 export function locationProblem(text: string): string | undefined {

@@ -138,7 +138,7 @@ function take(files: Map<string, File>, { name, hex, algorithm, escaped }: Line)
 
 function readFile(name: string, file: File, folder: string, size: number | undefined): Entry {
   if (file.problem !== undefined) throw file.problem;
-  const id = identifier().safeParse(name);
+  const id = identifier.safeParse(name);
   if (!id.success) throw invalidEntry('its name is too long, or has characters that cannot be printed');
   if (Object.keys(file.checksums).length === 0) {
     throw invalidEntry('its checksum is of another kind than sha512, sha256, sha1 and md5');

@@ -10,7 +10,7 @@ import {
   bytes,
   complaint,
   date,
-  digest,
+  digests,
   identifier,
   isMapping,
   location,
@@ -51,19 +51,19 @@ const Endorser = z.object({ 'hv:x509': z.object({ 'hv:dn': words(), 'hv:ca': wor
  * them as required: nothing here depends on them.
  */
 const List = z.object({
-  'dc:identifier': identifier(),
+  'dc:identifier': identifier,
   'dc:title': words(MAX_TITLE).optional(),
-  'dc:date:created': date(),
-  'dc:date:expires': date(),
+  'dc:date:created': date,
+  'dc:date:expires': date,
   'hv:version': words(MAX_VERSION),
   'hv:uri': words().optional(),
 });
 
 const Image = z.object({
-  'dc:identifier': identifier(),
-  'hv:uri': location(),
+  'dc:identifier': identifier,
+  'hv:uri': location,
   'hv:version': words(MAX_VERSION),
-  'hv:size': bytes(),
+  'hv:size': bytes,
   'dc:title': words(MAX_TITLE).optional(),
   'dc:description': words().optional(),
   'hv:format': words(64).optional(),
@@ -71,8 +71,8 @@ const Image = z.object({
   'sl:os': words(64).optional(),
   'sl:osname': words(64).optional(),
   'sl:osversion': words(64).optional(),
-  'dc:date:created': date().optional(),
-  'dc:date:expires': date().optional(),
+  'dc:date:created': date.optional(),
+  'dc:date:expires': date.optional(),
 });
 
 const PREFIX = 'sl:checksum:';
@@ -174,7 +174,7 @@ function readChecksums(image: Mapping): Digests {
   for (const algorithm of ALGORITHMS) {
     const value = image[PREFIX + algorithm];
     if (value === undefined) continue;
-    const read = digest(algorithm).safeParse(value);
+    const read = digests[algorithm].safeParse(value);
     if (!read.success) throw invalidEntry(`${PREFIX}${algorithm} ${complaint(read.error)}`);
     found[algorithm] = read.data;
   }

@@ -3,6 +3,9 @@ import { type Json, parseJson } from '../json.ts';
 import { MAX_DEPTH } from '../limits.ts';
 import { invalidList, plain } from '../text.ts';
 
+/** YAML takes a hundred times its size in memory while it is read; this is some 12,000 images. */
+const MAX_YAML_CHARACTERS = 4 * 1024 * 1024;
+
 /**
  * A list's text as plain values: JSON where it begins with a brace (ten times as fast, for long lists), else one YAML 1.2 document of
  * maps, lists and scalars. Anchors, aliases and tags are refused: a list has no need of them, and with them a kilobyte can unfold to
@@ -14,6 +17,11 @@ export function parseDocument(text: string): Json {
 }
 
 function parseYaml(text: string): Json {
+  if (text.length > MAX_YAML_CHARACTERS) {
+    throw invalidList(
+      `it has more than ${MAX_YAML_CHARACTERS} characters of YAML: publish a list of this size as JSON`,
+    );
+  }
   const lines = new LineCounter();
   const composer = new Composer({ version: '1.2', merge: false, prettyErrors: false, strict: true, uniqueKeys: false });
   const documents = Array.from(composer.compose(tokens(text, lines)));

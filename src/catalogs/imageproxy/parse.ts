@@ -8,7 +8,7 @@ import {
   complaint,
   count,
   date,
-  digest,
+  digests,
   isMapping,
   location,
   quotedIdentifier,
@@ -39,18 +39,18 @@ const quotedText = (limit: number) =>
     .refine((value) => value !== '', { error: 'is empty' });
 
 const Metadata = z.object({
-  id: quotedIdentifier(),
+  id: quotedIdentifier,
   title: words(MAX_TITLE).optional(),
   version: quotedText(MAX_VERSION),
-  createdAt: date(),
-  expiresAt: date().optional(),
+  createdAt: date,
+  expiresAt: date.optional(),
 });
 
 const Checksums = z.strictObject({
-  sha512: digest('sha512').optional(),
-  sha256: digest('sha256').optional(),
-  sha1: digest('sha1').optional(),
-  md5: digest('md5').optional(),
+  sha512: digests.sha512.optional(),
+  sha256: digests.sha256.optional(),
+  sha1: digests.sha1.optional(),
+  md5: digests.md5.optional(),
 });
 
 const FORMATS = ['Raw', 'Qcow2', 'Vmdk', 'Vdi', 'Vhd', 'Vhdx', 'Ova'] as const;
@@ -59,17 +59,17 @@ const oneOf = <T extends readonly [string, ...string[]]>(values: T) =>
   z.enum(values, { error: `must be one of ${values.join(', ')}` });
 
 const Image = z.object({
-  id: quotedIdentifier(),
+  id: quotedIdentifier,
   version: quotedText(MAX_VERSION).optional(),
   title: words(MAX_TITLE).optional(),
   description: words().optional(),
   urls: z
-    .array(location(), { error: ({ input }) => (input === undefined ? 'is missing' : 'must be a list of URLs') })
+    .array(location, { error: ({ input }) => (input === undefined ? 'is missing' : 'must be a list of URLs') })
     .min(1, { error: 'must have one URL at least' })
     .max(MAX_URLS, { error: `has more than ${MAX_URLS} URLs` }),
   checksums: Checksums.optional(),
   contentChecksums: Checksums.optional(),
-  size: bytes().optional(),
+  size: bytes.optional(),
   format: oneOf(FORMATS).optional(),
   compression: oneOf(COMPRESSIONS).optional(),
   arch: words(64).optional(),
@@ -78,8 +78,8 @@ const Image = z.object({
     .optional(),
   minRamMiB: count('a number of MiB').optional(),
   minDiskGiB: count('a number of GiB').optional(),
-  createdAt: date().optional(),
-  expiresAt: date().optional(),
+  createdAt: date.optional(),
+  expiresAt: date.optional(),
   deprecated: words().optional(),
   fields: z.record(z.string().max(253), words(MAX_TEXT)).optional(),
 });

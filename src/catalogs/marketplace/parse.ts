@@ -5,7 +5,7 @@ import { readDate } from '../dates.ts';
 import { invalidEntry } from '../gathering.ts';
 import { MAX_FIELDS, MAX_TITLE, MAX_URLS, MAX_VERSION } from '../limits.ts';
 import { present } from '../present.ts';
-import { bytes, complaint, digest, locationProblem } from '../schema.ts';
+import { bytes, complaint, digests, locationProblem } from '../schema.ts';
 import { packingOf, pathOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, plain, quoted } from '../text.ts';
@@ -84,7 +84,7 @@ function readImage(
   const named = packingOf(pathOf(urls[0] ?? ''));
   const format = (maybe(description, 'dcterms:format') ?? '').toLowerCase();
   const compression = packingOf(`.${maybe(description, 'dcterms:compression') ?? ''}`).compression ?? named.compression;
-  const size = bytes().safeParse(text(description, 'slreq:bytes'));
+  const size = bytes.safeParse(text(description, 'slreq:bytes'));
   if (!size.success) throw invalidEntry(`slreq:bytes ${complaint(size.error)}`);
   return {
     ...present({
@@ -131,7 +131,7 @@ function readChecksums(description: Element, identifier: string): Digests {
     const algorithm = Object.hasOwn(ALGORITHMS, name) ? ALGORITHMS[name as keyof typeof ALGORITHMS] : undefined;
     if (algorithm === undefined) continue;
     const value = text(checksum, 'slreq:value').toLowerCase();
-    const read = digest(algorithm).safeParse(algorithm === 'sha1' ? fortyDigits(value) : value);
+    const read = digests[algorithm].safeParse(algorithm === 'sha1' ? fortyDigits(value) : value);
     if (!read.success) throw invalidEntry(`its checksum ${name} ${complaint(read.error)}`);
     if (found[algorithm] !== undefined && found[algorithm] !== read.data)
       throw invalidEntry(`it has two checksums ${name} that differ`);

@@ -7,7 +7,7 @@ import { type Gathering, invalidEntry } from '../gathering.ts';
 import { type Json, parseJson } from '../json.ts';
 import { MAX_ID, MAX_PARTS, MAX_TITLE } from '../limits.ts';
 import { present } from '../present.ts';
-import { bytes, complaint, digest, identifier, isMapping, type Mapping, scalars, words } from '../schema.ts';
+import { bytes, complaint, digests, identifier, isMapping, type Mapping, scalars, words } from '../schema.ts';
 import { packingOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, invalidList, plain } from '../text.ts';
@@ -32,7 +32,7 @@ export interface StreamProducts {
   readonly ambiguous: ReadonlySet<string>;
 }
 
-const Head = z.object({ format: z.string(), updated: words(64).optional(), content_id: identifier().optional() });
+const Head = z.object({ format: z.string(), updated: words(64).optional(), content_id: identifier.optional() });
 const Part = z.object({
   path: z.string({ error: 'is missing' }),
   format: words().optional(),
@@ -47,10 +47,10 @@ const Product = z.object({
 });
 const Item = z.object({
   path: z.string({ error: 'is missing' }),
-  size: bytes().optional(),
-  sha512: digest('sha512').optional(),
-  sha256: digest('sha256').optional(),
-  md5: digest('md5').optional(),
+  size: bytes.optional(),
+  sha512: digests.sha512.optional(),
+  sha256: digests.sha256.optional(),
+  md5: digests.md5.optional(),
 });
 
 /**
@@ -168,7 +168,7 @@ function diskOf(items: unknown): Mapping | undefined {
 }
 
 function readProduct(name: string, product: Mapping, { serial, version, item }: Disk, { root, signer }: Place): Entry {
-  const id = identifier().safeParse(name);
+  const id = identifier.safeParse(name);
   if (!id.success) throw invalidEntry(`its name ${complaint(id.error)}`);
   const facts = Product.safeParse(product);
   if (!facts.success) throw invalidEntry(complaint(facts.error));

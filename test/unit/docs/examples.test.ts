@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { isApiKind, loadSchemas } from '../../../src/api/schema.ts';
+import { parseImageList } from '../../../src/catalogs/imageproxy/parse.ts';
 import { decodeConfigMap, decodeSecret } from '../../../src/stores/directory/secret.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -27,7 +28,10 @@ function examplesOf(page: string): Example[] {
 }
 
 const EXAMPLES = PAGES.flatMap(examplesOf);
-const OURS = EXAMPLES.filter(({ value }) => value['apiVersion'] === 'imageproxy.dev/v1beta1');
+const VERSIONED = EXAMPLES.filter(({ value }) => value['apiVersion'] === 'imageproxy.dev/v1beta1');
+/** A list is no resource: it is published, not applied. */
+const LISTS = VERSIONED.filter(({ value }) => value['kind'] === 'ImageList');
+const OURS = VERSIONED.filter((example) => !LISTS.includes(example));
 const CORE = EXAMPLES.filter(({ value }) => value['apiVersion'] === 'v1');
 
 describe('examples in the documentation', () => {
@@ -41,6 +45,15 @@ describe('examples in the documentation', () => {
       if (!isApiKind(kind)) throw new Error(`there is no kind ${kind}`);
       const { errors, warnings } = schemas.validate(kind, value);
       expect({ errors, warnings }).toEqual({ errors: [], warnings: [] });
+    },
+  );
+
+  it.each(LISTS.map(({ place, value }) => [place, value] as const))(
+    '%s: the list is read as it stands, without a warning',
+    (_place, value) => {
+      const { entries, skipped, warnings } = parseImageList(Buffer.from(JSON.stringify(value)));
+      expect({ skipped, warnings }).toEqual({ skipped: [], warnings: [] });
+      expect(entries).not.toEqual([]);
     },
   );
 
