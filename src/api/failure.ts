@@ -53,6 +53,10 @@ export const REASONS = {
   KeyRevoked: 'VerificationFailed',
   WeakSignature: 'VerificationFailed',
 
+  // The list is valid, but must not take the place of the accepted one.
+  ListRollback: 'VerificationFailed',
+  ListIdentityChanged: 'VerificationFailed',
+
   // The bytes are what was promised, but must not be booted or converted.
   UnsafeImage: 'UnsafeImage',
   CorruptImage: 'UnsafeImage',

@@ -62,8 +62,28 @@ export const ANNOTATIONS = {
   confirmIdentity: 'imageproxy.dev/confirm-identity',
   /** On a source's Secret: hosts (comma-separated, `*.example.org` for subdomains) to which it may be sent. */
   hosts: 'imageproxy.dev/hosts',
+  /** On an ImageSubscription: the person has seen that many entries are gone from an unsigned list; the list's digest. */
+  confirmListRemoval: 'imageproxy.dev/confirm-removal',
+  /** On a VMImage made by a subscription: name of the subscription. A VMImage that has no owner and says this is taken up again. */
+  subscription: 'imageproxy.dev/subscription',
   /** On a VMImage made by a subscription: the entry's id in the list. */
   entry: 'imageproxy.dev/entry',
+  /** On a VMImage made by a subscription: what the list says of the entry. */
+  entryVersion: 'imageproxy.dev/entry-version',
+  entryTitle: 'imageproxy.dev/entry-title',
+  mpuri: 'imageproxy.dev/mpuri',
+  /** On a VMImage made by a subscription: what the list calls itself, and who vouches for the entry. */
+  list: 'imageproxy.dev/list',
+  endorser: 'imageproxy.dev/endorser',
   /** On a VMImage made by a subscription: version of the list that the entry was last taken from. */
   listVersion: 'imageproxy.dev/list-version',
+  /** On a VMImage made by a subscription: hash of all that the subscription wants of it. */
+  entryHash: 'imageproxy.dev/entry-hash',
+  /** On a VMImage that a subscription has taken out of service: Removed, Expired or Untrusted. */
+  retired: 'imageproxy.dev/retired',
+} as const;
+
+export const LABELS = {
+  /** On a VMImage made by a subscription: name of the subscription, to select by. */
+  subscription: 'imageproxy.dev/subscription',
 } as const;

@@ -1,14 +1,16 @@
 import { join } from 'node:path';
 import { Failure } from '../api/failure.ts';
 import { loadSchemas, type Schemas } from '../api/schema.ts';
-import { API_VERSION, type VMImage } from '../api/types.ts';
+import { API_VERSION, type ImageSubscription, type VMImage } from '../api/types.ts';
 import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/index.ts';
+import { startCatalogReaders } from '../catalogs/thread.ts';
 import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
 import { createImages } from '../images/index.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
+import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -18,6 +20,7 @@ import { pause } from '../runtime/pause.ts';
 import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
 import type { Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
+import type { ListNumbers } from '../telemetry/lists.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
 import { readinessOf } from './readiness.ts';
@@ -104,9 +107,11 @@ export async function startControllerOn<S extends OwnStore>(
   const { log, clock = systemClock } = options;
   const { metrics = createMetrics({ version: VERSION }), lease } = options;
   const transfers = startTransfers({ log });
+  const catalogs = startCatalogReaders({ log });
   // The Lease goes back when nothing of ours is at work any more, and while the API server can still be told.
   const closing: (() => Promise<void>)[] = [
     () => transfers.close(),
+    () => catalogs.close(),
     async () => lease?.withdraw(),
     () => store.close(),
   ];
@@ -136,6 +141,8 @@ export async function startControllerOn<S extends OwnStore>(
       jobs,
       downloads: new Downloads({ cache, transfers, images, clock, log, metrics }),
       sites: new SiteConnections(),
+      catalogs,
+      lists: new KeptLists(join(options.state, 'lists')),
       clock,
       log,
       metrics,
@@ -157,6 +164,7 @@ export async function startControllerOn<S extends OwnStore>(
     metrics.watchJobs(() => jobs.running);
     metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
     metrics.watchReadiness(() => readinessOf(store));
+    metrics.watchLists(() => listsOf(store.list<ImageSubscription>('ImageSubscription')));
     if (store.isStarted !== true) await store.start(signal);
     const controllers = createControllers(deps);
     lease?.onChange((holds) => {
@@ -217,6 +225,20 @@ function phasesOf(images: readonly VMImage[]): Map<string, number> {
     phases.set(phase, (phases.get(phase) ?? 0) + 1);
   }
   return phases;
+}
+
+function listsOf(subscriptions: readonly ImageSubscription[]): ListNumbers[] {
+  return subscriptions.map(({ metadata, status }) => ({
+    subscription: `${metadata.namespace}/${metadata.name}`,
+    checkedAt: dateOf(status.lastCheckedTime),
+    expiresAt: dateOf(status.list?.expiresAt),
+    entries: Object.entries(status.counts ?? {}),
+  }));
+}
+
+/** Milliseconds since the epoch. */
+function dateOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Date.parse(text);
 }
 
 /** Loads the rules' language while nobody waits: the first image that a user writes is otherwise the one that pays for it. */

@@ -3,14 +3,17 @@ import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { keyOf } from '../stores/store.ts';
 import type { Controller } from './controller.ts';
 import { imagesiteController } from './imagesite.ts';
+import { imagesubscriptionController } from './imagesubscription.ts';
 import { vmimageController } from './vmimage.ts';
 
-const WORKERS = { VMImage: 8, ImageSite: 4 };
+const WORKERS = { VMImage: 8, ImageSite: 4, ImageSubscription: 2 };
+
+type ControlledKind = keyof typeof WORKERS;
 
 export interface Controllers {
-  /** A job woke its asker: a VMImage's `namespace/name`, or `ImageSite/name`. */
+  /** A job woke its asker: a VMImage's `namespace/name`, `ImageSite/name` or `ImageSubscription/namespace/name`. */
   wakeAsker(asker: string, urgency: Urgency): void;
-  wake(kind: 'VMImage' | 'ImageSite', key: string): void;
+  wake(kind: ControlledKind, key: string): void;
   /** Queues every object that there is. */
   wakeAll(): void;
   /** Nothing waits and nothing is being reconciled now. */
@@ -19,29 +22,29 @@ export interface Controllers {
   run(signal: AbortSignal): Promise<void>;
 }
 
-const SITE_PREFIX = 'ImageSite/';
-
 /** All controllers of this process. */
 export function createControllers(deps: SiteDeps): Controllers {
-  const vmimages = vmimageController(deps);
-  const imagesites = imagesiteController(deps);
-  const controllers: Record<'VMImage' | 'ImageSite', Controller> = { VMImage: vmimages, ImageSite: imagesites };
+  const controllers: Record<ControlledKind, Controller> = {
+    ImageSite: imagesiteController(deps),
+    VMImage: vmimageController(deps),
+    ImageSubscription: imagesubscriptionController(deps),
+  };
+  const kinds = Object.keys(controllers) as ControlledKind[];
   return {
     wakeAsker(asker, urgency) {
-      if (asker.startsWith(SITE_PREFIX)) imagesites.wake(asker.slice(SITE_PREFIX.length), urgency);
-      else vmimages.wake(asker, urgency);
+      const kind = kinds.find((each) => asker.startsWith(`${each}/`));
+      if (kind === undefined) controllers.VMImage.wake(asker, urgency);
+      else controllers[kind].wake(asker.slice(kind.length + 1), urgency);
     },
     wake: (kind, key) => controllers[kind].add(key),
     wakeAll() {
-      for (const kind of ['ImageSite', 'VMImage'] as const) {
-        for (const object of deps.store.list(kind)) controllers[kind].add(keyOf(object));
-      }
+      for (const kind of kinds) for (const object of deps.store.list(kind)) controllers[kind].add(keyOf(object));
     },
     get quiet() {
-      return vmimages.quiet && imagesites.quiet;
+      return kinds.every((kind) => controllers[kind].quiet);
     },
     async run(signal) {
-      await Promise.all([vmimages.run(WORKERS.VMImage, signal), imagesites.run(WORKERS.ImageSite, signal)]);
+      await Promise.all(kinds.map((kind) => controllers[kind].run(WORKERS[kind], signal)));
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Cache } from '../cache/cache.ts';
+import type { CatalogReaders } from '../catalogs/thread.ts';
 import type { Images } from '../images/images.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Jobs } from '../runtime/jobs.ts';
@@ -8,6 +9,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Transfers } from '../transfers/transfers.ts';
 import type { Settings } from './settings.ts';
 import type { SiteConnections } from './imagesite/connections.ts';
+import type { KeptLists } from './imagesubscription/lists.ts';
 import type { Downloads } from './vmimage/downloads.ts';
 
 /** What reconcilers work with. Made once, in `cli/run.ts`; a test makes its own. */
@@ -19,6 +21,10 @@ export interface Deps {
   jobs: Jobs;
   downloads: Downloads;
   sites: SiteConnections;
+  /** Where published lists are read. */
+  catalogs: CatalogReaders;
+  /** The lists that were accepted. */
+  lists: KeptLists;
   clock: Clock;
   log: Logger;
   metrics: Metrics;

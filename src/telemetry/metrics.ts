@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Reason } from '../api/failure.ts';
 import { boundedLabel } from './bounded-label.ts';
+import { listMetrics, type ListMetrics } from './lists.ts';
 import { readinessMetrics, type ReadinessMetrics } from './readiness.ts';
 
 /** What a byte-moving step is called in metrics; the same words as in a row's progress. */
@@ -40,7 +41,7 @@ export interface QueueMetrics {
   retried(): void;
 }
 
-export interface Metrics extends ReadinessMetrics {
+export interface Metrics extends ReadinessMetrics, ListMetrics {
   /** One reconcile ended; with a failure when it did not do what it should. */
   reconciled(kind: string, outcome: { seconds: number; failure?: Reason }): void;
   /** An event of an object: what became of it, by reason. */
@@ -88,6 +89,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...cacheMetrics(registry),
     ...workMetrics(registry),
     ...readinessMetrics(registry),
+    ...listMetrics(registry),
     queue: queueMetrics([registry]),
     async expose() {
       return { contentType: registry.contentType, body: await registry.metrics() };

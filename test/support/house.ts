@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { kstatus } from '../../src/api/conditions.ts';
-import type { ImageSite, SiteRow, VMImage } from '../../src/api/types.ts';
+import type { ImageSite, ImageSubscription, SiteRow, VMImage } from '../../src/api/types.ts';
 import { type ControllerOptions, type RunningController, startController } from '../../src/cli/controller.ts';
 import { createLogger, type Logger } from '../../src/telemetry/log.ts';
 
@@ -138,6 +138,18 @@ export class House {
     return this.store.get<ImageSite>('ImageSite', { name });
   }
 
+  subscription(name: string): ImageSubscription | undefined {
+    return this.store.get<ImageSubscription>('ImageSubscription', { namespace: 'default', name });
+  }
+
+  untilSubscription(
+    name: string,
+    wanted: (subscription: ImageSubscription) => boolean,
+    what = 'what the test waits for',
+  ): Promise<ImageSubscription> {
+    return this.#until('ImageSubscription', name, wanted, what, PATIENCE_MS);
+  }
+
   /** Resolves once the image is as wanted; fails with what it is instead. */
   until(
     name: string,
@@ -160,17 +172,19 @@ export class House {
     return this.until(name, (image) => kstatus(image).status === 'Failed', 'Stalled');
   }
 
-  async gone(name: string, namespace = 'default'): Promise<void> {
+  gone(name: string, namespace = 'default'): Promise<void> {
+    return this.untilGone('VMImage', name, namespace);
+  }
+
+  async untilGone(kind: 'VMImage' | 'ImageSubscription', name: string, namespace = 'default'): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    if (this.image(name, namespace) === undefined) return;
-    const timer = setTimeout(
-      () => reject(new Error(`${name} is still there: ${describe(this.image(name, namespace))}`)),
-      PATIENCE_MS,
-    );
-    const end = this.store.subscribe<VMImage>('VMImage', ({ type, object }) => {
+    const there = () => this.store.get<VMImage | ImageSubscription>(kind, { namespace, name });
+    if (there() === undefined) return;
+    const timer = setTimeout(() => reject(new Error(`${name} is still there: ${describe(there())}`)), PATIENCE_MS);
+    const end = this.store.subscribe(kind, ({ type, object }) => {
       if (type === 'Deleted' && object.metadata.name === name) resolve();
     });
-    if (this.image(name, namespace) === undefined) resolve();
+    if (there() === undefined) resolve();
     await promise.finally(() => {
       end();
       clearTimeout(timer);
@@ -181,7 +195,7 @@ export class House {
     return this.store.delete('VMImage', { namespace: 'default', name });
   }
 
-  async #until<T extends VMImage | ImageSite>(
+  async #until<T extends VMImage | ImageSite | ImageSubscription>(
     kind: T['kind'],
     name: string,
     wanted: (object: T) => boolean,
@@ -205,15 +219,15 @@ export class House {
   }
 }
 
-export function condition(object: VMImage | ImageSite, type: string) {
+export function condition(object: VMImage | ImageSite | ImageSubscription, type: string) {
   return object.status.conditions?.find((each) => each.type === type);
 }
 
-export function isTrue(object: VMImage | ImageSite, type: string): boolean {
+export function isTrue(object: VMImage | ImageSite | ImageSubscription, type: string): boolean {
   return condition(object, type)?.status === 'True';
 }
 
-function describe(object: VMImage | ImageSite | undefined): string {
+function describe(object: VMImage | ImageSite | ImageSubscription | undefined): string {
   return object === undefined
     ? 'not there'
     : JSON.stringify({ metadata: object.metadata, status: object.status }, undefined, 1);

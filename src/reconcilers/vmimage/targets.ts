@@ -38,7 +38,7 @@ export function admits(site: ImageSite, image: VMImage): boolean {
 }
 
 /** Goes back to the last star alone, so that no pattern takes more than length × length steps. */
-function glob(pattern: string, text: string): boolean {
+export function glob(pattern: string, text: string): boolean {
   let [at, from] = [0, 0];
   let star: { at: number; from: number } | undefined;
   while (from < text.length) {

@@ -1,12 +1,10 @@
 import { Failure } from '../../api/failure.ts';
-import { NetworkGuard } from '../network.ts';
 import type { Fetch, HttpSourceSpec, Sink } from '../source.ts';
 import { cleanUrl } from '../url.ts';
-import { failureOfStatus, ifRange, parseContentRange, validatorsOf } from './answers.ts';
+import { ifRange, parseContentRange, validatorsOf } from './answers.ts';
+import { ask } from './ask.ts';
 import { Blocks } from './blocks.ts';
-import { type Answer, exchange } from './exchange.ts';
-import { openHeaders, secretHeaders } from './headers.ts';
-import { Redirects } from './redirects.ts';
+import type { Answer } from './exchange.ts';
 
 /**
  * Fetches over HTTP(S) with one stream, going on where an earlier fetch was cut. Another engine (several ranges at once) takes the
@@ -100,52 +98,4 @@ function goesOn(answer: Answer, resume: NonNullable<Sink['resume']>): boolean {
     throw new Failure('LengthMismatch', `${answer.where}: Content-Length contradicts Content-Range`);
   }
   return true;
-}
-
-/** One GET through redirects, to a 200, 206 or 416. @throws Failure for every other answer */
-async function ask(spec: HttpSourceSpec, range: Record<string, string>, signal: AbortSignal): Promise<Answer> {
-  const guard = new NetworkGuard(spec.network);
-  const open = { 'user-agent': 'imageproxy', accept: '*/*', ...openHeaders(spec.headers) };
-  const secret = {
-    ...secretHeaders(spec.secretHeaders ?? {}),
-    ...(spec.authorization !== undefined && { authorization: spec.authorization }),
-  };
-  const redirects = new Redirects(spec.url);
-  for (;;) {
-    const { url, trusted } = redirects.hop;
-    const { ca, cert, key } = spec.tls ?? {};
-    // A client certificate is a credential as well: it does not follow to another origin.
-    const identity = trusted && cert !== undefined && key !== undefined ? { cert, key } : {};
-    const answer = await exchange(
-      {
-        url,
-        headers: { ...open, ...(trusted ? secret : {}), ...range },
-        tls: { ...identity, ...(ca !== undefined && { ca }) },
-        guard,
-        timeouts: spec.timeouts,
-      },
-      signal,
-    );
-    try {
-      if (redirects.follow(answer.status, answer.headers.location)) {
-        answer.discard();
-        continue;
-      }
-      const { status } = answer;
-      if (status !== 200 && status !== 206 && !(status === 416 && range['range'] !== undefined)) {
-        throw failureOfStatus(status, answer.headers, answer.where, Date.now());
-      }
-      const encoding = answer.headers['content-encoding'];
-      if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-        throw new Failure(
-          'NotSupported',
-          `${answer.where}: the origin sends the file with Content-Encoding ${JSON.stringify(encoding.slice(0, 32))}, so its bytes are not those that were published; turn that off there`,
-        );
-      }
-      return answer;
-    } catch (error) {
-      answer.discard();
-      throw error;
-    }
-  }
 }

@@ -1,0 +1,83 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type KeptEntries, type KeptList, readEntries, readKept } from '../../catalogs/kept.ts';
+import type { Summary } from './summary.ts';
+
+/** Entries of all lists together that are held in memory; about 1 KiB each. Others are read from the disk when they are needed. */
+const MAX_ENTRIES = 200_000;
+
+/** What is known of a subscription between two looks; lost with the process, and found again without harm. */
+export interface Memory {
+  /** What the last reading was done with; another one is a reason to read again. */
+  inputs?: string;
+  /** Not before this date, in milliseconds since the epoch: those that were all overdue at a start do not go at once. */
+  spreadUntil?: number;
+  /** What the images were last compared with, and what came of it. */
+  followed?: { ticket: string; summary: Summary };
+}
+
+/** The accepted lists of this process, by the uids of their subscriptions; each in a folder of the state. */
+export class KeptLists {
+  readonly #root: string;
+  readonly #heads = new Map<string, KeptList | undefined>();
+  readonly #entries = new Map<string, { revision: string; kept: KeptEntries }>();
+  readonly #memories = new Map<string, Memory>();
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  folder(uid: string): string {
+    return join(this.#root, uid.replaceAll(/[^-0-9A-Za-z]/g, '_'));
+  }
+
+  memory(uid: string): Memory {
+    let memory = this.#memories.get(uid);
+    if (memory === undefined) this.#memories.set(uid, (memory = {}));
+    return memory;
+  }
+
+  async head(uid: string): Promise<KeptList | undefined> {
+    if (!this.#heads.has(uid)) this.#heads.set(uid, await readKept(this.folder(uid)));
+    return this.#heads.get(uid);
+  }
+
+  /** What a reading has left in the folder. */
+  set(uid: string, kept: KeptList | undefined): void {
+    this.#heads.set(uid, kept);
+  }
+
+  /** Undefined when they are lost, or damaged: the list has to be read again. */
+  async entries(uid: string): Promise<KeptEntries | undefined> {
+    const head = await this.head(uid);
+    if (head === undefined) return undefined;
+    const known = this.#entries.get(uid);
+    this.#entries.delete(uid);
+    const kept = known?.revision === head.revision ? known.kept : await readEntries(this.folder(uid), head);
+    if (kept === undefined) {
+      this.#heads.set(uid, undefined);
+      return undefined;
+    }
+    this.#entries.set(uid, { revision: head.revision, kept });
+    this.#bound(uid);
+    return kept;
+  }
+
+  async forget(uid: string): Promise<void> {
+    this.#heads.delete(uid);
+    this.#entries.delete(uid);
+    this.#memories.delete(uid);
+    await rm(this.folder(uid), { recursive: true, force: true });
+  }
+
+  /** The least recently used go first; the one at hand stays. */
+  #bound(current: string): void {
+    let total = 0;
+    for (const { kept } of this.#entries.values()) total += kept.entries.length;
+    for (const [uid, { kept }] of this.#entries) {
+      if (total <= MAX_ENTRIES || uid === current) continue;
+      this.#entries.delete(uid);
+      total -= kept.entries.length;
+    }
+  }
+}
