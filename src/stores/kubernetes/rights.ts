@@ -35,6 +35,8 @@ export function rightsOf({ namespaces, controllerNamespace, leaseNamespaces }: R
   const { VMImage, ImageSubscription, ImageSite, Secret, ConfigMap } = RESOURCES;
   return [
     ...[VMImage, ImageSubscription].flatMap((type) => everywhere.flatMap((namespace) => kept(type, namespace))),
+    // Subscriptions make VMImages, and take away what is theirs.
+    ...everywhere.flatMap((namespace) => rights(VMImage, ['create', 'delete'], namespace)),
     ...kept(ImageSite, undefined),
     ...[Secret, ConfigMap].flatMap((type) => withOwn.flatMap((namespace) => rights(type, WATCHED, namespace))),
     // Events of what has no namespace are in `default`.

@@ -1,17 +1,20 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { Accounts, type Rule, rule } from '../../support/accounts.ts';
 import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
+import { hepixList } from '../../support/hepix.ts';
 import { directorySite, vmimage } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Cluster } from './cluster.ts';
 
 const OURS = 'imageproxy.dev';
 
-/** What the controllers need for a namespace in which images are. Nothing more: no create or delete of what people write. */
+/** What the controllers need for a namespace in which images are. Nothing is made or deleted but the VMImages of subscriptions. */
 const IN_NAMESPACES: readonly Rule[] = [
   rule(OURS, ['vmimages', 'imagesubscriptions'], ['get', 'list', 'watch', 'patch']),
+  rule(OURS, ['vmimages'], ['create', 'delete']),
   rule(OURS, ['vmimages/status', 'imagesubscriptions/status'], ['patch']),
   rule('', ['secrets', 'configmaps'], ['get', 'list', 'watch']),
   rule('events.k8s.io', ['events'], ['create', 'patch']),
@@ -67,6 +70,34 @@ describe('the rights of the controller', () => {
     });
     await cluster.delete('VMImage', key);
     await cluster.gone('VMImage', key);
+    const id = randomUUID();
+    const listed = {
+      id,
+      title: 'narrow',
+      url: `${origin.url}/narrow`,
+      bytes: disk.bytes,
+      more: { 'hv:format': 'raw' },
+    };
+    const list = hepixList({ id: randomUUID(), version: '1', images: [listed] });
+    origin.route('/image.list', { body: Buffer.from(list) });
+    const subscription = { namespace: 'images', name: 'list' };
+    await cluster.apply({
+      kind: 'ImageSubscription',
+      metadata: subscription,
+      spec: {
+        url: `${origin.url}/image.list`,
+        format: 'HEPiX',
+        trust: { unsigned: {} },
+        deletionPolicy: 'Delete',
+        template: { spec: { sites: [{ name: 'shelf' }] } },
+      },
+    });
+    await eventually('the image of the list is Ready', async () => {
+      const seen = await cluster.get<VMImage>('VMImage', { namespace: 'images', name: `list-${id}` });
+      if (seen.status.phase !== 'Ready') throw new Error(JSON.stringify(seen.status));
+    });
+    await cluster.delete('ImageSubscription', subscription);
+    await cluster.gone('ImageSubscription', subscription);
     expect((await cluster.image('narrow')).status).toEqual({ observedGeneration: -1 });
     await cluster.stop();
     // Nothing was forbidden on the way, events included.

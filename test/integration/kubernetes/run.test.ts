@@ -190,7 +190,9 @@ describe('the program on a cluster', () => {
         'default',
       ).done;
       expect(code).toBe(1);
-      expect(err).toContain('may not: get, list, watch, patch vmimages.imageproxy.dev in namespace default');
+      expect(err).toContain(
+        'may not: get, list, watch, patch, create, delete vmimages.imageproxy.dev in namespace default',
+      );
       expect(err).toContain('get, create, update leases.coordination.k8s.io in namespace imageproxy');
       expect(err).toContain('patch imagesites.imageproxy.dev/status in the whole cluster');
     });

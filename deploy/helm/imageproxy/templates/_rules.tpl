@@ -8,6 +8,10 @@ none idle.
 - apiGroups: [imageproxy.dev]
   resources: [vmimages, imagesubscriptions]
   verbs: [get, list, watch, patch]
+{{- /* Subscriptions make them, and take away what is theirs. */}}
+- apiGroups: [imageproxy.dev]
+  resources: [vmimages]
+  verbs: [create, delete]
 - apiGroups: [imageproxy.dev]
   resources: [vmimages/status, imagesubscriptions/status]
   verbs: [patch]
