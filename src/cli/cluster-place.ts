@@ -1,5 +1,5 @@
 import type { ApiKind } from '../api/crds.ts';
-import type { ApiObject } from '../api/types.ts';
+import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
@@ -9,12 +9,9 @@ import type { Target } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { type Choice, type Place, typedLine } from './place.ts';
 import type { Session } from './session.ts';
-import type { Listener } from './watching.ts';
+import { type Listener, OVERDUE_MS } from './watching.ts';
 
 type ClusterChoice = Extract<Choice, { kind: 'cluster' }>;
-
-/** A controller that runs looks at a new object within a second. */
-const OVERDUE_MS = 30_000;
 
 /** Nothing is asked of the API server yet. @throws Failure where no cluster is configured */
 export async function openCluster(
@@ -82,10 +79,8 @@ class ClusterPlace implements Place {
     return [];
   }
 
-  async unattended({ metadata, status }: ApiObject): Promise<string | undefined> {
-    const age = this.#context.now() - Date.parse(metadata.creationTimestamp);
-    if ((status?.observedGeneration ?? -1) >= 0 || age < OVERDUE_MS) return undefined;
-    return 'No controller has looked at it yet: see whether ImageProxy runs in this cluster, and serves this namespace.';
+  async unattended(object: ApiObject): Promise<string | undefined> {
+    return unheard(object, this.#context.now());
   }
 
   async act(): Promise<Session> {
@@ -109,6 +104,20 @@ class ClusterPlace implements Place {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#objects.close();
   }
+}
+
+/** What of an object nobody has taken up. Whether a controller runs, a user may not see; what it should have done is to be seen. */
+export function unheard({ metadata, status }: Pick<ApiObject, 'metadata' | 'status'>, now: number): string | undefined {
+  const cure = 'see whether ImageProxy runs in this cluster, and looks at this namespace';
+  const waitsSince = (time: string | undefined): boolean => now - Date.parse(time ?? '') >= OVERDUE_MS;
+  if ((status?.observedGeneration ?? -1) < 0) {
+    return waitsSince(metadata.creationTimestamp) ? `No controller has looked at it yet: ${cure}.` : undefined;
+  }
+  const requestedAt = metadata.annotations?.[ANNOTATIONS.requestedAt];
+  const isPending = requestedAt !== undefined && status.lastHandledReconcileAt !== requestedAt;
+  return isPending && waitsSince(requestedAt)
+    ? `No controller has taken up what was asked for at ${requestedAt}: ${cure}.`
+    : undefined;
 }
 
 /** The cluster has controllers of its own; this only asks. */

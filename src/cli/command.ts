@@ -28,11 +28,11 @@ export const manifestsOption = () =>
 
 /** Where the objects are: a state directory or a cluster; and in which namespace. */
 export function placeOptions(command: Command): Command {
-  return clusterOptions(command.addOption(namespaceOption()).addOption(stateOption()));
+  return clusterOptions(command.addOption(namespaceOption('the namespace')).addOption(stateOption()));
 }
 
-const namespaceOption = () =>
-  new Option('-n, --namespace <name>', "the namespace (default: that of the kubeconfig's context; default)");
+export const namespaceOption = (what: string) =>
+  new Option('-n, --namespace <name>', `${what} (default: that of the kubeconfig's context; default)`);
 
 /** A cluster instead of a state directory. */
 export function clusterOptions(command: Command): Command {

@@ -31,8 +31,11 @@ export async function manifestFiles(path: string): Promise<string[]> {
   return files;
 }
 
-/** One manifest file, judged by the schemas of the CRDs. A file that cannot be read is a problem of its own. */
-export async function readManifest(path: string): Promise<ParsedManifest> {
+/**
+ * One manifest file, judged by the schemas of the CRDs. A file that cannot be read is a problem of its own. `home` is the namespace
+ * of what names none, `default` unless told otherwise.
+ */
+export async function readManifest(path: string, home?: string): Promise<ParsedManifest> {
   const schemas = loadSchemas();
   let text: string;
   let exposed: boolean;
@@ -43,7 +46,7 @@ export async function readManifest(path: string): Promise<ParsedManifest> {
     const problem: Problem = { file: path, document: 0, line: 0, field: '', message, severity: 'error' };
     return { objects: [], refused: [], uncertain: true, problems: [problem] };
   }
-  const parsed = await parseManifest(path, text, (kind, input, old) => schemas.validate(kind, input, old));
+  const parsed = await parseManifest(path, text, (kind, input, old) => schemas.validate(kind, input, old), home);
   const secrets = exposed ? parsed.objects.filter(({ kind }) => kind === 'Secret') : [];
   const exposures = secrets.map(
     ({ key, document, line }): Problem => ({

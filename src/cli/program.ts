@@ -7,11 +7,17 @@ import {
   KINDS,
   manifestsOption,
   placeOptions,
+  namespaceOption,
   networkOption,
   stateOption,
   timeoutOption,
 } from './command.ts';
 import { addActing, addLooking } from './object-commands.ts';
+
+const PLACES = `
+Where the objects are:
+  a directory           --state, --manifests or their environment; the default of imageproxy
+  a cluster             --kubernetes, --kubeconfig, --context or IMAGEPROXY_KUBERNETES; the default of kubectl imageproxy`;
 
 const EXIT_CODES = `
 Exit codes:
@@ -40,7 +46,7 @@ export function createProgram(invoke: Invoke, calledAs = 'imageproxy'): Command 
     .helpOption('-h, --help', 'show help')
     .helpCommand(false)
     .showSuggestionAfterError(true)
-    .addHelpText('after', EXIT_CODES);
+    .addHelpText('after', `${PLACES}\n${EXIT_CODES}`);
   addWork(program, invoke);
   addLooking(program, invoke);
   addActing(program, invoke);
@@ -190,6 +196,7 @@ function addTools(program: Command, invoke: Invoke): void {
     )
       .argument('<paths...>', 'files or folders')
       .addOption(new Option('--strict', 'warnings count as errors'))
+      .addOption(namespaceOption('the namespace of objects that name none'))
       .addOption(new Option('-o, --output <format>', 'format').choices(['json', 'yaml'])),
   ).action((paths, options) =>
     invoke(async (context) => (await import('./validate.ts')).validate(paths, options, context)),

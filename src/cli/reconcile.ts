@@ -5,6 +5,7 @@ import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { PlaceOptions } from './place.ts';
+import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
 export interface ReconcileOptions extends PlaceOptions {
@@ -31,6 +32,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
       ...target,
       timeoutMs: options.timeout,
       ended: session.ended,
+      onOverdue: tellUnattended(place, (why) => context.err.line(why)),
       decide: (object) => {
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} is gone`);
         const api = object as unknown as ApiObject;

@@ -12,6 +12,7 @@ import { changedSites, type SitesAsked, sitesAsked } from './register-sites.ts';
 import { openPlace } from './open-place.ts';
 import type { Place, PlaceOptions } from './place.ts';
 import type { Session } from './session.ts';
+import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
 export interface RegisterOptions extends PlaceOptions {
@@ -31,8 +32,6 @@ export interface RegisterOptions extends PlaceOptions {
 }
 
 const [VMIMAGE] = KINDS as readonly [KindNames];
-/** Nobody has looked at the image for so long: somebody should run, and does not. */
-const OVERDUE_MS = 31_000;
 
 /** `imageproxy register URL --sha256 … --site …`: the main job in one line. */
 export async function register(url: string, options: RegisterOptions, context: CommandContext): Promise<number> {
@@ -135,21 +134,15 @@ async function registered(asked: Asked, { timeout }: RegisterOptions, context: C
   place.onTrouble = (message) => view.note(printable(message));
   const title = titleOf(target);
   using sites = await watchSites(asked, context);
-  let seen: VMImage | undefined;
-  const tellUnattended = async (): Promise<void> => {
-    const why = seen === undefined ? undefined : await place.unattended(seen);
-    if (why !== undefined) view.note(why);
-  };
-  const overdue = setTimeout(() => void tellUnattended().catch(() => undefined), OVERDUE_MS);
   try {
     return await watchFor(session, context, {
       ...target,
       timeoutMs: timeout,
       ended: Promise.race([session.ended, sites.trouble]),
+      onOverdue: tellUnattended(place, (why) => view.note(why)),
       decide: (object) => {
         if (object === undefined) return undefined;
         const image = object as unknown as VMImage;
-        seen = image;
         view.show([imageLine(context.err, image, { brief: true })]);
         const { observedGeneration, lastHandledReconcileAt, conditions } = image.status ?? {};
         if (observedGeneration !== image.metadata.generation) return undefined;
@@ -175,7 +168,6 @@ async function registered(asked: Asked, { timeout }: RegisterOptions, context: C
       },
     });
   } finally {
-    clearTimeout(overdue);
     view.end();
   }
 }

@@ -20,6 +20,11 @@ export class ServerJudge implements AsyncDisposable {
     return new ServerJudge(await openClusterObjects(options));
   }
 
+  /** Of what names none, as for `kubectl apply`. */
+  get namespace(): string {
+    return this.#objects.namespace;
+  }
+
   /** @throws Failure where the API server cannot be asked */
   async problemsOf(file: string, objects: readonly ManifestObject[]): Promise<Problem[]> {
     const problems: Problem[] = [];

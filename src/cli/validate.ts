@@ -6,7 +6,7 @@ import type { PlaceOptions } from './place.ts';
 import { printData } from './print.ts';
 import type { ServerJudge } from './validate-server.ts';
 
-export interface ValidateOptions extends Pick<PlaceOptions, 'kubernetes' | 'kubeconfig' | 'context'> {
+export interface ValidateOptions extends Pick<PlaceOptions, 'namespace' | 'kubernetes' | 'kubeconfig' | 'context'> {
   output?: 'json' | 'yaml';
   strict?: boolean;
 }
@@ -25,7 +25,7 @@ export async function validate(
   for (const path of paths) {
     for (const file of await manifestFiles(path)) {
       files++;
-      const parsed = await readManifest(file);
+      const parsed = await readManifest(file, options.namespace ?? judge?.namespace);
       problems.push(...parsed.problems, ...parsed.objects.flatMap((object) => duplicate(object, seen)));
       if (judge !== undefined) problems.push(...(await judge.problemsOf(file, parsed.objects)));
     }

@@ -7,6 +7,7 @@ import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { PlaceOptions } from './place.ts';
+import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
 export interface WaitOptions extends PlaceOptions {
@@ -52,6 +53,7 @@ export async function wait(texts: readonly string[], options: WaitOptions, conte
     const verdict = await watchFor(place, context, {
       ...target,
       ended: place.lost,
+      onOverdue: tellUnattended(place, (why) => context.err.line(why)),
       timeoutMs: Math.max(0, until - context.now()),
       decide: (object) => verdictOf(goal, object, target),
       onTimeout: (last) => timedOut(target, options, last),

@@ -30,12 +30,17 @@ export function watchStore(store: Pick<Store, 'subscribe'>): Watchable {
   };
 }
 
+/** A controller that runs takes up what is asked for within a second or two. */
+export const OVERDUE_MS = 30_000;
+
 export interface WatchForOptions<T> {
   kind: ApiKind;
   key: ObjectKey;
   /** Called with the object at every change, undefined when it is gone or not there. Ends the wait with anything but undefined. */
   decide(object: StoredResource | undefined): T | undefined;
   timeoutMs: number;
+  /** Told once, when nothing is decided for so long that somebody should have been at work. */
+  onOverdue?(last: StoredResource): void;
   /** Ends the wait with its error. */
   ended?: Promise<never>;
   onTimeout(last: StoredResource | undefined): Error;
@@ -47,7 +52,7 @@ export async function watchFor<T>(
   { signal }: Pick<CommandContext, 'signal'>,
   options: WatchForOptions<T>,
 ): Promise<T> {
-  const { kind, key, decide, timeoutMs, ended, onTimeout } = options;
+  const { kind, key, decide, timeoutMs, ended, onTimeout, onOverdue } = options;
   signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   // It may be decided while the first look is still going on, when nobody awaits it yet: that must not end the process.
@@ -66,6 +71,9 @@ export async function watchFor<T>(
   const onAbort = (): void => reject(signal.reason as Error);
   signal.addEventListener('abort', onAbort, { once: true });
   const timer = setTimeout(() => reject(onTimeout(last)), Math.min(timeoutMs, 2 ** 31 - 1));
+  const overdue = setTimeout(() => {
+    if (last !== undefined) onOverdue?.(last);
+  }, OVERDUE_MS + 1000);
   ended?.catch(reject);
   try {
     await source.watch(kind, key, ({ type, object }) => look(type === 'Deleted' ? undefined : object), stop.signal);
@@ -73,6 +81,7 @@ export async function watchFor<T>(
     return await promise;
   } finally {
     clearTimeout(timer);
+    clearTimeout(overdue);
     stop.abort();
     signal.removeEventListener('abort', onAbort);
   }

@@ -54,7 +54,13 @@ export interface ParsedManifest {
   uncertain: boolean;
 }
 
-export async function parseManifest(file: string, text: string, validate: Validate): Promise<ParsedManifest> {
+/** `home` is the namespace of what names none. */
+export async function parseManifest(
+  file: string,
+  text: string,
+  validate: Validate,
+  home = DEFAULT_NAMESPACE,
+): Promise<ParsedManifest> {
   const result: ParsedManifest = { objects: [], refused: [], problems: [], uncertain: false };
   for await (const document of readDocuments(text)) {
     for (const error of document.errors) {
@@ -63,8 +69,8 @@ export async function parseManifest(file: string, text: string, validate: Valida
     }
     const { value } = document;
     if (value === undefined || Object.keys(value).length === 0) continue;
-    if (value.apiVersion === 'v1' && value.kind === 'List') readList(file, document, value, validate, result);
-    else readObject(new Place(file, document, undefined), value, validate, result);
+    if (value.apiVersion === 'v1' && value.kind === 'List') readList(file, document, value, validate, home, result);
+    else readObject(new Place(file, document, undefined), value, validate, home, result);
   }
   return result;
 }
@@ -113,12 +119,13 @@ function readList(
   document: YamlDocument,
   list: Record<string, unknown>,
   validate: Validate,
+  home: string,
   result: ParsedManifest,
 ): void {
   const items: unknown[] = Array.isArray(list.items) ? list.items : [];
   items.forEach((item, index) => {
     const place = new Place(file, document, index);
-    if (isMapping(item)) return readObject(place, item, validate, result);
+    if (isMapping(item)) return readObject(place, item, validate, home, result);
     result.problems.push(
       place.problem(
         { path: '', message: 'is no object: an item of a List is a map with apiVersion and kind' },
@@ -129,8 +136,14 @@ function readList(
   });
 }
 
-function readObject(place: Place, input: Record<string, unknown>, validate: Validate, result: ParsedManifest): void {
-  const identity = identify(input);
+function readObject(
+  place: Place,
+  input: Record<string, unknown>,
+  validate: Validate,
+  home: string,
+  result: ParsedManifest,
+): void {
+  const identity = identify(input, home);
   if ('fault' in identity) {
     result.problems.push(place.problem(identity.fault, identity.foreign ? 'warning' : 'error'));
     // A kind of somebody else's is no misspelled one of ours.
@@ -171,7 +184,7 @@ function readObject(place: Place, input: Record<string, unknown>, validate: Vali
 
 type Identity = { kind: Kind; key: ObjectKey } | { fault: FieldNote; foreign: boolean };
 
-function identify(input: Record<string, unknown>): Identity {
+function identify(input: Record<string, unknown>, home: string): Identity {
   const { apiVersion, kind } = input;
   const metadata = isMapping(input.metadata) ? input.metadata : {};
   const fault = (path: string, message: string, foreign = false): Identity => ({ fault: { path, message }, foreign });
@@ -188,7 +201,7 @@ function identify(input: Record<string, unknown>): Identity {
   if (wrongName !== undefined) return fault('metadata.name', wrongName);
   const name = metadata.name as string;
   if (isClusterScoped(ours)) return { kind: ours, key: { name } };
-  const namespace = metadata.namespace ?? DEFAULT_NAMESPACE;
+  const namespace = metadata.namespace ?? home;
   const wrongNamespace = namespaceFault(namespace);
   if (wrongNamespace !== undefined) return fault('metadata.namespace', wrongNamespace);
   return { kind: ours, key: { namespace: namespace as string, name } };

@@ -128,7 +128,7 @@ export class ApiClient {
 }
 
 /** Node's and OpenSSL's codes of a certificate that is refused, by us or by the server. */
-function isTlsError(error: unknown): boolean {
+export function isTlsError(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code !== undefined && /CERT|SIGNATURE|^ERR_(TLS|SSL)_/.test(code);
 }

@@ -6,7 +6,7 @@ import { type ListPage, Reflector } from '../../runtime/reflector.ts';
 import type { RecordedEvent } from '../directory/events.ts';
 import type { StoredResource } from '../directory/records.ts';
 import { type Change, type Draft, type Kind, keyOf, type ObjectKey, type Scope } from '../store.ts';
-import { ApiClient, PATCH } from './client.ts';
+import { ApiClient, isTlsError, PATCH } from './client.ts';
 import { LocalCopy, slim } from './copy.ts';
 import { type Credentials, loadCredentials } from './credentials.ts';
 import { failureOf } from './errors.ts';
@@ -75,7 +75,9 @@ export class ClusterObjects {
 
   constructor(credentials: Credentials, signal: AbortSignal) {
     this.#credentials = credentials;
-    this.server = credentials.server;
+    // Without a password that somebody has put into it.
+    const { protocol, host, pathname } = new URL(credentials.server);
+    this.server = `${protocol}//${host}${pathname.replace(/\/$/, '')}`;
     this.namespace = credentials.namespace ?? 'default';
     const { promise, reject } = Promise.withResolvers<never>();
     // Nobody may be waiting for it just then.
@@ -265,7 +267,9 @@ export class ClusterObjects {
   #failure(error: unknown, what: string): Failure {
     const failure = failureOf(error, what);
     if (failure.reason !== 'NetworkError' && failure.reason !== 'Timeout') return failure;
-    const cure = 'look at the kubeconfig and its current context, and whether the cluster runs';
+    const cure = isTlsError(error)
+      ? "the kubeconfig's certificates do not fit this server, or something stands between"
+      : 'look at the kubeconfig and its current context, and whether the cluster runs';
     return new Failure(failure.reason, `${failure.message} at ${this.server}: ${cure}`, { cause: error });
   }
 }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,6 +8,7 @@ import type { VMImage } from '../../../src/api/types.ts';
 import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
 import { Accounts, rule } from '../../support/accounts.ts';
 import { API_SERVER_PATIENCE_MS, type ApiServer } from '../../support/apiserver.ts';
+import { makeAuthority } from '../../support/authority.ts';
 import { type Disk, ext4 } from '../../support/disks.ts';
 import { directorySite, type Manifest, vmimage, yamlOf } from '../../support/house.ts';
 import { findBinaries } from '../../support/kubernetes/binaries.ts';
@@ -187,6 +188,25 @@ describe('imageproxy on a cluster', () => {
     });
   });
 
+  test('a server whose certificate is not trusted is told as that', async () => {
+    const authority = makeAuthority();
+    try {
+      const config = JSON.parse(readFileSync(server.kubeconfig, 'utf8')) as { clusters: { cluster: object }[] };
+      const data = Buffer.from(authority.ca).toString('base64');
+      const clusters = [{ name: 'test', cluster: { server: server.url, 'certificate-authority-data': data } }];
+      const file = join(folder, 'other-ca');
+      writeFileSync(file, JSON.stringify({ ...config, clusters }), { mode: 0o600 });
+      expect(await as(file)('get', 'vmimg')).toMatchObject({
+        code: 1,
+        err: expect.stringMatching(
+          /no connection to the API server \(\w*CERT\w*\) at .*: the kubeconfig's certificates/,
+        ),
+      });
+    } finally {
+      authority.close();
+    }
+  });
+
   test('what only a directory has is refused with the reason', async () => {
     const file = join(folder, 'shelf.yaml');
     writeFileSync(file, yamlOf(directorySite('other', world.shelf)));
@@ -293,6 +313,10 @@ describe('imageproxy on a cluster', () => {
         /: error: document 1: metadata\.namespace: the API server: namespaces "nowhere" not found\n$/,
       );
       expect(await judge(yamlOf(image('new')), '--kubernetes')).toMatchObject({ code: 0 });
+      // What names no namespace is in that of -n.
+      const { metadata: _, ...homeless } = image('a');
+      const there = yamlOf({ ...homeless, metadata: { name: 'a' } });
+      expect((await judge(there, '--kubernetes', '-n', 'nowhere')).out).toContain('namespaces "nowhere" not found');
       expect(await world.run('get', 'vmimg/new')).toMatchObject({ code: 3 });
     });
   });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Output } from '../../../src/cli/output.ts';
 import { type Listener, type Watchable, watchFor, within } from '../../../src/cli/watching.ts';
 import type { StoredResource } from '../../../src/stores/directory/records.ts';
@@ -87,6 +87,29 @@ describe('watching one object', () => {
     expect(
       await watchFor(source, context, { ...options, decide: (each) => (each === undefined ? 'gone' : undefined) }),
     ).toBe('gone');
+  });
+
+  it('says once that it takes long, where somebody should have been at work', async () => {
+    vi.useFakeTimers();
+    try {
+      const source = new Source(object('a', 'Pending'));
+      source.looked.resolve();
+      const told: unknown[] = [];
+      const ended = expect(
+        watchFor(source, context, {
+          ...options,
+          decide: () => undefined,
+          onOverdue: (each) => told.push(phaseOf(each)),
+        }),
+      ).rejects.toThrow('late');
+      await vi.advanceTimersByTimeAsync(29_000);
+      expect(told).toEqual([]);
+      await vi.advanceTimersByTimeAsync(40_000);
+      await ended;
+      expect(told).toEqual(['Pending']);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('ends with the error of what it depends on, and of time that is up', async () => {
