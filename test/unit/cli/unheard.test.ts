@@ -15,7 +15,7 @@ function image(status: object, annotations: Record<string, string> = {}): Pick<A
     creationTimestamp: MADE,
     annotations,
   };
-  return { metadata, status } as Pick<ApiObject, 'metadata' | 'status'>;
+  return { metadata, status };
 }
 
 describe('what of a cluster nobody has taken up', () => {
