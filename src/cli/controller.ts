@@ -9,10 +9,12 @@ import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
 import { createImages } from '../images/index.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
+import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import type { Settings } from '../reconcilers/settings.ts';
+import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Candidacy } from '../runtime/candidacy.ts';
 import { Jobs } from '../runtime/jobs.ts';
@@ -23,6 +25,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { ListNumbers } from '../telemetry/lists.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
+import type { LabelSelector } from './label-selector.ts';
 import { readinessOf } from './readiness.ts';
 import { VERSION } from './version.ts';
 
@@ -54,11 +57,21 @@ export interface ControllerOptions {
   metrics?: Metrics;
   /** The Lease under which clouds and status are written; given back at the end. Default: none is needed. */
   lease?: Candidacy;
+  /** Where several controllers share the API server: which sites are this one's, and the Lease of who summarizes. */
+  hub?: Hub;
   /** How long to wait for a cache that somebody else is still leaving, in milliseconds; default: not at all. */
   cachePatienceMs?: number;
   clock?: Clock;
   timeouts?: Settings['timeouts'];
   lossConfirmMs?: number;
+}
+
+/** This controller's part, where several share an API server. */
+export interface Hub {
+  /** Labels of the ImageSites that it serves. */
+  siteSelector: LabelSelector;
+  /** Its holder writes what all rows together say, and ends finalizers. */
+  summary: Candidacy;
 }
 
 export interface RunningController<S extends OwnStore = DirectoryStore> {
@@ -112,7 +125,10 @@ export async function startControllerOn<S extends OwnStore>(
   const closing: (() => Promise<void>)[] = [
     () => transfers.close(),
     () => catalogs.close(),
-    async () => lease?.withdraw(),
+    async () => {
+      await options.hub?.summary.withdraw();
+      await lease?.withdraw();
+    },
     () => store.close(),
   ];
   try {
@@ -146,6 +162,7 @@ export async function startControllerOn<S extends OwnStore>(
       clock,
       log,
       metrics,
+      duties: dutiesOf(options.hub, store),
       authority: { goodForMs: (ms) => !signal.aborted && (lease?.goodForMs(ms) ?? true) },
       wake: (kind, key) => controllers.wake(kind, key),
       openCloud,
@@ -172,6 +189,7 @@ export async function startControllerOn<S extends OwnStore>(
       // What writes to a cloud ends now, while the Lease cannot be another's yet; downloads go on.
       else jobs.abort((key) => key.startsWith('site/') || key.startsWith('probe/'));
     });
+    if (options.hub !== undefined && lease !== undefined) standWith(lease, options.hub.summary, controllers);
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       try {
@@ -216,6 +234,29 @@ async function patiently(
       signal.throwIfAborted();
     }
   }
+}
+
+function dutiesOf(hub: Hub | undefined, store: Store): Duties {
+  if (hub === undefined) return ALONE;
+  const { siteSelector, summary } = hub;
+  return sharedDuties(
+    store,
+    (labels) => matchesSelector(labels, siteSelector),
+    () => summary.goodForMs(0),
+  );
+}
+
+/** Who may not write at all shall not keep the others from summarizing. */
+function standWith(lease: Candidacy, summary: Candidacy, controllers: Controllers): void {
+  const follow = (holds: boolean): void => {
+    if (holds) summary.stand();
+    else void summary.withdraw();
+  };
+  lease.onChange(follow);
+  follow(lease.goodForMs(0));
+  summary.onChange((holds) => {
+    if (holds) controllers.wakeAll();
+  });
 }
 
 function phasesOf(images: readonly VMImage[]): Map<string, number> {

@@ -12,6 +12,7 @@ import {
   stateOption,
   timeoutOption,
 } from './command.ts';
+import { labelSelector } from './label-selector.ts';
 import { addActing, addLooking } from './object-commands.ts';
 
 const PLACES = `
@@ -92,6 +93,18 @@ function addWork(program: Command, invoke: Invoke): void {
     )
     .addOption(
       new Option('--watch-namespaces <names>', 'look at these namespaces alone, e.g. team-a,team-b').argParser(names),
+    )
+    .addOption(
+      new Option(
+        '--site-selector <labels>',
+        'serve only ImageSites with these labels, e.g. region=east; others serve the rest',
+      ).argParser(labelSelector),
+    )
+    .addOption(
+      new Option(
+        '--summary-namespace <name>',
+        'with --site-selector: namespace of the Lease of who summarizes; "default" else',
+      ),
     )
     .addOption(new Option('--lease-name <name>', 'Lease that one of several processes holds; "imageproxy" else'))
     .addOption(

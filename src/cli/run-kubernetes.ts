@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Candidacy } from '../runtime/candidacy.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -8,6 +8,7 @@ import type { Health } from '../telemetry/health.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { type RunningController, startControllerOn } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
+import type { LabelSelector } from './label-selector.ts';
 import type { Setting, Started } from './setting.ts';
 import { VERSION } from './version.ts';
 
@@ -20,12 +21,17 @@ export interface ClusterOptions {
   watchNamespaces?: string[];
   leaseName?: string;
   leaseDuration?: number;
+  siteSelector?: LabelSelector;
+  summaryNamespace?: string;
   identity?: string;
 }
 
 /** Where the chart installs, and where a site's Secrets are in a directory. */
 const HOME = 'imageproxy';
+const FIELD_OWNER = 'imageproxy';
 const LEASE_NAME = 'imageproxy';
+/** All controllers of a cluster must mean the same one: a namespace that every cluster has, and where events of ImageSites are too. */
+const SUMMARY = { name: 'imageproxy-summary', namespace: 'default' };
 /** As long as Flux's; a third of it is never used, a fifth of it lies between two renewals. */
 const LEASE_MS = 40_000;
 /** A pod that was replaced has 30 s to leave the volume, and some to be killed in. */
@@ -53,7 +59,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   let lease: Candidacy | undefined;
   const store = await openKubernetesStore({
     controllerNamespace,
-    fieldOwner: 'imageproxy',
+    fieldOwner: cluster.siteSelector === undefined ? FIELD_OWNER : fieldOwnerOf(controllerNamespace, leaseName),
     ...(cluster.kubeconfig === undefined ? {} : { kubeconfig: cluster.kubeconfig }),
     ...(cluster.context === undefined ? {} : { context: cluster.context }),
     ...(cluster.watchNamespaces === undefined ? {} : { namespaces: cluster.watchNamespaces }),
@@ -62,19 +68,26 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     log,
     clock,
   });
+  const summaryNamespace = cluster.summaryNamespace ?? SUMMARY.namespace;
   const facts = { server: store.server, lease: `${controllerNamespace}/${leaseName}` };
   const identity = identityOf(cluster.identity ?? wordOf(env['POD_NAME']));
-  lease = new Candidacy(
-    new LeaseElector({
-      client: store.lease(leaseName),
-      identity,
-      clock,
-      leaseMs: cluster.leaseDuration ?? LEASE_MS,
-      log: log.child({ lease: facts.lease }),
-    }),
-  );
+  const candidacy = (name: string, namespace: string): Candidacy =>
+    new Candidacy(
+      new LeaseElector({
+        client: store.lease(name, namespace),
+        identity,
+        clock,
+        leaseMs: cluster.leaseDuration ?? LEASE_MS,
+        log: log.child({ lease: `${namespace}/${name}` }),
+      }),
+    );
+  lease = candidacy(leaseName, controllerNamespace);
+  const hub =
+    cluster.siteSelector === undefined
+      ? undefined
+      : { siteSelector: cluster.siteSelector, summary: candidacy(SUMMARY.name, summaryNamespace) };
   try {
-    await store.preflight([controllerNamespace]);
+    await store.preflight([controllerNamespace, ...(hub === undefined ? [] : [summaryNamespace])]);
     step = 'it reads all objects for the first time';
     await store.start(signal);
     // Ready also while it waits for the Lease: a standby is as it should be, and a rollout that waited for it would wait for ever.
@@ -90,11 +103,25 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   }
   const controller = await startControllerOn(
     store,
-    { ...options, controllerNamespace, metrics, lease, cachePatienceMs: CACHE_PATIENCE_MS },
+    {
+      ...options,
+      controllerNamespace,
+      metrics,
+      lease,
+      ...(hub === undefined ? {} : { hub }),
+      cachePatienceMs: CACHE_PATIENCE_MS,
+    },
     signal,
   );
   endWhenReplaced(controller, lease, identity, setting);
   return { controller, facts: { ...facts, identity } };
+}
+
+/** Field manager of the rows of one of several controllers: the same for all pods that follow each other under one Lease. */
+function fieldOwnerOf(namespace: string, leaseName: string): string {
+  const name = `${FIELD_OWNER}/${namespace}/${leaseName}`;
+  // The API server takes 128 characters.
+  return name.length <= 128 ? name : `${FIELD_OWNER}/${createHash('sha256').update(name).digest('hex')}`;
 }
 
 /** Ours alone: a pod's name may be that of a container before us, whose last requests are still under way. */

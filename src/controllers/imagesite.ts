@@ -16,20 +16,7 @@ export function imagesiteController(deps: SiteDeps): Controller {
   store.subscribe<ImageSite>('ImageSite', ({ object, previous, type }) => {
     if (type === 'Deleted') controller.forget(keyOf(object));
     // Its own status is written by its own reconcile.
-    const { metadata } = object;
-    const told = JSON.stringify([
-      metadata.generation,
-      metadata.annotations,
-      metadata.deletionTimestamp,
-      metadata.finalizers,
-    ]);
-    const before = previous?.metadata;
-    if (
-      before === undefined ||
-      told !== JSON.stringify([before.generation, before.annotations, before.deletionTimestamp, before.finalizers])
-    ) {
-      controller.add(keyOf(object));
-    }
+    if (previous === undefined || tellingOf(object) !== tellingOf(previous)) controller.add(keyOf(object));
   });
   for (const kind of ['Secret', 'ConfigMap'] as const) {
     store.subscribe(kind, ({ object }) => {
@@ -53,4 +40,11 @@ export function imagesiteController(deps: SiteDeps): Controller {
     for (const name of names) controller.addAfter(name, COUNT_DELAY_MS);
   });
   return controller;
+}
+
+/** What of an ImageSite its own reconcile has not written itself. Labels say whose it is, where several controllers share the sites. */
+function tellingOf({
+  metadata: { generation, labels, annotations, deletionTimestamp, finalizers },
+}: ImageSite): string {
+  return JSON.stringify([generation, labels, annotations, deletionTimestamp, finalizers]);
 }

@@ -7,6 +7,7 @@ import type { Jobs } from '../runtime/jobs.ts';
 import type { Store } from '../stores/store.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Transfers } from '../transfers/transfers.ts';
+import type { Duties } from './duties.ts';
 import type { Settings } from './settings.ts';
 import type { SiteConnections } from './imagesite/connections.ts';
 import type { KeptLists } from './imagesubscription/lists.ts';
@@ -29,6 +30,7 @@ export interface Deps {
   log: Logger;
   metrics: Metrics;
   authority: Authority;
+  duties: Duties;
   /** Queues an object again. */
   wake(kind: 'VMImage' | 'ImageSite', key: string): void;
   settings: Settings;

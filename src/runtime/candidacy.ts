@@ -3,7 +3,8 @@ import type { LeaseElector } from './lease.ts';
 /** A Lease that this process stands for, from `stand` to `withdraw`. It may be held, lost and held again in between. */
 export class Candidacy {
   readonly #elector: LeaseElector;
-  #standing: { stop: AbortController; ended: Promise<void> } | undefined;
+  #stop: AbortController | undefined;
+  #ended: Promise<void> = Promise.resolve();
 
   constructor(elector: LeaseElector) {
     this.#elector = elector;
@@ -26,9 +27,10 @@ export class Candidacy {
 
   /** Begins to ask for it. Asking twice is asking once. */
   stand(): void {
-    if (this.#standing !== undefined) return;
-    const stop = new AbortController();
-    this.#standing = { stop, ended: this.#elector.run(stop.signal) };
+    if (this.#stop !== undefined) return;
+    const { signal } = (this.#stop = new AbortController());
+    // Only when what was given back before is given back: it would be given back under the feet of the new holder.
+    this.#ended = this.#ended.then(() => this.#elector.run(signal));
   }
 
   /** Resolves when the Lease is ours; rejects with the signal's reason when that comes first. */
@@ -51,9 +53,8 @@ export class Candidacy {
 
   /** Gives it back, so that the next one need not wait for it to run out. */
   async withdraw(): Promise<void> {
-    const standing = this.#standing;
-    this.#standing = undefined;
-    standing?.stop.abort();
-    await standing?.ended;
+    this.#stop?.abort();
+    this.#stop = undefined;
+    await this.#ended;
   }
 }

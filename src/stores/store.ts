@@ -81,6 +81,15 @@ export interface EventNote {
   message: string;
 }
 
+/** What of a status is ours to write, where several controllers write it. */
+export interface StatusShare {
+  /** The field that holds the rows: a list of objects, each with a `name`. */
+  rows: string;
+  isOurs(row: string): boolean;
+  /** Whether all the other fields are ours as well. */
+  rest: boolean;
+}
+
 export interface Store {
   /** Reads everything once, then keeps watching until the signal fires. Resolves after the first complete read. */
   start(signal: AbortSignal): Promise<void>;
@@ -101,13 +110,21 @@ export interface Store {
   /**
    * Writes the status of an object, once, and only where it differs. On return it is durable, except where nothing but
    * `progress` changed. Resolves to the object as it is now, or undefined when it has gone.
+   * Of a status that several controllers write only our share is written; the rest stays as it is, whatever `status` says of it.
    * @throws Failure Conflict when the object was replaced by another of the same name (uid differs).
    */
-  applyStatus<T extends Resource>(object: T, status: object): Promise<T | undefined>;
+  applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined>;
 
   addFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined>;
-  /** The object disappears when it was the last one and deletion had been asked for. */
-  removeFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined>;
+  /**
+   * The object disappears when it was the last one and deletion had been asked for. With `onlyIf` it is removed from an object of
+   * which that holds as it is then, and from no other: somebody may have written something since `object` was read.
+   */
+  removeFinalizer<T extends Resource>(
+    object: T,
+    finalizer: string,
+    onlyIf?: (now: T) => boolean,
+  ): Promise<T | undefined>;
 
   /** Creates or updates an object that we own (subscriptions, the command line). Labels, annotations and spec are replaced whole. */
   apply<T extends Resource>(object: Draft): Promise<T>;

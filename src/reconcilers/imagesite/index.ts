@@ -27,6 +27,14 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
   }
   const terminating = site.metadata.deletionTimestamp !== undefined;
   const guarded = (site.metadata.finalizers ?? []).includes(FINALIZER);
+  if (!deps.duties.serves(key.name)) {
+    // Another controller's, or nobody's: it is neither probed nor opened, but one that nobody needs may go.
+    close(key.name, deps);
+    deps.sites.forget(key.name);
+    if (terminating && guarded && deps.duties.summarizes && usersOf(site, deps).length === 0)
+      await deps.store.removeFinalizer(site, FINALIZER);
+    return undefined;
+  }
   if (!guarded && !terminating) {
     await deps.store.addFinalizer(site, FINALIZER);
     return undefined;

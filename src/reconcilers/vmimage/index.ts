@@ -9,9 +9,18 @@ import { type DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
 import { clear, departing, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted, withdraw } from './leave.ts';
 import { jobKey } from './operations.ts';
+import {
+  describeFromRows,
+  isHeldByNothing,
+  isOthersAlone,
+  leaveOthersSites,
+  othersHoldup,
+  ownTargets,
+  rowsInView,
+} from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
-import { beginRound, lookAgain, note, type Round } from './round.ts';
-import { askedAgain, dropRow, holdsAnything, rowOf, tell } from './rows.ts';
+import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
+import { askedAgain, dropRow, holdsAnything, rowOf, seenRow, tell } from './rows.ts';
 import { serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge, namesakesOf } from './siblings.ts';
@@ -29,6 +38,12 @@ export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<numb
   const image = deps.store.get<VMImage>('VMImage', key);
   if (image === undefined) return undefined;
   const round = beginRound(image, requestOf(image), deps);
+  leaveOthersSites(round);
+  if (isOthersAlone(round, targetsOf(image, deps.store))) {
+    deps.jobs.leaveAll(round.key);
+    deps.cache.unpinAll(image.metadata.uid);
+    return undefined;
+  }
   if (image.metadata.deletionTimestamp !== undefined) return finalize(round);
   if (!(image.metadata.finalizers ?? []).includes(FINALIZER)) {
     // From here on nothing can be registered without somebody being asked before the object goes. The change wakes us again.
@@ -40,7 +55,9 @@ export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<numb
 
 async function work(round: Round): Promise<Facts> {
   const { image, deps } = round;
-  const targets = targetsOf(image, deps.store);
+  const asked = targetsOf(image, deps.store);
+  const targets = ownTargets(asked, deps.duties);
+  if (targets.length < asked.length && targets.length === 0) describeFromRows(round);
   if (round.asked) {
     // The word is heard in this round alone, so it counts for what can only be done in a later one as well.
     delete round.status.failure;
@@ -50,8 +67,8 @@ async function work(round: Round): Promise<Facts> {
     image,
     guid: round.guid,
     rows: round.status.sites,
-    required: targets.filter((target) => !target.optional).map((target) => target.name),
-    optional: targets.filter((target) => target.optional).map((target) => target.name),
+    required: asked.filter((target) => !target.optional).map((target) => target.name),
+    optional: asked.filter((target) => target.optional).map((target) => target.name),
     fetched: false,
     disposition: 'Serve',
     ...more,
@@ -79,8 +96,10 @@ async function work(round: Round): Promise<Facts> {
     return facts({ disposition: end });
   }
 
-  const required = targets.filter((target) => !target.optional);
-  const served = () => required.every((target) => isReady(rowOf(round, target.name), round.generation));
+  const required = asked.filter((target) => !target.optional);
+  const isServed = (target: Target) => isReady(seenRow(round, target.name), round.generation);
+  const served = () => required.every(isServed);
+  const servedHere = () => ownTargets(required, deps.duties).every(isServed);
   let wanted: Wanted;
   let content: Content | undefined;
   try {
@@ -100,7 +119,7 @@ async function work(round: Round): Promise<Facts> {
     const failure = Failure.from(error);
     lookAgain(round, round.now + 5 * 60_000);
     // Where every site serves, nothing has to be fetched, so nothing that a fetch would need is missed.
-    if (failure.failureClass === 'Waiting' && served()) return facts({});
+    if (failure.failureClass === 'Waiting' && servedHere()) return facts({});
     const stalled = STALLING.includes(failure.failureClass);
     for (const target of targets) {
       const row = rowOf(round, target.name);
@@ -109,13 +128,13 @@ async function work(round: Round): Promise<Facts> {
     }
     return facts({ trouble: { stalled, reason: failure.reason, message: failure.message } });
   }
-  leaveUnwanted(round, targets, served());
+  leaveUnwanted(round, asked, served());
   if (content === undefined) {
     // Nobody has asked for the bytes in this round. While a site is at work it does not ask, though it may be sending them, or follow
     // the download that brings them; one that failed will ask again.
     const atWork = targets.some((target) => deps.jobs.runs(jobKey(round, target.name)));
     if (!atWork) deps.cache.unpinAll(image.metadata.uid);
-    if (served()) {
+    if (servedHere()) {
       deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
       delete round.status.failure;
     }
@@ -228,10 +247,10 @@ function withdrawAll(round: Round, targets: readonly Target[], end: 'Deactivated
     }
   }
   // The switch for an image with a hole in it reaches every place where it is, also those that nothing asks for any more.
-  const others = round.status.sites.filter(
+  const unasked = round.status.sites.filter(
     (row) => row.imageID !== undefined && row.retired !== true && !targets.some((target) => target.name === row.name),
   );
-  const leaving = others.map((row) => departing(round, row));
+  const leaving = unasked.map((row) => departing(round, row));
   for (const target of leaving) withdraw(round, target, rowOf(round, target.name), end, end);
   leaveUnwanted(round, [...targets, ...leaving], true);
   deps.cache.unpinAll(image.metadata.uid);
@@ -240,21 +259,22 @@ function withdrawAll(round: Round, targets: readonly Target[], end: 'Deactivated
 async function finalize(round: Round): Promise<number | undefined> {
   const { image, deps } = round;
   if (!(image.metadata.finalizers ?? []).includes(FINALIZER)) return undefined;
-  const done = finish(round);
-  const holdup = holdupOf(image, round.status.sites);
+  const done = finish(round) && !round.others.some(holdsAnything);
+  const holdup = holdupOf(image, round.status.sites) ?? othersHoldup(round);
   const facts: Facts = {
     image,
     guid: round.guid,
     rows: round.status.sites,
-    required: round.status.sites.map((row) => row.name),
+    required: [...round.status.sites, ...round.others].map((row) => row.name),
     optional: [],
     fetched: true,
     disposition: 'Deleting',
     ...(holdup === undefined ? {} : { trouble: { stalled: false, reason: 'DeletionHeld', message: holdup } }),
   };
   const next = await conclude(round, facts);
-  if (!done) return next;
-  await deps.store.removeFinalizer(image, FINALIZER);
+  if (!done || !deps.duties.summarizes) return next;
+  // Another controller may have written an operation into its row since: then this is not the end.
+  await deps.store.removeFinalizer(image, FINALIZER, isHeldByNothing);
   return undefined;
 }
 
@@ -262,11 +282,13 @@ async function finalize(round: Round): Promise<number | undefined> {
 async function conclude(round: Round, facts: Facts): Promise<number | undefined> {
   const { image, deps, status } = round;
   const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
-  summarize(facts, status, round.now);
+  summarize({ ...facts, rows: rowsInView(round, facts) }, status, round.now);
+  remember(round);
   const after = status.conditions?.find((condition) => condition.type === 'Ready');
-  if (facts.trouble?.stalled === true && before?.message !== after?.message)
+  if (facts.trouble?.stalled === true && deps.duties.summarizes && before?.message !== after?.message)
     note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
-  await deps.store.applyStatus(image, status);
+  // Nothing is begun for what has gone meanwhile: nobody would ever remove it.
+  if ((await deps.store.applyStatus(image, status, deps.duties.share)) === undefined) return undefined;
   for (const start of round.starts) start();
   for (const each of round.notes) {
     deps.store.event(image, each);

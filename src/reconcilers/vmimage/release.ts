@@ -36,6 +36,7 @@ function reread({ round, row }: SiteWork) {
   if (bytesOf(image) !== bytesOf(round.image)) return stop('the VMImage names other bytes now');
   const target = targetsOf(image, deps.store).find((each) => each.name === row.name);
   const site: ImageSite | undefined = target?.site;
+  if (!deps.duties.serves(row.name)) return stop(`${row.name} is served by another controller now`);
   if (target === undefined || site === undefined) return stop(`${row.name} is not asked for any more`);
   if (site.spec.suspend || site.spec.abandoned) return stop(`ImageSite ${row.name} is suspended or abandoned`);
   if (!admits(site, image)) return stop(`ImageSite ${row.name} admits the namespace no longer`);

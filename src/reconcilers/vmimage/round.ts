@@ -4,6 +4,7 @@ import type { EventNote } from '../../stores/store.ts';
 import { keyOf } from '../../stores/store.ts';
 import { forResource, type Logger } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
+import { divided } from '../duties.ts';
 import { defaultGuid, ownerOf } from './identity.ts';
 
 /**
@@ -21,8 +22,10 @@ export interface Round {
   readonly owner: string;
   readonly now: number;
   readonly generation: number;
-  /** A private copy; becomes the new status. */
+  /** A private copy; becomes the new status. Its rows are those of the sites that this controller serves. */
   readonly status: VMImageStatus & { sites: SiteRow[] };
+  /** The rows of other controllers, as they are. */
+  readonly others: readonly SiteRow[];
   /** Somebody asked for a fresh look since the last round: every back-off is void. */
   readonly asked: boolean;
   /** Run after the status is durable: work that may create something in a cloud must find its operation written down. */
@@ -34,8 +37,9 @@ export interface Round {
 
 export function beginRound(image: VMImage, requestedAt: string | undefined, deps: Deps): Round {
   const namespace = image.metadata.namespace ?? 'default';
-  const status = structuredClone(image.status ?? {}) as Round['status'];
-  status.sites ??= [];
+  const { sites = [], ...rest } = image.status ?? {};
+  const { ours, others } = divided(sites, deps.duties);
+  const status = structuredClone({ ...rest, ...recalled(image, deps), sites: ours }) as Round['status'];
   const asked = requestedAt !== undefined && requestedAt !== status.lastHandledReconcileAt;
   if (requestedAt !== undefined) status.lastHandledReconcileAt = requestedAt;
   return {
@@ -49,11 +53,33 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
     now: deps.clock.now(),
     generation: image.metadata.generation,
     status,
+    others,
     asked,
     starts: [],
     notes: [],
     lookAgainAt: undefined,
   };
+}
+
+/** What this controller itself has last said of the image, where the status holds what another has said. */
+function recalled({ metadata, status }: VMImage, { duties }: Deps): Partial<VMImageStatus> {
+  if (!duties.shared) return {};
+  const known = duties.remembered.get(keyOf(metadata));
+  // After a start what stands there is taken over: a back-off of the same inputs is as good as our own.
+  const { failure, artifacts, lastHandledReconcileAt } = known?.uid === metadata.uid ? known : (status ?? {});
+  return { failure, artifacts, lastHandledReconcileAt } as Partial<VMImageStatus>;
+}
+
+/** Keeps what the next round needs of this one, where the place for it in the status is another's. */
+export function remember({ deps: { duties }, image, key, status }: Round): void {
+  if (!duties.shared) return;
+  const { failure, artifacts, lastHandledReconcileAt } = status;
+  duties.remembered.set(key, {
+    uid: image.metadata.uid,
+    ...(failure === undefined ? {} : { failure }),
+    ...(artifacts === undefined ? {} : { artifacts }),
+    ...(lastHandledReconcileAt === undefined ? {} : { lastHandledReconcileAt }),
+  });
 }
 
 /** The guid that an image's registrations carry: its own word, or a function of instance, namespace and name. */

@@ -22,6 +22,11 @@ export function rowOf(round: Round, name: string): SiteRow {
   return fresh;
 }
 
+/** The row of a site, whichever controller's it is. */
+export function seenRow(round: Round, name: string): SiteRow | undefined {
+  return [...round.status.sites, ...round.others].find((each) => each.name === name);
+}
+
 export function dropRow(round: Round, row: SiteRow): void {
   round.status.sites.splice(round.status.sites.indexOf(row), 1);
 }

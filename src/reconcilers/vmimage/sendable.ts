@@ -8,6 +8,7 @@ import { hashOf } from './identity.ts';
 import { jobKey, type SiteWork } from './operations.ts';
 import type { Part } from './plan.ts';
 import { AS_PUBLISHED, prepare, prepared, type Prepared, sendableAsPublished } from './prepare.ts';
+import { percentOf } from './progress.ts';
 import { mayStillFinish } from './release.ts';
 import { recordSiteFailure, tell } from './rows.ts';
 
@@ -177,6 +178,12 @@ export function tellContent(work: SiteWork, content: Content): void {
     verifying ? 'Verifying' : 'Fetching',
     view?.note ?? `waits for the bytes${view?.source === undefined ? '' : ` from ${view.source}`}`,
   );
+  if (view !== undefined && round.deps.duties.shared) {
+    // Whoever summarizes sees nothing else of the download.
+    const { bytes, totalBytes, bytesPerSecond } = view;
+    const total = totalBytes === undefined ? {} : { totalBytes, percent: percentOf(bytes, totalBytes) };
+    row.progress = { step: 'Fetch', bytes, bytesPerSecond, ...total };
+  }
   if (row.operation?.kind === 'Register' && !round.deps.jobs.runs(jobKey(round, row.name))) {
     // Written before the bytes were here, by an upload that was to follow them; it goes on when they are.
     row.operation.message = 'waits for the complete image';

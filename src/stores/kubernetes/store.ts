@@ -16,6 +16,7 @@ import {
   type ObjectKey,
   type Resource,
   type Secret,
+  type StatusShare,
   type Store,
 } from '../store.ts';
 import { ApiClient } from './client.ts';
@@ -243,16 +244,20 @@ class KubernetesStoreImpl implements KubernetesStore {
     return found === undefined ? undefined : { ...found, data: { ...found.data } };
   }
 
-  applyStatus<T extends Resource>(object: T, status: object): Promise<T | undefined> {
-    return this.#writer.applyStatus(object, status);
+  applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined> {
+    return this.#writer.applyStatus(object, status, share);
   }
 
   addFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
     return this.#writer.addFinalizer(object, finalizer);
   }
 
-  removeFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
-    return this.#writer.removeFinalizer(object, finalizer);
+  removeFinalizer<T extends Resource>(
+    object: T,
+    finalizer: string,
+    onlyIf?: (now: T) => boolean,
+  ): Promise<T | undefined> {
+    return this.#writer.removeFinalizer(object, finalizer, onlyIf);
   }
 
   apply<T extends Resource>(draft: Draft): Promise<T> {

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import { admit, isFields } from '../../api/admission.ts';
 import { Failure } from '../../api/failure.ts';
 import { isApiKind, type Schemas } from '../../api/schema.ts';
@@ -6,11 +5,12 @@ import { ApiError } from '../../runtime/api-error.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { pause } from '../../runtime/pause.ts';
 import { Serial } from '../directory/concurrency.ts';
-import { type Draft, type Kind, keyOf, type ObjectKey, type Resource } from '../store.ts';
+import { type Draft, type Kind, keyOf, type ObjectKey, type Resource, type StatusShare } from '../store.ts';
 import { type ApiClient, type ApiRequest, PATCH } from './client.ts';
 import type { LocalCopy } from './copy.ts';
 import { failureOf } from './errors.ts';
 import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import { isWritten, partsOf, type StatusPart } from './status-parts.ts';
 
 /** Somebody else was quicker so many times in a row: the caller may come again later. */
 const TRIES = 6;
@@ -44,20 +44,44 @@ export class Writer {
    * By server-side apply: fields and rows that we wrote before and leave out now are removed, those of others stay. `force` takes
    * over what somebody edited by hand. The uid in it makes the server refuse another object of the same name.
    */
-  applyStatus<T extends Resource>(object: T, status: object): Promise<T | undefined> {
+  applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined> {
     return this.#onObject(object, 'write the status of', async (type, key) => {
-      const { kind, metadata } = object;
-      const wanted = this.#admitted(kind as Kind, status);
-      const known = this.#sameAsKnown(object);
-      if (known !== undefined && isDeepStrictEqual((known as { status?: unknown }).status, wanted)) return known;
-      const { fieldOwner } = this.#options;
-      return this.#send({
-        method: 'PATCH',
-        path: `${objectPath(type, key)}/status`,
-        query: { fieldManager: fieldOwner, force: 'true' },
-        contentType: PATCH.apply,
-        body: { apiVersion: type.apiVersion, kind, metadata: { ...key, uid: metadata.uid }, status: wanted },
-      });
+      const wanted = this.#admitted(object.kind as Kind, status);
+      let now = this.#sameAsKnown(object);
+      for (const part of partsOf(isFields(wanted) ? wanted : {}, share, this.#options.fieldOwner)) {
+        if (now !== undefined && isWritten(part, statusOf(now))) continue;
+        now = await this.#applyPart(type, key, object, part);
+        // What others wrote under another name before us (an earlier release, a person) does not go by being left out.
+        if (!isWritten(part, statusOf(now))) now = await this.#takeOver(type, key, now, part);
+      }
+      return now ?? this.#read<T>(type, key, object);
+    });
+  }
+
+  async #applyPart<T extends Resource>(type: ResourceType, key: ObjectKey, object: T, part: StatusPart): Promise<T> {
+    const { kind, metadata } = object;
+    const written = await this.#send<T>({
+      method: 'PATCH',
+      path: `${objectPath(type, key)}/status`,
+      query: { fieldManager: part.fieldManager, force: 'true' },
+      contentType: PATCH.apply,
+      body: { apiVersion: type.apiVersion, kind, metadata: { ...key, uid: metadata.uid }, status: part.fields },
+    });
+    return this.#take(kind as Kind, written) as T;
+  }
+
+  /** By replacing it as a whole, in the very version that was seen: a field that is gone so is gone for all who had it. */
+  #takeOver<T extends Resource>(type: ResourceType, key: ObjectKey, now: T, part: StatusPart): Promise<T> {
+    return this.#send<T>({
+      method: 'PATCH',
+      path: `${objectPath(type, key)}/status`,
+      query: { fieldManager: part.fieldManager },
+      contentType: PATCH.json,
+      body: [
+        { op: 'test', path: '/metadata/uid', value: now.metadata.uid },
+        { op: 'test', path: '/metadata/resourceVersion', value: now.metadata.resourceVersion },
+        { op: 'add', path: '/status', value: part.into(statusOf(now)) },
+      ],
     });
   }
 
@@ -68,9 +92,13 @@ export class Writer {
     );
   }
 
-  removeFinalizer<T extends Resource>(object: T, finalizer: string): Promise<T | undefined> {
-    return this.#changeFinalizers(object, 'remove a finalizer from', (finalizers) =>
-      finalizers.includes(finalizer) ? finalizers.filter((name) => name !== finalizer) : undefined,
+  removeFinalizer<T extends Resource>(
+    object: T,
+    finalizer: string,
+    onlyIf: (now: T) => boolean = () => true,
+  ): Promise<T | undefined> {
+    return this.#changeFinalizers(object, 'remove a finalizer from', (finalizers, _deleting, now) =>
+      finalizers.includes(finalizer) && onlyIf(now) ? finalizers.filter((name) => name !== finalizer) : undefined,
     );
   }
 
@@ -148,13 +176,13 @@ export class Writer {
   #changeFinalizers<T extends Resource>(
     object: T,
     what: string,
-    change: (finalizers: readonly string[], deleting: boolean) => string[] | undefined,
+    change: (finalizers: readonly string[], deleting: boolean, now: T) => string[] | undefined,
   ): Promise<T | undefined> {
     return this.#onObject(object, what, async (type, key, attempt) => {
       const known = attempt === 1 ? this.#sameAsKnown(object) : undefined;
       const now = known ?? (await this.#read<T>(type, key, object));
       const { finalizers = [], deletionTimestamp, resourceVersion } = now.metadata;
-      const wanted = change(finalizers, deletionTimestamp !== undefined);
+      const wanted = change(finalizers, deletionTimestamp !== undefined, now);
       if (wanted === undefined) return now;
       const { fieldOwner } = this.#options;
       return this.#send({
@@ -286,6 +314,11 @@ export class Writer {
       throw failureOf(error, what);
     }
   }
+}
+
+function statusOf(object: Resource): Record<string, unknown> {
+  const { status } = object as { status?: unknown };
+  return isFields(status) ? status : {};
 }
 
 function replaced(now: Resource): Failure {

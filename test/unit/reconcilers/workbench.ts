@@ -2,6 +2,7 @@ import type { ImageSite, VMImage } from '../../../src/api/types.ts';
 import type { Cloud } from '../../../src/clouds/cloud.ts';
 import { SiteConnections } from '../../../src/reconcilers/imagesite/connections.ts';
 import type { Deps } from '../../../src/reconcilers/deps.ts';
+import { ALONE } from '../../../src/reconcilers/duties.ts';
 import type { SiteWork } from '../../../src/reconcilers/vmimage/operations.ts';
 import { beginRound, type Round } from '../../../src/reconcilers/vmimage/round.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
@@ -38,6 +39,7 @@ export class Workbench {
       log: createLogger({ level: 'silent' }),
       metrics: { transferred: () => undefined, told: () => undefined },
       authority: { goodForMs: () => true },
+      duties: ALONE,
       wake: () => undefined,
       settings: { instance: 'test', lossConfirmMs: 60_000 },
     } as unknown as Deps;

@@ -1,0 +1,210 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { ext4 } from '../../support/disks.ts';
+import { condition, type Manifest, vmimage } from '../../support/house.ts';
+import { expectKstatus } from '../../support/kstatus.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+import { Program } from '../cli/program.ts';
+import { Cluster } from './cluster.ts';
+
+const REGIONS = ['east', 'west', 'north'] as const;
+type Region = (typeof REGIONS)[number];
+
+/** Until the Lease of a killed process is another's: its duration, and a look or two. */
+const TAKE_OVER_MS = 90_000;
+
+/** Several controllers, each a real process with its own cache, on one API server. */
+describe('a hub: controllers that share an API server', () => {
+  let server: ApiServer;
+  let origin: Origin;
+  let cluster: Cluster;
+  let root: string;
+  const programs = new Map<Region, Program>();
+
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), 'imageproxy-hub-'));
+    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
+    for (const name of ['default', 'imageproxy']) await server.namespace(name);
+    cluster = new Cluster(server);
+    for (const region of REGIONS) {
+      mkdirSync(shelf(region));
+      await cluster.apply({
+        kind: 'ImageSite',
+        metadata: { name: region, labels: { region } },
+        spec: { directory: { path: shelf(region) } },
+      });
+    }
+  }, API_SERVER_PATIENCE_MS);
+  afterAll(async () => {
+    await Program.killAll();
+    await cluster?.close();
+    await Promise.all([server?.stop(), origin?.close()]);
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  const shelf = (region: Region) => join(root, `shelf-${region}`);
+  const start = async (region: Region): Promise<Program> => {
+    const program = new Program(
+      ['run', '--kubernetes', '--kubeconfig', server.kubeconfig, '--telemetry', 'off', '--log-format', 'json']
+        .concat(['--site-selector', `region=${region}`, '--lease-name', region, '--lease-duration', '30s'])
+        .concat(['--allow-network', '127.0.0.0/8', '--cache', join(root, `cache-${region}`), '--cache-quota', '1Gi']),
+      { POD_NAME: region, IMAGEPROXY_STATE: join(root, `state-${region}`) },
+    );
+    programs.set(region, program);
+    await program.says(/imageproxy runs/);
+    return program;
+  };
+  const holder = async (): Promise<Region> =>
+    eventually('somebody summarizes', async () => {
+      const { spec } = await server.request<{ spec: { holderIdentity: string } }>({
+        method: 'GET',
+        path: '/apis/coordination.k8s.io/v1/namespaces/default/leases/imageproxy-summary',
+      });
+      const [region] = spec.holderIdentity.split('_');
+      if (region === undefined || region === '') throw new Error('nobody');
+      return region as Region;
+    });
+  const image = (name: string, sha256: string): Manifest =>
+    vmimage(name, {
+      source: { http: { urls: [`${origin.url}/${name}`] } },
+      checksums: { sha256 },
+      sites: REGIONS.map((region) => ({ name: region })),
+    });
+  const row = ({ status }: VMImage, region: Region): SiteRow | undefined =>
+    status.sites?.find(({ name }) => name === region);
+  const message = (object: VMImage) => condition(object, 'Ready')?.message ?? '';
+  /** Waits longer than the others: a Lease must run out. */
+  const eventuallyIs = async (name: string, what: string, wanted: (image: VMImage) => boolean): Promise<VMImage> => {
+    const end = Date.now() + TAKE_OVER_MS;
+    for (;;) {
+      try {
+        return await cluster.until(name, wanted, what);
+      } catch (error) {
+        if (Date.now() > end) throw error;
+      }
+    }
+  };
+  const registered = (region: Region): string[] =>
+    (JSON.parse(readFileSync(join(shelf(region), 'index.json'), 'utf8')) as { images: { name: string }[] }).images.map(
+      ({ name }) => name,
+    );
+
+  test('each serves its own sites; one that nobody serves is named, and is touched by nobody', async () => {
+    const disk = ext4('first');
+    origin.route('/first', { body: disk.bytes });
+    await start('east');
+    await start('west');
+    await cluster.apply(image('first', disk.sha256));
+    const seen = await cluster.until('first', ({ status }) => status.summary?.sites === '2/3', 'on two of three');
+    expectKstatus(seen);
+    expect(condition(seen, 'Ready')).toMatchObject({ status: 'False', reason: 'NoControllerForSite' });
+    expect(message(seen)).toMatch(/^north: no controller .*--site-selector matches the labels of ImageSite north/);
+    expect(seen.status.sites?.map(({ name }) => name).toSorted()).toEqual(['east', 'west']);
+    const { metadata, status } = await cluster.site('north');
+    expect(metadata.finalizers).toBeUndefined();
+    expect(status).toEqual({ observedGeneration: -1 });
+    // Who owns what: the rows their controllers, all else the one that summarizes.
+    const { managedFields } = seen.metadata as unknown as { managedFields: ManagedFields[] };
+    const ownerOf = (pattern: RegExp) =>
+      managedFields
+        .filter(({ fieldsV1 }) => pattern.test(JSON.stringify(fieldsV1['f:status'])))
+        .map(({ manager }) => manager);
+    expect(ownerOf(/"k:\{\\"name\\":\\"east\\"\}"/)).toEqual(['imageproxy/imageproxy/east']);
+    expect(ownerOf(/"k:\{\\"name\\":\\"west\\"\}"/)).toEqual(['imageproxy/imageproxy/west']);
+    expect(ownerOf(/"f:phase":\{\},"f:summary"/)).toEqual(['imageproxy-summary']);
+  });
+
+  test('at rest nobody writes', async () => {
+    const before = await cluster.image('first');
+    const sites = await Promise.all(REGIONS.map((region) => cluster.site(region)));
+    // A word that changes nothing wakes everybody.
+    await server.request({
+      method: 'PATCH',
+      path: '/apis/imageproxy.dev/v1beta1/namespaces/default/vmimages/first',
+      contentType: 'application/merge-patch+json',
+      body: { metadata: { labels: { seen: 'yes' } } },
+    });
+    const labelled = await cluster.image('first');
+    const marker = ext4('marker');
+    origin.route('/marker', { body: marker.bytes });
+    await cluster.apply(image('marker', marker.sha256));
+    await cluster.until('marker', ({ status }) => status.summary?.sites === '2/3', 'on two of three');
+    expect((await cluster.image('first')).metadata.resourceVersion).toBe(labelled.metadata.resourceVersion);
+    expect(before.status).toEqual(labelled.status);
+    const again = await Promise.all(REGIONS.map((region) => cluster.site(region)));
+    expect(again.map(withoutCounts)).toEqual(sites.map(withoutCounts));
+  });
+
+  test('the one that summarizes is killed at work: the other takes over, goes on with its own, and leaves the rest', async () => {
+    const disk = ext4('second', 16);
+    const held = Promise.withResolvers<void>();
+    origin.route('/second', { body: disk.bytes, holdAfter: { bytes: 4 * 2 ** 20, until: held.promise } });
+    await cluster.apply(image('second', disk.sha256));
+    await cluster.until(
+      'second',
+      (each) => row(each, 'east')?.phase === 'Fetching' && row(each, 'west')?.phase === 'Fetching',
+      'being fetched by both',
+    );
+    const dead = await holder();
+    const heir: Region = dead === 'east' ? 'west' : 'east';
+    await programs.get(dead)?.signal('SIGKILL');
+    held.resolve();
+    // Its own row it finishes at once: that needs nobody's Lease but its own.
+    await cluster.until('second', (each) => row(each, heir)?.phase === 'Ready', `ready in ${heir}`);
+    const seen = await eventuallyIs(
+      'second',
+      'summarized by the heir',
+      ({ status }) => status.summary?.sites === '1/3',
+    );
+    expect(await holder()).toBe(heir);
+    expectKstatus(seen);
+    expect(row(seen, dead)).toMatchObject({ phase: 'Fetching' });
+    expect(row(seen, dead)?.imageID).toBeUndefined();
+    // The dead one comes back: under its own Lease, with its own cache.
+    await start(dead);
+    await eventuallyIs('second', 'on two of three', ({ status }) => status.summary?.sites === '2/3');
+    for (const region of [dead, heir]) {
+      expect(registered(region).toSorted()).toEqual(['first', 'marker', 'second']);
+    }
+  }, 240_000);
+
+  test('a controller that comes later finds its work, and then all is Ready', async () => {
+    await start('north');
+    const ready = await cluster.ready('first');
+    expectKstatus(ready);
+    expect(ready.status.summary).toMatchObject({ sites: '3/3' });
+    await cluster.ready('second');
+    expect(registered('north').toSorted()).toEqual(['first', 'marker', 'second']);
+  });
+
+  test('a deletion waits for the controller of each site that holds something, and says for which', async () => {
+    await programs.get('north')?.signal('SIGTERM');
+    await cluster.delete('VMImage', { namespace: 'default', name: 'first' });
+    const held = await cluster.until(
+      'first',
+      (each) => each.status.sites?.length === 1 && message(each).includes('north'),
+      'held by north',
+    );
+    expect(condition(held, 'Ready')).toMatchObject({ reason: 'DeletionHeld' });
+    expect(message(held)).toContain(row(held, 'north')?.imageID);
+    expect(held.metadata.finalizers).toEqual(['imageproxy.dev/registrations']);
+    expect(registered('east')).not.toContain('first');
+    await start('north');
+    await cluster.gone('VMImage', { namespace: 'default', name: 'first' });
+    expect(registered('north').toSorted()).toEqual(['marker', 'second']);
+  });
+});
+
+interface ManagedFields {
+  manager: string;
+  fieldsV1: Record<string, object>;
+}
+
+function withoutCounts({ metadata, status }: ImageSite) {
+  const { counts: _counts, ...rest } = status;
+  return { name: metadata.name, finalizers: metadata.finalizers, status: rest };
+}
