@@ -59,7 +59,8 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   let lease: Candidacy | undefined;
   const store = await openKubernetesStore({
     controllerNamespace,
-    fieldOwner: cluster.siteSelector === undefined ? FIELD_OWNER : fieldOwnerOf(controllerNamespace, leaseName),
+    fieldOwner: FIELD_OWNER,
+    ...(cluster.siteSelector === undefined ? {} : { statusOwner: statusOwnerOf(controllerNamespace, leaseName) }),
     ...(cluster.kubeconfig === undefined ? {} : { kubeconfig: cluster.kubeconfig }),
     ...(cluster.context === undefined ? {} : { context: cluster.context }),
     ...(cluster.watchNamespaces === undefined ? {} : { namespaces: cluster.watchNamespaces }),
@@ -118,7 +119,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
 }
 
 /** Field manager of the rows of one of several controllers: the same for all pods that follow each other under one Lease. */
-function fieldOwnerOf(namespace: string, leaseName: string): string {
+function statusOwnerOf(namespace: string, leaseName: string): string {
   const name = `${FIELD_OWNER}/${namespace}/${leaseName}`;
   // The API server takes 128 characters.
   return name.length <= 128 ? name : `${FIELD_OWNER}/${createHash('sha256').update(name).digest('hex')}`;

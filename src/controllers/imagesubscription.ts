@@ -15,8 +15,11 @@ const COUNT_DELAY_MS = 2000;
  * it may hold an image that it offers too.
  */
 export function imagesubscriptionController(deps: Deps): Controller {
+  // Of several controllers on an API server one follows the lists: that which summarizes.
   const controller = new Controller('ImageSubscription', deps, (key: ObjectKey) =>
-    deps.authority.goodForMs(0) ? reconcileImageSubscription(key, deps) : Promise.resolve(undefined),
+    deps.authority.goodForMs(0) && deps.duties.summarizes
+      ? reconcileImageSubscription(key, deps)
+      : Promise.resolve(undefined),
   );
   const { store } = deps;
   const neighbours = ({ metadata }: Resource) => store.list<ImageSubscription>('ImageSubscription', metadata.namespace);

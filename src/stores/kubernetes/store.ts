@@ -48,6 +48,8 @@ export interface KubernetesStoreOptions {
   controllerNamespace: string;
   /** Field manager of what this controller writes. */
   fieldOwner?: string;
+  /** Field manager of status, where several controllers share the API server. Default: as the rest. */
+  statusOwner?: string;
   /** Whether what controllers decide may be written now: a Lease. Default: always. */
   mayWrite?(): boolean;
   /** Name of this installation. Default: the cluster's identity, the uid of its namespace kube-system. */
@@ -163,6 +165,7 @@ class KubernetesStoreImpl implements KubernetesStore {
       copies: this.#copies,
       schemas: this.#schemas,
       fieldOwner,
+      ...(options.statusOwner === undefined ? {} : { statusOwner: options.statusOwner }),
       clock,
       signal: stop.signal,
       mayWrite: () => options.mayWrite?.() ?? true,

@@ -19,8 +19,10 @@ export interface WriterOptions {
   client: ApiClient;
   copies: Readonly<Record<Kind, LocalCopy>>;
   schemas: Schemas;
-  /** Field manager of what we write; another one for each controller that shares an API server. */
+  /** Field manager of what we write. */
   fieldOwner: string;
+  /** Field manager of status; another one for each controller that shares an API server. Default: as the rest. */
+  statusOwner?: string;
   clock: Clock;
   signal: AbortSignal;
   /** Whether what a reconcile decided may still be written; looked at before each try. Default: always. */
@@ -46,9 +48,10 @@ export class Writer {
    */
   applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined> {
     return this.#onObject(object, 'write the status of', async (type, key) => {
+      const { fieldOwner, statusOwner = fieldOwner } = this.#options;
       const wanted = this.#admitted(object.kind as Kind, status);
       let now = this.#sameAsKnown(object);
-      for (const part of partsOf(isFields(wanted) ? wanted : {}, share, this.#options.fieldOwner)) {
+      for (const part of partsOf(isFields(wanted) ? wanted : {}, share, statusOwner)) {
         if (now !== undefined && isWritten(part, statusOf(now))) continue;
         now = await this.#applyPart(type, key, object, part);
         // What others wrote under another name before us (an earlier release, a person) does not go by being left out.
