@@ -140,9 +140,7 @@ class ClusterSession implements Session {
   }
 
   apply(object: Draft): Promise<StoredResource> {
-    // Labels and annotations are others' (Flux, Argo CD) and stay so. In a directory what is left out of a draft would be removed.
-    const { name, namespace } = object.metadata;
-    return this.#objects.apply({ ...object, metadata: namespace === undefined ? { name } : { name, namespace } });
+    return this.#objects.apply(object);
   }
 
   annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {

@@ -12,6 +12,7 @@ import { type Credentials, loadCredentials } from './credentials.ts';
 import { failureOf } from './errors.ts';
 import { readEvents } from './event-reader.ts';
 import { listWatch } from './list-watch.ts';
+import { mergePatch } from './merge-patch.ts';
 import { fullKey, objectPath, RESOURCES } from './resources.ts';
 import { Writer } from './writes.ts';
 
@@ -167,9 +168,18 @@ export class ClusterObjects {
     copy.startTelling();
   }
 
-  /** By server-side apply: fields of others stay theirs where they are left out. */
-  apply(object: Draft): Promise<StoredResource> {
-    return this.#told(this.#writer.apply<StoredResource>(object));
+  /**
+   * Makes the object, or gives the one that is there the spec of the draft. Only what differs is written, and no label or annotation:
+   * the object may be applied by others (Flux, Argo CD), who keep their fields.
+   */
+  async apply(draft: Draft): Promise<StoredResource> {
+    const kind = draft.kind as Kind;
+    const { name, namespace } = draft.metadata;
+    const key = namespace === undefined ? { name } : { namespace, name };
+    const there = await this.get(kind, key);
+    if (there === undefined) return this.#told(this.#writer.apply<StoredResource>({ ...draft, metadata: key }));
+    const spec = mergePatch(there.spec, draft.spec);
+    return spec === undefined ? there : this.#patch(kind, key, { metadata: { uid: there.metadata.uid }, spec });
   }
 
   annotate(kind: Kind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
@@ -226,6 +236,17 @@ export class ClusterObjects {
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#credentials.close();
+  }
+
+  /** The uid in it makes the server refuse another object of the same name. */
+  async #patch(kind: Kind, key: ObjectKey, body: object): Promise<StoredResource> {
+    try {
+      const path = objectPath(RESOURCES[kind], key);
+      const query = { fieldManager: FIELD_OWNER };
+      return slim(await this.#client.request({ method: 'PATCH', path, query, contentType: PATCH.merge, body }));
+    } catch (error) {
+      throw this.#failure(error, `change ${kind} ${keyOf(key)}`);
+    }
   }
 
   async #pages(kind: Kind, namespace: string | undefined, first: Record<string, string>): Promise<StoredResource[]> {

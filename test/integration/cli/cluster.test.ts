@@ -220,12 +220,13 @@ describe('imageproxy on a cluster', () => {
     expect(await world.run('confirm-deletions')).toMatchObject({ code: 2, err: expect.stringContaining('directory') });
   });
 
-  test('labels and annotations that others set stay when an image is registered again', async () => {
+  test('what others apply of an image stays theirs when it is registered again', async () => {
     const other = ext4('labelled');
     origin.route('/labelled', { body: other.bytes });
     const line = ['register', `${origin.url}/labelled`, '--sha256', other.sha256, '--site', 'shelf'];
-    await world.run(...line);
     const key = { namespace: 'default', name: `sha256-${other.sha256.slice(0, 32)}` };
+    const source = { http: { urls: [`${origin.url}/labelled`] } };
+    await world.apply(image(key.name, 'default', { source, checksums: { sha256: other.sha256 } }));
     const path = objectPath(RESOURCES.VMImage, key);
     const labels = { 'argocd.argoproj.io/instance': 'images' };
     await server.request({
@@ -235,12 +236,17 @@ describe('imageproxy on a cluster', () => {
       body: { metadata: { labels } },
     });
     expect(await world.run(...line, '--property', 'os_distro=debian')).toMatchObject({ code: 0 });
-    const { metadata } = await server.request<VMImage & { metadata: { managedFields: { manager: string }[] } }>({
+    const { metadata } = await server.request<
+      VMImage & { metadata: { managedFields: { manager: string; fieldsV1: object }[] } }
+    >({
       method: 'GET',
       path,
     });
     expect(metadata.labels).toEqual(labels);
-    expect(metadata.managedFields.map(({ manager }) => manager)).toContain('imageproxy-cli');
+    const ours = metadata.managedFields.find(({ manager }) => manager === 'imageproxy-cli');
+    expect(ours?.fieldsV1).toEqual({
+      'f:spec': { 'f:registration': { 'f:properties': { '.': {}, 'f:os_distro': {} } } },
+    });
     expect((await world.run('describe', `vmimg/${key.name}`)).out).toMatch(/Applied by: +Argo CD Application images\n/);
     expect(await world.run('delete', `vmimg/${key.name}`)).toMatchObject({
       code: 0,
