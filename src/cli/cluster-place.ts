@@ -143,6 +143,10 @@ class ClusterSession implements Session {
     return this.#objects.apply(object);
   }
 
+  change(object: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
+    return this.#objects.change(object, spec);
+  }
+
   annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
     return this.#objects.annotate(kind, key, annotations);
   }

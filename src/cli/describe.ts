@@ -1,6 +1,6 @@
 import { readCrd } from '../api/crds.ts';
 import { kstatus, READY } from '../api/conditions.ts';
-import type { ApiObject, Artifact, Condition, ImageSite, SiteRow, VMImage } from '../api/types.ts';
+import type { ApiObject, Artifact, Condition, ImageSite, ImageSubscription, SiteRow, VMImage } from '../api/types.ts';
 import { Failure } from '../api/failure.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
@@ -44,6 +44,7 @@ export async function describe(
   );
   if (object.kind === 'VMImage') page.image(object);
   if (object.kind === 'ImageSite') page.site(object);
+  if (object.kind === 'ImageSubscription') page.subscription(object);
   page.conditions(object.status?.conditions ?? []);
   page.problems(problems);
   page.events(await eventsOf(place, found, context.now()));
@@ -139,17 +140,40 @@ class Page {
         'Cloud',
         cloud === undefined ? undefined : [cloud.name, cloud.version].filter((text) => text !== undefined).join(' '),
       ],
-      [
-        'Images',
-        counts === undefined
-          ? undefined
-          : Object.entries(counts)
-              .map(([what, number]) => `${what} ${number}`)
-              .join(', '),
-      ],
+      ['Images', countsText(counts)],
       ['Last probe', lastProbeTime],
       ['Next probe', nextAttemptTime],
     ]);
+  }
+
+  subscription({ status }: ImageSubscription): void {
+    const { list, counts, lastCheckedTime, nextAttemptTime, attention = [] } = status ?? {};
+    const dated = (time: string | undefined) => (time === undefined ? undefined : `${time} (${this.#ago(time)})`);
+    this.#fields([
+      [
+        'List',
+        list?.title === undefined ? list?.identity : printable(`${list.title} (${list.identity ?? list.url ?? ''})`),
+      ],
+      ['Version', [list?.version, list?.createdAt].filter((text) => text !== undefined).join(' of ')],
+      ['Signed by', list?.endorser === undefined ? undefined : printable(list.endorser)],
+      ['Accepted', dated(list?.acceptedTime)],
+      ['Expires', list?.expiresAt],
+      ['Last look', dated(lastCheckedTime)],
+      ['Next look', nextAttemptTime],
+      ['Entries', countsText(counts)],
+    ]);
+    if (list?.warnings !== undefined)
+      this.block(
+        'Warnings',
+        list.warnings.map((warning) => printable(warning)),
+      );
+    this.#table(
+      'Attention',
+      ['Entry', 'Title', 'Reason', 'Image', 'Digest', 'Message'],
+      attention.map(({ id, title, reason, image, digest, message }) =>
+        [id, title, reason, image, digest, message].map(cell),
+      ),
+    );
   }
 
   conditions(conditions: readonly Condition[]): void {
@@ -229,6 +253,13 @@ class Page {
   #ago(time: string): string {
     return `${this.#age(time)} ago`;
   }
+}
+
+function countsText(counts: Readonly<Record<string, number | undefined>> | undefined): string | undefined {
+  if (counts === undefined) return undefined;
+  return Object.entries(counts)
+    .map(([what, number]) => `${what} ${number}`)
+    .join(', ');
 }
 
 function artifactRow({ role, format, size, virtualSize, digest, source }: Artifact): string[] {

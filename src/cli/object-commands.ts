@@ -114,6 +114,25 @@ export function addActing(program: Command, invoke: Invoke): void {
     invoke(async (context) => (await import('./reconcile.ts')).reconcile(object, options, context)),
   );
 
+  placeOptions(
+    command(
+      program,
+      'approve',
+      "let entries of a subscription's list become images",
+      'With the bytes that the list gives for them now: others have to be approved again. Where the subscription comes from a manifest, prints the lines to add to it, and ends with exit code 1.',
+      `imageproxy approve egi 9394ca15-5a6a-4f0f-8f8c-2a54f7a3a3f3
+     imageproxy approve imgsub/ubuntu noble.img jammy.img -n team
+     imageproxy approve ubuntu noble.img --any-digest`,
+    )
+      .argument('<subscription>', 'name of the ImageSubscription')
+      .argument('<entries...>', 'ids of entries, as "describe" shows them')
+      .addOption(new Option('--digest <alg:hex>', 'digest to approve; default: the one that the list gives now'))
+      .addOption(new Option('--any-digest', 'whatever its bytes are, now and later'))
+      .addOption(manifestsOption()),
+  ).action((subscription, entries, options) =>
+    invoke(async (context) => (await import('./approve.ts')).approve(subscription, entries, options, context)),
+  );
+
   command(
     program,
     'confirm-deletions',

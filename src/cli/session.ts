@@ -17,6 +17,8 @@ export interface Session extends Watchable {
   readonly elsewhere: string | undefined;
   get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined>;
   apply(object: Draft): Promise<StoredResource>;
+  /** Replaces these fields of the spec; the others stay. @throws Failure Conflict when a cluster has a newer one than was read */
+  change(object: StoredResource, spec: Record<string, unknown>): Promise<StoredResource>;
   annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void>;
   delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void>;
   /** Rejects when the controllers end before the command does. */
@@ -97,6 +99,10 @@ class RemoteSession implements Session {
     return (await this.#ask({ type: 'apply', object })).object as StoredResource;
   }
 
+  change(object: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
+    return this.apply(changedDraft(object, spec));
+  }
+
   async annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
     await this.#ask({ type: 'annotate', kind, key, annotations });
   }
@@ -121,6 +127,22 @@ class RemoteSession implements Session {
       `${this.elsewhere}, which worked on ${this.#state}, has ended; nothing is lost: run the command again`,
     );
   }
+}
+
+/** As it was applied, but for these fields. */
+function changedDraft({ apiVersion, kind, metadata, ...rest }: StoredResource, spec: Record<string, unknown>): Draft {
+  const { name, namespace, labels, annotations } = metadata;
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(labels === undefined ? {} : { labels }),
+      ...(annotations === undefined ? {} : { annotations }),
+    },
+    spec: { ...(rest.spec as Record<string, unknown>), ...spec },
+  };
 }
 
 async function openLocal(options: SessionOptions): Promise<Session> {
@@ -172,6 +194,10 @@ class LocalSession implements Session {
 
   apply(object: Draft): Promise<StoredResource> {
     return this.#controller.store.apply<StoredResource>(object);
+  }
+
+  change(object: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
+    return this.apply(changedDraft(object, spec));
   }
 
   annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {

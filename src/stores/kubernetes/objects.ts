@@ -182,6 +182,23 @@ export class ClusterObjects {
     return spec === undefined ? there : this.#patch(kind, key, { metadata: { uid: there.metadata.uid }, spec });
   }
 
+  /** Replaces these fields of the spec, if the object is as it was read. @throws Failure Conflict when it is not */
+  async change({ kind, metadata }: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
+    const type = RESOURCES[kind as Kind];
+    const key = fullKey(type, metadata);
+    try {
+      return await this.#client.request<StoredResource>({
+        method: 'PATCH',
+        path: objectPath(type, key),
+        query: { fieldManager: FIELD_OWNER },
+        contentType: PATCH.merge,
+        body: { metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion }, spec },
+      });
+    } catch (error) {
+      throw this.#failure(error, `change ${kind} ${keyOf(key)}`);
+    }
+  }
+
   annotate(kind: Kind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
     return this.#told(this.#writer.annotate(kind, key, annotations));
   }
