@@ -1,7 +1,7 @@
 /** Bounds on what strangers publish. The largest real lists (a few thousand images, 10 MB) are far below them. */
 
-/** Of one document: a list, a part that it refers to. */
-export const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024;
+/** Of one document: a list, a part that it refers to. As much as the trust room judges, and as a thread of 1 GiB can read. */
+export const MAX_DOCUMENT_BYTES = 32 * 1024 * 1024;
 /** Of a detached signature. */
 export const MAX_SIGNATURE_BYTES = 64 * 1024;
 /** Images of a list, those skipped included. */

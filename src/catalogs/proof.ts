@@ -30,7 +30,7 @@ export async function prove(url: string, document: Uint8Array, request: Reading)
   const names = detachedNames(document, trust.kind);
   if (names === undefined) return verifySigned(document, { trust, at, signal });
   for (const { suffix, looksRight } of names) {
-    const signature = await request.fetch(beside(url, suffix), { maxBytes: MAX_SIGNATURE_BYTES, optional: true });
+    const signature = await bringBeside(beside(url, suffix), request);
     // A server that answers everything with a page of its own has no signature there.
     if (signature === undefined || !looksRight(signature)) continue;
     return verifySigned(document, { trust, at, signal, signature });
@@ -42,6 +42,16 @@ export async function prove(url: string, document: Uint8Array, request: Reading)
   );
 }
 
+/** Object stores answer 403 for what is not there, unless one may list the bucket. */
+async function bringBeside(url: string, { fetch }: Reading): Promise<Uint8Array | undefined> {
+  try {
+    return await fetch(url, { maxBytes: MAX_SIGNATURE_BYTES, optional: true });
+  } catch (error) {
+    if (error instanceof Failure && error.reason === 'Forbidden') return undefined;
+    throw error;
+  }
+}
+
 interface DetachedName {
   readonly suffix: string;
   looksRight(signature: Uint8Array): boolean;
@@ -49,7 +59,9 @@ interface DetachedName {
 
 const beginsWith = (text: string) => (bytes: Uint8Array) => head(bytes).startsWith(text);
 const isOpenPgp = (bytes: Uint8Array) => head(bytes).startsWith('-----BEGIN PGP SIGNATURE') || (bytes[0] ?? 0) >= 0x80;
-const isCms = (bytes: Uint8Array) => bytes[0] === 0x30 || head(bytes).startsWith('-----BEGIN ');
+const isCms = (bytes: Uint8Array) => isDer(bytes) || head(bytes).startsWith('-----BEGIN ');
+/** A SEQUENCE of 128 bytes or more. The first byte alone is a `0`, with which a checksum file may begin. */
+const isDer = (bytes: Uint8Array) => bytes[0] === 0x30 && (bytes[1] ?? 0) >= 0x80;
 
 const OPENPGP: readonly DetachedName[] = ['.gpg', '.asc', '.sig', '.sign'].map((suffix) => ({
   suffix,
@@ -74,7 +86,7 @@ function detachedNames(document: Uint8Array, kind: Reading['trust']['kind']): re
 
 /** S/MIME, CMS in PEM or DER. */
 function isEnvelope(document: Uint8Array): boolean {
-  return document[0] === 0x30 || /^(?:-----BEGIN |MIME-Version:|Content-Type:)/i.test(head(document));
+  return isDer(document) || /^(?:-----BEGIN |MIME-Version:|Content-Type:)/i.test(head(document));
 }
 
 /** The first characters, without byte order mark and white space. */

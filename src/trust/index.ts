@@ -1,6 +1,7 @@
 import { Failure } from '../api/failure.ts';
 import type { Circumstances } from './circumstances.ts';
 import { verifyCms } from './cms.ts';
+import { contentOf } from './envelope.ts';
 import { verifyMinisign } from './minisign.ts';
 import { verifyClearsigned, verifyDetached } from './openpgp.ts';
 import type { Proven, Trust } from './trust.ts';
@@ -33,7 +34,7 @@ export async function verifySigned(document: Uint8Array, verification: Verificat
   }
   switch (trust.kind) {
     case 'unsigned':
-      return { content: document };
+      return { content: contentOf(document) };
     case 'x509':
       return isXml(document)
         ? verifyXmlSignature(document, trust, verification)

@@ -1,3 +1,5 @@
+import { Failure } from '../../api/failure.ts';
+import { cleanUrl } from '../../sources/url.ts';
 import type { Signer } from '../../trust/trust.ts';
 import { below, folderOf } from '../below.ts';
 import type { Catalog, ReadRequest } from '../catalog.ts';
@@ -6,7 +8,7 @@ import { Gathering } from '../gathering.ts';
 import { present } from '../present.ts';
 import { bring, prove } from '../proof.ts';
 import { digestOf, invalidList } from '../text.ts';
-import { parseStream, readProducts, type Stream } from './parse.ts';
+import { parseStream, readProducts, type Stream, type StreamPart } from './parse.ts';
 
 interface Proof {
   readonly url: string;
@@ -18,7 +20,7 @@ interface Proof {
 /**
  * Reads a simplestreams index and all that it refers to, or one products document. Every document is proven by itself: an index that
  * is signed says nothing of the bytes behind its paths.
- * @throws Failure of the fetch and the trust room; InvalidList, ListFromFuture
+ * @throws Failure of the fetch and the trust room; InvalidList, ListFromFuture, SourceChanged
  */
 export async function readSimplestreams(request: ReadRequest): Promise<Catalog> {
   const first = await read(request.url, request);
@@ -56,14 +58,25 @@ async function read(url: string, request: ReadRequest): Promise<Proof> {
   return { url, document, stream: parseStream(content), ...present({ signer }) };
 }
 
-async function readParts(paths: readonly string[], root: string, request: ReadRequest): Promise<Proof[]> {
+async function readParts(parts: readonly StreamPart[], root: string, request: ReadRequest): Promise<Proof[]> {
   const found: Proof[] = [];
-  for (const path of paths) {
+  for (const { path, updated } of parts) {
     const place = below(root, path);
     if ('problem' in place) throw invalidList(`index: ${place.problem}`);
-    found.push(await read(place.url, request));
+    const proof = await read(place.url, request);
+    if (updated !== undefined) checkAge(proof, updated);
+    found.push(proof);
   }
   return found;
+}
+
+/** Each document is signed by itself, so an old one can be put beside a new index: then the index tells. */
+function checkAge({ url, stream }: Proof, expected: string): void {
+  if (stream.updated === undefined || Date.parse(stream.updated) >= Date.parse(expected)) return;
+  throw new Failure(
+    'SourceChanged',
+    `${cleanUrl(url)} is of ${stream.updated}, but the index speaks of one of ${expected}: the mirror is being updated, or serves old documents`,
+  );
 }
 
 /** What paths are relative to: the folder that holds `streams/`, as the mirrors have it; without one the list's own. */

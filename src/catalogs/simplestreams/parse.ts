@@ -19,8 +19,14 @@ export type Stream = StreamIndex | StreamProducts;
 export interface StreamIndex {
   readonly kind: 'index';
   readonly updated?: string;
-  /** Paths of the documents that have files to download. */
-  readonly parts: readonly string[];
+  readonly parts: readonly StreamPart[];
+}
+
+/** A document that has files to download. */
+export interface StreamPart {
+  readonly path: string;
+  /** RFC 3339: when it was made, by the index. */
+  readonly updated?: string;
 }
 
 export interface StreamProducts {
@@ -37,6 +43,7 @@ const Part = z.object({
   path: z.string({ error: 'is missing' }),
   format: words().optional(),
   datatype: words().optional(),
+  updated: words(64).optional(),
 });
 const Product = z.object({
   arch: words(64).optional(),
@@ -85,19 +92,20 @@ export function parseStream(content: Uint8Array): Stream {
 }
 
 /** `image-ids` are ids at clouds, and other datatypes are other things: only downloads are followed. */
-function readParts({ value, repeated }: Json): string[] {
+function readParts({ value, repeated }: Json): StreamPart[] {
   if (repeated[0] !== undefined) throw invalidList(`it has the key ${plain(repeated[0].key, 60)} twice in one object`);
   const index = isMapping(value) ? value['index'] : undefined;
   if (!isMapping(index)) throw invalidList('its index is missing or no object');
-  const paths: string[] = [];
+  const parts: StreamPart[] = [];
   for (const [name, part] of Object.entries(index)) {
     const read = Part.safeParse(part);
     if (!read.success) throw invalidList(`index ${plain(name, 120)}: ${complaint(read.error)}`);
-    const { format = 'products:1.0', datatype = 'image-downloads', path } = read.data;
-    if (format === 'products:1.0' && datatype === 'image-downloads') paths.push(path);
+    const { format = 'products:1.0', datatype = 'image-downloads', path, updated = '' } = read.data;
+    if (format === 'products:1.0' && datatype === 'image-downloads')
+      parts.push({ path, ...present({ updated: readDate(updated) }) });
   }
-  if (paths.length > MAX_PARTS) throw invalidList(`it refers to ${paths.length} documents, of at most ${MAX_PARTS}`);
-  return paths;
+  if (parts.length > MAX_PARTS) throw invalidList(`it refers to ${parts.length} documents, of at most ${MAX_PARTS}`);
+  return parts;
 }
 
 function ambiguousProducts({ repeated }: Json): ReadonlySet<string> {

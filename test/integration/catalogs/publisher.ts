@@ -17,12 +17,17 @@ export interface Publisher {
   /** Signs with the key of an OpenPGP user. */
   clearsign(content: string, person?: Person): Buffer;
   detached(content: string, person?: Person): Buffer;
+  /** An enveloped XML signature, as the last child of the root. */
+  xmlsign(document: string, person?: Person): string;
   /** Takes the word of these endorsers. */
   readonly x509: (...people: readonly Person[]) => X509Trust;
   readonly openpgp: (...people: readonly Person[]) => OpenPgpTrust;
   readonly minisign: MinisignTrust;
   close(): void;
 }
+
+/** The programs that this takes. */
+export const PROGRAMS = ['openssl', 'gpg', 'minisign', 'xmlsec1'] as const;
 
 export type Person = 'alice' | 'bob';
 
@@ -31,13 +36,16 @@ export const ENDORSERS: Readonly<Record<Person, Endorser>> = {
   bob: { subject: '/DC=org/DC=example/CN=bob', issuer: '/DC=org/DC=example/CN=Example CA' },
 };
 
+/** As StratusLab's tools have it, with SHA-256 for SHA-1. */
+const XML_SIGNATURE = `<Signature xmlns="http://www.w3.org/2000/09/xmldsig#"><SignedInfo><CanonicalizationMethod Algorithm="http://www.w3.org/TR/2001/REC-xml-c14n-20010315#WithComments"/><SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><Reference URI=""><Transforms><Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"/></Transforms><DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><DigestValue/></Reference></SignedInfo><SignatureValue/><KeyInfo><X509Data/></KeyInfo></Signature>`;
+
 export function makePublisher(): Publisher {
   const folder = mkdtempSync(join(tmpdir(), 'publisher-'));
   const env = { ...process.env, GNUPGHOME: folder };
   const start = (program: string, args: readonly string[], input?: string) =>
     execFileSync(program, args, { cwd: folder, env, stdio: 'pipe', ...(input === undefined ? {} : { input }) });
   const path = (name: string) => join(folder, name);
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  const newKey = ['-newkey', 'rsa:2048', '-nodes'];
   const subject = (name: string) => ['-subj', `/DC=org/DC=example/CN=${name}`];
   start('openssl', [
     'req',
@@ -100,6 +108,23 @@ export function makePublisher(): Publisher {
       ),
     clearsign: (content, person = 'alice') => start('gpg', [...user(person), '--clearsign'], content),
     detached: (content, person = 'alice') => start('gpg', [...user(person), '--detach-sign'], content),
+    xmlsign: (document, person = 'alice') => {
+      writeFileSync(
+        path('template.xml'),
+        document.replace(/<\/[\w:]+>\s*$/, (end) => XML_SIGNATURE + end),
+      );
+      start('xmlsec1', [
+        '--sign',
+        '--privkey-pem',
+        `${person}.key,${person}.pem`,
+        '--output',
+        'signed.xml',
+        'template.xml',
+      ]);
+      return readFileSync(path('signed.xml'), 'utf8')
+        .replace(/^<\?xml.*\?>\s*/, '')
+        .trimEnd();
+    },
     x509: (...people) => ({
       kind: 'x509',
       endorsers: people.map((person) => ENDORSERS[person]),

@@ -14,7 +14,20 @@ export const toolbox = createToolbox();
 export const never = new AbortController().signal;
 
 export function installed(
-  ...programs: (ToolName | 'mke2fs' | 'genisoimage' | 'gzip' | 'tar' | 'lzma' | 'lua5.1' | 'promtool')[]
+  ...programs: (
+    | ToolName
+    | 'mke2fs'
+    | 'genisoimage'
+    | 'gzip'
+    | 'tar'
+    | 'lzma'
+    | 'lua5.1'
+    | 'promtool'
+    | 'openssl'
+    | 'gpg'
+    | 'minisign'
+    | 'xmlsec1'
+  )[]
 ): boolean {
   const folders = (process.env['PATH'] ?? '').split(':');
   return programs.every((program) => folders.some((folder) => existsSync(join(folder, program))));

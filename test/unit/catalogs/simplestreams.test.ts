@@ -165,6 +165,19 @@ describe('a simplestreams index', () => {
     expect(await refusal(read('Simplestreams', document, INDEX))).toMatch(expected);
   });
 
+  it.each([
+    [
+      'older than the index says, is refused',
+      'Thu, 20 Nov 2026 10:10:11 +0000',
+      `SourceChanged: ${PRODUCTS} is of 2026-11-20T10:10:10Z, but the index speaks of one of 2026-11-20T10:10:11Z: the mirror is being updated, or serves old documents`,
+    ],
+    ['as old as the index says, is taken', 'Thu, 20 Nov 2026 10:10:10 +0000', 'accepted'],
+    ['newer than the index says, is taken', 'Thu, 19 Nov 2026 10:10:10 +0000', 'accepted'],
+  ])('beside a products document that is %s', async (_, updated, expected) => {
+    const documents = { [INDEX]: index({ a: { ...part(), updated } }), [PRODUCTS]: products({}) };
+    expect(await refusal(readCatalog('Simplestreams', request(INDEX, { documents })))).toContain(expected);
+  });
+
   it('that refers to an index is refused', async () => {
     const documents = { [INDEX]: index({ a: part() }), [PRODUCTS]: index({}) };
     expect(await refusal(readCatalog('Simplestreams', request(INDEX, { documents })))).toBe(
