@@ -23,8 +23,8 @@ export function usageOf(pid: number): Pick<Usage, 'cpuSeconds'> {
   return { cpuSeconds: ticks / TICKS_PER_SECOND };
 }
 
-/** Samples the resident memory of a process and its children until `stop`, which tells the highest sum. */
-export function peakOf(pid: number): { stop(): number } {
+/** Samples the resident memory of a process and its children until `stop`; both tell the highest sum so far, in MiB. */
+export function peakOf(pid: number): { highest(): number; stop(): number } {
   let peak = 0;
   const timer = setInterval(() => {
     let sum = 0;
@@ -32,6 +32,7 @@ export function peakOf(pid: number): { stop(): number } {
     peak = Math.max(peak, sum / 1024);
   }, SAMPLE_MS);
   return {
+    highest: () => peak,
     stop() {
       clearInterval(timer);
       return peak;
