@@ -1,9 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import type { Digests } from '../../api/digest.ts';
 import type { Format, Role } from '../../images/format.ts';
 import type { Registration } from '../cloud.ts';
 import { writeAtomically } from './durable.ts';
-import type { PartRecord, PartRecords } from './records.ts';
+import type { PartRecord } from './record.ts';
+import type { PartRecords } from './records.ts';
 import { LAYOUT, type Site } from './site.ts';
 
 /** `index.json`: what programs read. Fields are only ever added. */
@@ -34,25 +35,65 @@ export interface IndexEntry extends Registration {
   }[];
 }
 
-/** The index as the records make it. Staged, retired and hidden images are not in it. */
-export async function indexText(records: PartRecords): Promise<string> {
-  const published = new Map<string, PartRecord>();
-  for await (const record of records.all()) if (record.phase === 'published') published.set(record.id, record);
-  const images = [...published.values()]
-    .filter(({ role, registration }) => role === 'Disk' && !registration.hidden)
-    .map((disk) => entryOf(disk, published))
-    .sort((a, b) => (a.name === b.name ? (a.id < b.id ? -1 : 1) : a.name < b.name ? -1 : 1));
-  return `${JSON.stringify({ version: 1, images } satisfies Index, undefined, 2)}\n`;
-}
+/** The index of one site, as its records make it. Staged, retired and hidden images are not in it. */
+export class IndexFile {
+  readonly #path: string;
+  readonly #records: PartRecords;
+  #next: Promise<void> | undefined;
+  #last: Promise<void> = Promise.resolve();
+  /** The records and the file that were seen to agree. */
+  #agreed: { revision: number; file: string } | undefined;
 
-export async function readIndex(site: Site): Promise<string | undefined> {
-  return await readFile(site.in(LAYOUT.index), 'utf8').catch(() => undefined);
-}
+  constructor(site: Site, records: PartRecords) {
+    this.#path = site.in(LAYOUT.index);
+    this.#records = records;
+  }
 
-/** Writes the index where it differs. */
-export async function refreshIndex(site: Site, records: PartRecords): Promise<void> {
-  const text = await indexText(records);
-  if ((await readIndex(site)) !== text) await writeAtomically(site.in(LAYOUT.index), text);
+  /**
+   * Resolves when the index tells of everything that was recorded before the call. Whoever comes while one is being written shares
+   * the next: twenty images published at a time write it twice.
+   */
+  refresh(): Promise<void> {
+    const write = async (): Promise<void> => {
+      this.#next = undefined;
+      const text = await this.#text();
+      if ((await this.#read()) !== text) await writeAtomically(this.#path, text);
+    };
+    this.#next ??= this.#last = this.#last.then(write, write);
+    return this.#next;
+  }
+
+  /** Whether the file is what the records make. Made anew only where one of them has changed since the last look. */
+  async isCurrent(): Promise<boolean> {
+    const file = await this.#stamp();
+    // The table may turn out to be another's by now, which changes the revision.
+    await this.#records.all();
+    const { revision } = this.#records;
+    if (this.#agreed !== undefined && this.#agreed.revision === revision && this.#agreed.file === file) return true;
+    const agrees = (await this.#read()) === (await this.#text());
+    this.#agreed = agrees && file !== undefined ? { revision, file } : undefined;
+    return agrees;
+  }
+
+  async #text(): Promise<string> {
+    const published = new Map<string, PartRecord>();
+    for (const record of await this.#records.all()) if (record.phase === 'published') published.set(record.id, record);
+    const images = [...published.values()]
+      .filter(({ role, registration }) => role === 'Disk' && !registration.hidden)
+      .map((disk) => entryOf(disk, published))
+      .sort((a, b) => (a.name === b.name ? (a.id < b.id ? -1 : 1) : a.name < b.name ? -1 : 1));
+    return `${JSON.stringify({ version: 1, images } satisfies Index, undefined, 2)}\n`;
+  }
+
+  async #read(): Promise<string | undefined> {
+    return await readFile(this.#path, 'utf8').catch(() => undefined);
+  }
+
+  /** Another one when somebody wrote to the file, or put another in its place. */
+  async #stamp(): Promise<string | undefined> {
+    const info = await stat(this.#path, { bigint: true }).catch(() => undefined);
+    return info === undefined ? undefined : `${info.ino} ${info.size} ${info.mtimeNs} ${info.ctimeNs}`;
+  }
 }
 
 function entryOf(disk: PartRecord, published: ReadonlyMap<string, PartRecord>): IndexEntry {

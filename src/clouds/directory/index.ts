@@ -12,9 +12,10 @@ import type {
   PublishImage,
   StagePart,
 } from '../cloud.ts';
-import { serially, whileLocked } from './lock.ts';
+import { whileLocked } from './lock.ts';
 import * as publication from './publication.ts';
-import { cloudRecordOf, fileName, locate, PartRecords } from './records.ts';
+import { cloudRecordOf, fileName, locate } from './record.ts';
+import { type Books, openBooks } from './books.ts';
 import { LAYOUT, Site } from './site.ts';
 import { stage } from './staging.ts';
 
@@ -46,14 +47,14 @@ export function openDirectory(spec: DirectorySpec, context: CloudContext): Cloud
 class DirectoryCloud implements Cloud {
   readonly traits: CloudTraits = { formats: FORMATS, digest: 'sha256', mayFollow: false, clientChosenIds: true };
   readonly #site: Site;
-  readonly #records: PartRecords;
+  readonly #books: Books;
   readonly #context: CloudContext;
   readonly #running = new Set<string>();
 
   constructor(site: Site, context: CloudContext) {
     this.#site = site;
     this.#context = context;
-    this.#records = new PartRecords(site, context.log);
+    this.#books = openBooks(site, context.log);
   }
 
   async probe(_signal: AbortSignal): Promise<Probe> {
@@ -64,7 +65,7 @@ class DirectoryCloud implements Cloud {
   async find(ownership: Pick<Ownership, 'owner' | 'guid'>, _signal: AbortSignal): Promise<CloudRecord[]> {
     await this.#site.assertSame();
     const found: CloudRecord[] = [];
-    for await (const record of this.#records.all()) {
+    for (const record of await this.#books.records.all()) {
       if (record.ownership.owner !== ownership.owner || record.ownership.guid !== ownership.guid) continue;
       const located = await locate(this.#site, record);
       // Complete once, and its file is gone: there is nothing to adopt.
@@ -75,7 +76,7 @@ class DirectoryCloud implements Cloud {
 
   async get(id: string, _signal: AbortSignal): Promise<CloudRecord | undefined> {
     await this.#site.assertSame();
-    const record = await this.#records.read(id);
+    const record = await this.#books.records.read(id);
     if (record === undefined) return undefined;
     const located = await locate(this.#site, record);
     return located === undefined && record.phase !== 'staging' ? undefined : cloudRecordOf(record, located);
@@ -84,7 +85,7 @@ class DirectoryCloud implements Cloud {
   async census(_signal: AbortSignal): Promise<Set<string>> {
     await this.#site.assertSame();
     const ids = new Set<string>();
-    for await (const record of this.#records.all()) {
+    for (const record of await this.#books.records.all()) {
       if ((await locate(this.#site, record)) !== undefined) ids.add(record.id);
     }
     return ids;
@@ -102,20 +103,20 @@ class DirectoryCloud implements Cloud {
   }
 
   async claim(id: string, ownership: Ownership, _signal: AbortSignal): Promise<void> {
-    await this.#changing(async () => {
-      const record = await this.#records.read(id);
+    await this.#writing(async () => {
+      const record = await this.#books.records.read(id);
       if (record === undefined)
         throw new Failure('Conflict', `image ${id} is not at this site any more: looking again`);
       if (record.ownership.owner !== ownership.owner || record.ownership.guid !== ownership.guid) {
         throw new Failure('ClaimedByOther', `image ${id} has another owner or guid: it is left alone`);
       }
       if (record.ownership.claim === ownership.claim) return;
-      await this.#records.write({ ...record, ownership: { ...record.ownership, claim: ownership.claim } });
+      await this.#books.records.write({ ...record, ownership: { ...record.ownership, claim: ownership.claim } });
     });
   }
 
   async publish(image: PublishImage, _signal: AbortSignal): Promise<void> {
-    await this.#changing(async () => await publication.publish(this.#parts, image));
+    await this.#writing(async () => await publication.publish(this.#parts, image));
   }
 
   async look(image: PublishImage, signal: AbortSignal): Promise<Look> {
@@ -124,26 +125,29 @@ class DirectoryCloud implements Cloud {
   }
 
   async retire(parts: readonly PartRef[], _signal: AbortSignal): Promise<void> {
-    await this.#changing(async () => await publication.retire(this.#parts, parts));
+    await this.#writing(async () => await publication.retire(this.#parts, parts));
   }
 
   async reactivate(parts: readonly PartRef[], signal: AbortSignal): Promise<void> {
-    await this.#changing(async () => await publication.reactivate(this.#parts, parts, signal));
+    await this.#writing(async () => await publication.reactivate(this.#parts, parts, signal));
   }
 
   async remove(parts: readonly PartRef[], _signal: AbortSignal): Promise<void> {
-    await this.#changing(async () => await publication.remove(this.#parts, parts));
+    await this.#writing(async () => await publication.remove(this.#parts, parts));
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#books.close();
+  }
 
   get #lock(): string {
     return this.#site.in(LAYOUT.lock);
   }
 
   get #parts(): publication.PublicationContext {
+    const { records, index } = this.#books;
     const { transfers } = this.#context;
-    return { site: this.#site, records: this.#records, transfers, now: () => this.#context.now() };
+    return { site: this.#site, records, index, transfers, now: () => this.#context.now() };
   }
 
   /** With the site's lock, beside other jobs of this process; on no other folder than the one we know. */
@@ -151,12 +155,7 @@ class DirectoryCloud implements Cloud {
     await this.#site.assertSame();
     return await whileLocked(this.#lock, LOCK_MS, async () => {
       await this.#site.assertSame();
-      return await work();
+      return await this.#books.records.whileWriting(work);
     });
-  }
-
-  /** The same, one after the other: the index is made from all records. */
-  async #changing<T>(work: () => Promise<T>): Promise<T> {
-    return await this.#writing(async () => await serially(this.#lock, work));
   }
 }

@@ -66,16 +66,3 @@ function openDatabase(file: string): DatabaseSync {
     });
   }
 }
-
-const tails = new Map<string, Promise<unknown>>();
-
-/** One after the other within this process, for what reads a file and writes it again. */
-export async function serially<T>(file: string, work: () => Promise<T>): Promise<T> {
-  const turn = (tails.get(file) ?? Promise.resolve()).then(work, work);
-  tails.set(file, turn);
-  try {
-    return await turn;
-  } finally {
-    if (tails.get(file) === turn) tails.delete(file);
-  }
-}

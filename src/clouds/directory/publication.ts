@@ -5,9 +5,10 @@ import { Failure } from '../../api/failure.ts';
 import type { Role } from '../../images/format.ts';
 import type { Transfers } from '../../transfers/transfers.ts';
 import type { Look, PartRef, PublishImage, Registration } from '../cloud.ts';
-import { indexText, readIndex, refreshIndex } from './catalog.ts';
+import type { IndexFile } from './catalog.ts';
 import { move } from './durable.ts';
-import { type Located, locate, type PartRecord, type PartRecords, type Phase, placeOf, untouched } from './records.ts';
+import { type Located, locate, type PartRecord, type Phase, placeOf, untouched } from './record.ts';
+import type { PartRecords } from './records.ts';
 import type { Site } from './site.ts';
 
 /** A disk is never in place before what it boots from. */
@@ -16,12 +17,13 @@ const ORDER: readonly Role[] = ['Kernel', 'Ramdisk', 'Disk'];
 export interface PublicationContext {
   site: Site;
   records: PartRecords;
+  index: IndexFile;
   transfers: Transfers;
   now(): number;
 }
 
 /** Files come into place first, the index that names them last. */
-export async function publish({ site, records, now }: PublicationContext, image: PublishImage): Promise<void> {
+export async function publish({ site, records, index, now }: PublicationContext, image: PublishImage): Promise<void> {
   for (const part of inOrder(image.parts)) {
     const { record, located } = await present({ site, records }, part.id);
     assertPublishable(record, part, image);
@@ -36,11 +38,11 @@ export async function publish({ site, records, now }: PublicationContext, image:
     };
     if (!isDeepStrictEqual(wanted, record)) await records.write(wanted);
   }
-  await refreshIndex(site, records);
+  await index.refresh();
 }
 
 export async function look(
-  { site, records, transfers }: PublicationContext,
+  { site, records, index, transfers }: PublicationContext,
   image: PublishImage,
   signal: AbortSignal,
 ): Promise<Look> {
@@ -63,15 +65,15 @@ export async function look(
       if (record.boot.Kernel !== boot.Kernel || record.boot.Ramdisk !== boot.Ramdisk) changed.add('boot');
     }
   }
-  if ((await readIndex(site)) !== (await indexText(records))) changed.add('index.json');
+  if (!(await index.isCurrent())) changed.add('index.json');
   result.changed = [...changed].sort();
   return result;
 }
 
 /** Out of the index, then out of sight; machines that have the file open keep it. */
-export async function retire({ site, records }: PublicationContext, parts: readonly PartRef[]): Promise<void> {
+export async function retire({ site, records, index }: PublicationContext, parts: readonly PartRef[]): Promise<void> {
   const found = await note({ site, records }, parts, 'retired');
-  await refreshIndex(site, records);
+  await index.refresh();
   for (const { record, located } of found) {
     const to = placeOf(site, record, 'retired');
     if (located !== undefined && located.path !== to) await move(located.path, to);
@@ -101,9 +103,9 @@ export async function reactivate(
   }
 }
 
-export async function remove({ site, records }: PublicationContext, parts: readonly PartRef[]): Promise<void> {
+export async function remove({ site, records, index }: PublicationContext, parts: readonly PartRef[]): Promise<void> {
   const found = await note({ site, records }, parts, 'retired');
-  await refreshIndex(site, records);
+  await index.refresh();
   for (const { record } of found) {
     for (const phase of ['published', 'staged', 'retired'] as const)
       await rm(placeOf(site, record, phase), { force: true });

@@ -1,106 +1,171 @@
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { z } from 'zod';
 import { Failure } from '../../api/failure.ts';
-import { FORMATS, type Format, ROLES, type Role } from '../../images/format.ts';
-import type { CloudRecord, Registration } from '../cloud.ts';
-import { writeAtomically } from './durable.ts';
+import { fileFailure, writeAtomically } from './durable.ts';
+import { type PartRecord, parseRecord } from './record.ts';
 import { LAYOUT, type Site } from './site.ts';
 
-const PHASES = ['staging', 'staged', 'published', 'retired'] as const;
-export type Phase = (typeof PHASES)[number];
+/** How many records are read at a time. */
+const PARALLEL = 32;
 
-const Text = z.string();
-const RegistrationShape = z.object({
-  name: Text,
-  visibility: z.enum(['Private', 'Shared', 'Community', 'Public']),
-  members: z.array(Text),
-  protected: z.boolean(),
-  hidden: z.boolean(),
-  tags: z.array(Text),
-  properties: z.record(Text, Text),
-  architecture: Text.optional(),
-  os: z.object({ distro: Text.optional(), version: Text.optional(), type: Text.optional() }).optional(),
-  minDiskGiB: z.number().optional(),
-  minRamMiB: z.number().optional(),
-  firmware: Text.optional(),
-});
-
-const Shape = z.object({
-  id: Text,
-  role: z.enum(ROLES),
-  phase: z.enum(PHASES),
-  /** Name of the data's file, the same in whichever folder it stands. */
-  file: Text,
-  format: z.enum(FORMATS),
-  size: z.number(),
-  virtualSize: z.number().optional(),
-  /** Of the file, read back after it was written; with the modification time (ms) that it then had. */
-  sha256: Text.optional(),
-  modified: z.number().optional(),
-  ownership: z.object({ owner: Text, guid: Text, claim: Text, sourceDigest: Text, attempt: z.number() }),
-  registration: RegistrationShape,
-  /** On a published disk: the parts that it boots from. */
-  boot: z.object({ Kernel: Text.optional(), Ramdisk: Text.optional() }).default({}),
-  createdAt: Text,
-  registeredAt: Text.optional(),
-});
-/** What a site knows of one part, kept in `.records/<id>.json`. */
-export type PartRecord = Omit<z.infer<typeof Shape>, 'registration'> & { registration: Registration };
-
-const EXTENSIONS = {
-  Raw: 'raw',
-  Qcow2: 'qcow2',
-  Vmdk: 'vmdk',
-  Vdi: 'vdi',
-  Vhd: 'vhd',
-  Vhdx: 'vhdx',
-  Iso: 'iso',
-  Ova: 'ova',
-} as const satisfies Record<Format, string>;
-
-/** `<id>.qcow2`, `<id>.kernel`: flat, because a libvirt pool lists the files of one folder and no deeper. */
-export function fileName(id: string, role: Role, format: Format): string {
-  // Ids come from us, but they become names of files: nothing that could step out of the folder.
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/.test(id)) throw new Failure('InvalidSpec', `${id} cannot be a file's name`);
-  return `${id}.${role === 'Disk' ? EXTENSIONS[format] : role.toLowerCase()}`;
-}
-
-export interface Located {
-  path: string;
-  size: number;
-  modified: number;
-}
-
-/** Where the data of a record stands when it has this phase. */
-export function placeOf(site: Site, record: PartRecord, phase: Phase = record.phase): string {
-  if (phase === 'published') return site.in(record.file);
-  return site.in(phase === 'retired' ? LAYOUT.retired : LAYOUT.staging, record.file);
-}
+type Table = Map<string, PartRecord>;
 
 /**
- * Where it stands in truth: between the move of a file and the note of it a crash may come. Undefined when somebody took the
- * file away.
+ * All records of a site. They are kept in memory, because most steps look at all of them, and a site with ten thousand images would
+ * otherwise be read from its disk at every registration. Other processes may write the same folder, one at a time under the site's
+ * lock, so `.imageproxy-writer` says who wrote last, and whether he is still at it: the table holds as long as that is unchanged.
  */
-export async function locate(site: Site, record: PartRecord): Promise<Located | undefined> {
-  for (const phase of new Set<Phase>([record.phase, 'published', 'staged', 'retired'])) {
-    const path = placeOf(site, record, phase);
-    const info = await stat(path).catch(() => undefined);
-    if (info?.isFile() === true) return { path, size: info.size, modified: info.mtimeMs };
-  }
-  return undefined;
-}
-
 export class PartRecords {
+  /** Another one whenever a record may have changed. */
+  revision = 0;
   readonly #site: Site;
   readonly #log: Logger;
+  readonly #name = randomUUID();
+  #table: Table | undefined;
+  /** What it said when the table was read, or when we wrote to it last. */
+  #writer: string | undefined;
+  #writing = 0;
+  #turns = 0;
+  /** Entering and leaving, one after the other. */
+  #door: Promise<void> = Promise.resolve();
+  /** What we change while the table is being read. */
+  #changes: Map<string, PartRecord | undefined> | undefined;
+  #loading: Promise<Table> | undefined;
 
   constructor(site: Site, log: Logger) {
     this.#site = site;
     this.#log = log;
   }
 
+  /** Runs what may write. The caller holds the site's lock until it ends, so nobody else writes meanwhile. */
+  async whileWriting<T>(work: () => Promise<T>): Promise<T> {
+    this.#writing += 1;
+    const enter = () => this.#enter();
+    if (this.#writing === 1) this.#door = this.#door.then(enter, enter);
+    try {
+      await this.#door;
+      return await work();
+    } finally {
+      this.#writing -= 1;
+      const leave = () => this.#leave();
+      if (this.#writing === 0) await (this.#door = this.#door.then(leave, leave));
+    }
+  }
+
+  /** From the disk: what a person took away or put back shows here first. */
   async read(id: string): Promise<PartRecord | undefined> {
+    const record = await this.#parsed(id);
+    if (this.#table !== undefined && !isDeepStrictEqual(this.#table.get(id), record)) this.#forget();
+    return record;
+  }
+
+  async write(record: PartRecord): Promise<void> {
+    await writeAtomically(this.#path(record.id), `${JSON.stringify(record, undefined, 2)}\n`);
+    this.#note(record.id, record);
+  }
+
+  async delete(id: string): Promise<void> {
+    await rm(this.#path(id), { force: true });
+    await rm(`${this.#path(id)}.tmp`, { force: true });
+    this.#note(id, undefined);
+  }
+
+  /** As they are now, in no order. */
+  async all(): Promise<PartRecord[]> {
+    const table = (await this.#isCurrent()) ? this.#table : undefined;
+    if (table !== undefined) return [...table.values()];
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = undefined;
+    });
+    return [...(await this.#loading).values()];
+  }
+
+  async #isCurrent(): Promise<boolean> {
+    if (this.#table === undefined) return false;
+    if (this.#writing > 0) await this.#door;
+    return this.#writing > 0 || (await this.#said()) === this.#writer;
+  }
+
+  async #load(): Promise<Table> {
+    const changes = new Map<string, PartRecord | undefined>();
+    this.#changes = changes;
+    const [turn, before] = [this.#turns, await this.#said()];
+    const table: Table = new Map();
+    const ids = await this.#ids();
+    const reader = async (): Promise<void> => {
+      for (let id = ids.pop(); id !== undefined; id = ids.pop()) {
+        const record = await this.#parsed(id);
+        if (record !== undefined) table.set(id, record);
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, reader));
+    for (const [id, record] of changes) put(table, id, record);
+    this.#changes = undefined;
+    this.revision += 1;
+    const after = await this.#said();
+    // Who is writing at this moment may have changed what we read first, and does not say so before he has done.
+    const ours = this.#writing > 0 && this.#turns === turn && turn > 0;
+    if (before === after && (ours || after?.endsWith(DONE) === true)) {
+      this.#table = table;
+      this.#writer = after;
+    }
+    return table;
+  }
+
+  #note(id: string, record: PartRecord | undefined): void {
+    this.revision += 1;
+    this.#changes?.set(id, record);
+    if (this.#table !== undefined) put(this.#table, id, record);
+  }
+
+  #forget(): void {
+    this.revision += 1;
+    this.#table = undefined;
+  }
+
+  async #enter(): Promise<void> {
+    if ((await this.#said()) !== this.#writer) this.#forget();
+    this.#turns += 1;
+    await this.#say(`${this.#name} ${this.#turns} is writing`);
+  }
+
+  async #leave(): Promise<void> {
+    // If it cannot be said, everybody reads the disk until somebody else writes: slow, and right.
+    await this.#say(`${this.#name} ${this.#turns} ${DONE}`).catch(() => undefined);
+  }
+
+  async #said(): Promise<string | undefined> {
+    return await readFile(this.#site.in(LAYOUT.writer), 'utf8').catch(() => undefined);
+  }
+
+  /** Not synced: after a power cut there is no table in any memory that it could speak of. */
+  async #say(what: string): Promise<void> {
+    const path = this.#site.in(LAYOUT.writer);
+    try {
+      await writeFile(`${path}.tmp`, what);
+      await rename(`${path}.tmp`, path);
+      this.#writer = what;
+    } catch (error) {
+      // On a full disk images must still be removable; where nothing is said, nothing is believed.
+      this.#forget();
+      await rm(path, { force: true }).catch(() => {
+        throw fileFailure(error, path);
+      });
+    }
+  }
+
+  async #ids(): Promise<string[]> {
+    const folder = this.#site.in(LAYOUT.records);
+    const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw new Failure('SiteNotReady', `${folder} cannot be read (${error.code})`, { cause: error });
+    });
+    return names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
+  }
+
+  async #parsed(id: string): Promise<PartRecord | undefined> {
     let text: string;
     try {
       text = await readFile(this.#path(id), 'utf8');
@@ -110,33 +175,10 @@ export class PartRecords {
       throw new Failure('SiteNotReady', `${this.#path(id)} cannot be read (${code})`, { cause: error });
     }
     try {
-      return Shape.parse(JSON.parse(text)) as PartRecord;
+      return parseRecord(text);
     } catch (error) {
       this.#log.warn({ path: this.#path(id), err: error }, 'a damaged record is passed over');
       return undefined;
-    }
-  }
-
-  async write(record: PartRecord): Promise<void> {
-    await writeAtomically(this.#path(record.id), `${JSON.stringify(record, undefined, 2)}\n`);
-  }
-
-  async delete(id: string): Promise<void> {
-    await rm(this.#path(id), { force: true });
-    await rm(`${this.#path(id)}.tmp`, { force: true });
-  }
-
-  async *all(): AsyncGenerator<PartRecord> {
-    const names = await readdir(this.#site.in(LAYOUT.records)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw new Failure('SiteNotReady', `${this.#site.in(LAYOUT.records)} cannot be read (${error.code})`, {
-        cause: error,
-      });
-    });
-    for (const name of names) {
-      if (!name.endsWith('.json')) continue;
-      const record = await this.read(name.slice(0, -'.json'.length));
-      if (record !== undefined) yield record;
     }
   }
 
@@ -145,32 +187,9 @@ export class PartRecords {
   }
 }
 
-/** Whether the file is the one whose hash was taken. */
-export function untouched(record: PartRecord, located: Located): boolean {
-  return located.size === record.size && located.modified === record.modified;
-}
+const DONE = 'has done';
 
-export function cloudRecordOf(record: PartRecord, located: Located | undefined): CloudRecord {
-  const { ownership, sha256 } = record;
-  const complete = record.phase !== 'staging';
-  const proven = sha256 !== undefined && located !== undefined && untouched(record, located);
-  return {
-    id: record.id,
-    role: record.role,
-    name: record.registration.name,
-    ...ownership,
-    ...(sha256 !== undefined && complete ? { sentSha256: sha256 } : {}),
-    cloudDigests: proven ? { sha256 } : {},
-    ...(located === undefined ? {} : { size: located.size }),
-    format: record.format,
-    state: complete
-      ? record.phase === 'retired'
-        ? 'Deactivated'
-        : 'Active'
-      : located === undefined
-        ? 'Empty'
-        : 'Uploading',
-    published: record.phase === 'published',
-    createdAt: record.createdAt,
-  };
+function put(table: Table, id: string, record: PartRecord | undefined): void {
+  if (record === undefined) table.delete(id);
+  else table.set(id, record);
 }

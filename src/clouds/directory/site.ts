@@ -9,6 +9,7 @@ import { writeAtomically } from './durable.ts';
 export const LAYOUT = {
   marker: '.imageproxy-site.json',
   lock: '.imageproxy-lock',
+  writer: '.imageproxy-writer',
   records: '.records',
   staging: '.staging',
   retired: '.retired',

@@ -3,7 +3,8 @@ import { Failure } from '../../api/failure.ts';
 import type { Transfers } from '../../transfers/transfers.ts';
 import type { CloudRecord, StagePart } from '../cloud.ts';
 import { fileFailure } from './durable.ts';
-import { cloudRecordOf, fileName, locate, type PartRecord, type PartRecords, placeOf, untouched } from './records.ts';
+import { cloudRecordOf, fileName, locate, type PartRecord, placeOf, untouched } from './record.ts';
+import type { PartRecords } from './records.ts';
 import type { Site } from './site.ts';
 
 export interface StagingContext {
