@@ -13,6 +13,7 @@ import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
+import { Siblings } from '../reconcilers/vmimage/siblings.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -149,6 +150,9 @@ export async function startControllerOn<S extends OwnStore>(
     }
     const jobs = new Jobs((asker, urgency) => controllers.wakeAsker(asker, urgency));
     closing.unshift(() => jobs.close());
+    const siblings = new Siblings(store.instance);
+    // Before any controller hears of a change.
+    store.subscribe<VMImage>('VMImage', (change) => siblings.note(change));
     const deps: SiteDeps = {
       store,
       cache,
@@ -157,6 +161,7 @@ export async function startControllerOn<S extends OwnStore>(
       jobs,
       downloads: new Downloads({ cache, transfers, images, clock, log, metrics }),
       sites: new SiteConnections(),
+      siblings,
       catalogs,
       lists: new KeptLists(join(options.state, 'lists')),
       clock,

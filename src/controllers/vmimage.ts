@@ -1,7 +1,6 @@
 import type { ImageSite, VMImage } from '../api/types.ts';
 import type { Deps } from '../reconcilers/deps.ts';
 import { reconcileVMImage } from '../reconcilers/vmimage/index.ts';
-import { namesakesOf } from '../reconcilers/vmimage/siblings.ts';
 import { keyOf, type ObjectKey } from '../stores/store.ts';
 import { Controller } from './controller.ts';
 
@@ -46,7 +45,7 @@ export function vmimageController(deps: Deps): Controller {
     const left =
       type === 'Deleted' ||
       (object.metadata.deletionTimestamp !== undefined && previous?.metadata.deletionTimestamp === undefined);
-    if (left) for (const other of namesakesOf(object, store, deps.settings.instance)) controller.add(keyOf(other));
+    if (left) for (const other of deps.siblings.of(object)) controller.add(keyOf(other));
   });
   for (const kind of ['Secret', 'ConfigMap'] as const) {
     store.subscribe(kind, ({ object }) => {

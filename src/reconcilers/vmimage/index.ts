@@ -23,7 +23,7 @@ import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
 import { askedAgain, dropRow, holdsAnything, rowOf, seenRow, tell } from './rows.ts';
 import { serve } from './serve.ts';
 import type { Wanted } from './served.ts';
-import { byAge, namesakesOf } from './siblings.ts';
+import { byAge } from './siblings.ts';
 import { type Facts, isReady, summarize } from './summary.ts';
 import { admits, bytesOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
 import { openWork } from './work.ts';
@@ -80,7 +80,7 @@ async function work(round: Round): Promise<Facts> {
     deps.cache.unpinAll(image.metadata.uid);
     return facts({ disposition: 'Suspended' });
   }
-  const older = namesakesOf(image, deps.store, deps.settings.instance).find((other) => byAge(other, image) < 0);
+  const older = deps.siblings.of(image).find((other) => byAge(other, image) < 0);
   if (older !== undefined) {
     deps.cache.unpinAll(image.metadata.uid);
     const handover = older.metadata.deletionTimestamp !== undefined;

@@ -3,7 +3,6 @@ import { hashOf } from './identity.ts';
 import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { dropRow, holds, tell, holdsAnything } from './rows.ts';
-import { namesakesOf } from './siblings.ts';
 import { registrationOf, removalConfirmed, type Target } from './targets.ts';
 import { attend, openWork } from './work.ts';
 
@@ -143,9 +142,7 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
  */
 export function finish(round: Round): boolean {
   const { image, deps } = round;
-  const heir = namesakesOf(image, deps.store, deps.settings.instance).find(
-    (other) => other.metadata.deletionTimestamp === undefined,
-  );
+  const heir = deps.siblings.of(image).find((other) => other.metadata.deletionTimestamp === undefined);
   const keep = image.spec.deletionPolicy === 'Retain' ? 'Retained' : heir === undefined ? undefined : 'HandedOver';
   // Downloads and conversions are given up at once; what touches a cloud ends first, so that nothing is made behind our back.
   deps.jobs.leaveAll(

@@ -7,7 +7,6 @@ import { hashOf } from './identity.ts';
 import { isHalfMade, register, type Registered, type RegisterJob } from './register.ts';
 import { type Round, stamp } from './round.ts';
 import { knownIds, refsOf, tell } from './rows.ts';
-import { isLiving } from './siblings.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
 export type OperationKind =
@@ -152,7 +151,7 @@ export function startRegister(
         claim: image.metadata.uid,
         registration,
         known,
-        isAlive: (uid) => isLiving(deps.store, namespace, uid),
+        isAlive: (uid) => deps.siblings.isLiving(namespace, uid),
         onProgress: shown,
       },
       signal,
@@ -221,7 +220,7 @@ export function startDelete(work: SiteWork): void {
   startAfterWrite(work, { kind: 'Delete' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
     const ours = records.filter(
-      (record) => record.claim === image.metadata.uid || !isLiving(deps.store, namespace, record.claim),
+      (record) => record.claim === image.metadata.uid || !deps.siblings.isLiving(namespace, record.claim),
     );
     // What the row names but another image has taken over meanwhile (a hand-over) is not ours to remove.
     const taken = new Set(records.filter((record) => !ours.includes(record)).map((record) => record.id));

@@ -1,27 +1,60 @@
 import type { VMImage } from '../../api/types.ts';
-import type { Store } from '../../stores/store.ts';
+import type { Change } from '../../stores/store.ts';
 import { guidOf } from './round.ts';
 import { holdsAnything } from './rows.ts';
 
-/** Whether a VMImage of this uid exists and is not on its way out: one that is hands over what it has. */
-export function isLiving(store: Store, namespace: string, uid: string): boolean {
-  return store
-    .list<VMImage>('VMImage', namespace)
-    .some((image) => image.metadata.uid === uid && image.metadata.deletionTimestamp === undefined);
-}
+/**
+ * Who has which guid. Each reconcile asks, so with ten thousand images a look at all of them would be a hundred million looks when
+ * the program starts: the answer is kept as the images change.
+ */
+export class Siblings {
+  readonly #instance: string;
+  readonly #images = new Map<string, VMImage>();
+  /** Uids by namespace and guid, and the way back. */
+  readonly #sharing = new Map<string, Set<string>>();
+  readonly #shared = new Map<string, string>();
 
-/** Other images of the namespace with the same guid, the one that serves first. */
-export function namesakesOf(image: VMImage, store: Store, instance: string): VMImage[] {
-  const guid = guidOf(image, instance);
-  return (
-    store
-      .list<VMImage>('VMImage', image.metadata.namespace)
-      // The status remembers the guid, so that a look at ten thousand images hashes none of their names.
-      .filter(
-        (other) => other.metadata.uid !== image.metadata.uid && (other.status.guid ?? guidOf(other, instance)) === guid,
-      )
-      .sort(byAge)
-  );
+  constructor(instance: string) {
+    this.#instance = instance;
+  }
+
+  /** What a store tells. */
+  note({ type, object }: Change<VMImage>): void {
+    const { uid } = object.metadata;
+    const key = type === 'Deleted' ? undefined : this.#keyOf(object);
+    const before = this.#shared.get(uid);
+    if (key === undefined) this.#images.delete(uid);
+    else this.#images.set(uid, object);
+    if (before === key) return;
+    if (before !== undefined) {
+      const others = this.#sharing.get(before);
+      others?.delete(uid);
+      if (others?.size === 0) this.#sharing.delete(before);
+      this.#shared.delete(uid);
+    }
+    if (key !== undefined) {
+      this.#shared.set(uid, key);
+      this.#sharing.set(key, (this.#sharing.get(key) ?? new Set()).add(uid));
+    }
+  }
+
+  /** Other images of the namespace with the same guid, the one that serves first. */
+  of(image: VMImage): VMImage[] {
+    return [...(this.#sharing.get(this.#keyOf(image)) ?? [])]
+      .filter((uid) => uid !== image.metadata.uid)
+      .flatMap((uid) => this.#images.get(uid) ?? [])
+      .sort(byAge);
+  }
+
+  /** Whether a VMImage of this uid exists and is not on its way out: one that is hands over what it has. */
+  isLiving(namespace: string, uid: string): boolean {
+    const image = this.#images.get(uid);
+    return image?.metadata.namespace === namespace && image.metadata.deletionTimestamp === undefined;
+  }
+
+  #keyOf(image: VMImage): string {
+    return `${image.metadata.namespace}/${guidOf(image, this.#instance)}`;
+  }
 }
 
 /**

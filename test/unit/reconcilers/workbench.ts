@@ -5,6 +5,7 @@ import type { Deps } from '../../../src/reconcilers/deps.ts';
 import { ALONE } from '../../../src/reconcilers/duties.ts';
 import type { SiteWork } from '../../../src/reconcilers/vmimage/operations.ts';
 import { beginRound, type Round } from '../../../src/reconcilers/vmimage/round.ts';
+import { Siblings } from '../../../src/reconcilers/vmimage/siblings.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { Jobs } from '../../../src/runtime/jobs.ts';
 import { createLogger } from '../../../src/telemetry/log.ts';
@@ -17,6 +18,7 @@ export class Workbench {
   readonly images = new Map<string, VMImage>();
   readonly sites = new Map<string, ImageSite>();
   readonly connections = new SiteConnections();
+  readonly siblings = new Siblings('test');
   /** Askers that jobs woke. */
   readonly woken: string[] = [];
   readonly jobs = new Jobs((asker) => void this.woken.push(asker));
@@ -35,6 +37,7 @@ export class Workbench {
       cache: { unpinAll: (holder: string) => void this.unpinned.push(holder) },
       jobs: this.jobs,
       sites: this.connections,
+      siblings: this.siblings,
       clock: this.clock,
       log: createLogger({ level: 'silent' }),
       metrics: { transferred: () => undefined, told: () => undefined },
@@ -47,6 +50,7 @@ export class Workbench {
 
   add(image: VMImage): VMImage {
     this.images.set(image.metadata.uid, image);
+    this.siblings.note({ type: 'Applied', object: image });
     return image;
   }
 
