@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 NODE := node --disable-warning=ExperimentalWarning
 
-.PHONY: help setup setup-tests setup-cluster cluster demo check unit integration e2e e2e-kind test bench bundle clean
+.PHONY: help setup setup-tests setup-cluster cluster demo check unit integration e2e e2e-kind test bench bench-scale bundle clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test: setup-cluster ## All of it: check, unit, integration and e2e tests; the la
 
 bench: setup-tests ## Measure URL -> Ready against the usual pipeline and against the floor
 	@$(NODE) bench/main.ts
+
+bench-scale: setup-cluster ## Measure ten thousand VMImages on a real API server
+	@$(NODE) bench/scale.ts
 
 bundle: setup ## What the npm package and the container image hold: dist/
 	@$(NODE) scripts/bundle.ts

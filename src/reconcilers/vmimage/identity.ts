@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { VMImage } from '../../api/types.ts';
 
 /** RFC 9562 §5.5: a UUID that is a function of its names; the namespace UUID is the project's own, made once at random. */
 const NAMESPACE = Buffer.from('3d0a5b0e6f0c4d5b9b5f8f2b9c1a7e42', 'hex');
@@ -58,4 +59,9 @@ function canonical(value: unknown): string {
     return `{${entries.map(([key, each]) => `${JSON.stringify(key)}:${canonical(each)}`).join(',')}}`;
   }
   return JSON.stringify(value) ?? 'null';
+}
+
+/** The guid that an image's registrations carry: its own word, or a function of instance, namespace and name. */
+export function guidOf(image: VMImage, instance: string): string {
+  return image.spec.guid ?? defaultGuid(instance, image.metadata.namespace ?? 'default', image.metadata.name);
 }

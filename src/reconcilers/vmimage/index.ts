@@ -20,7 +20,8 @@ import {
 } from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
-import { askedAgain, dropRow, holdsAnything, rowOf, seenRow, tell } from './rows.ts';
+import { holdsAnything } from './named.ts';
+import { askedAgain, dropRow, rowOf, seenRow, tell } from './rows.ts';
 import { serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge } from './siblings.ts';

@@ -2,7 +2,8 @@ import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/t
 import { hashOf } from './identity.ts';
 import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
-import { dropRow, holds, tell, holdsAnything } from './rows.ts';
+import { holdsAnything } from './named.ts';
+import { dropRow, holds, tell } from './rows.ts';
 import { registrationOf, removalConfirmed, type Target } from './targets.ts';
 import { attend, openWork } from './work.ts';
 

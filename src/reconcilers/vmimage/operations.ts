@@ -6,7 +6,8 @@ import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
 import { isHalfMade, register, type Registered, type RegisterJob } from './register.ts';
 import { type Round, stamp } from './round.ts';
-import { knownIds, refsOf, tell } from './rows.ts';
+import { knownIds, refsOf } from './named.ts';
+import { tell } from './rows.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
 export type OperationKind =

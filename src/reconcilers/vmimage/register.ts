@@ -2,7 +2,7 @@ import type { Algorithm, Digests } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Cloud, CloudRecord, PartBytes, Registration } from '../../clouds/cloud.ts';
 import type { Format, Role } from '../../images/format.ts';
-import { refsOf } from './rows.ts';
+import { refsOf } from './named.ts';
 
 /** A part that shall be on the site. */
 export interface SitePart {

@@ -5,7 +5,7 @@ import { keyOf } from '../../stores/store.ts';
 import { forResource, type Logger } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
 import { divided } from '../duties.ts';
-import { defaultGuid, ownerOf } from './identity.ts';
+import { guidOf, ownerOf } from './identity.ts';
 
 /**
  * One reconcile of one image: the object as it was read, the status that will be written, and what is started once that is
@@ -80,11 +80,6 @@ export function remember({ deps: { duties }, image, key, status }: Round): void 
     ...(artifacts === undefined ? {} : { artifacts }),
     ...(lastHandledReconcileAt === undefined ? {} : { lastHandledReconcileAt }),
   });
-}
-
-/** The guid that an image's registrations carry: its own word, or a function of instance, namespace and name. */
-export function guidOf(image: VMImage, instance: string): string {
-  return image.spec.guid ?? defaultGuid(instance, image.metadata.namespace ?? 'default', image.metadata.name);
 }
 
 /** Asks to be woken at this time at the latest. */

@@ -1,7 +1,7 @@
 import type { VMImage } from '../../api/types.ts';
 import type { Change } from '../../stores/store.ts';
-import { guidOf } from './round.ts';
-import { holdsAnything } from './rows.ts';
+import { guidOf } from './identity.ts';
+import { holdsAnything } from './named.ts';
 
 /**
  * Who has which guid. Each reconcile asks, so with ten thousand images a look at all of them would be a hundred million looks when

@@ -546,8 +546,7 @@ describe('registrations', () => {
     const index = JSON.parse(readFileSync(join(house.shelf, 'index.json'), 'utf8')) as unknown;
     expect(index).toBeTruthy();
     for (const name of readdirSync(house.shelf))
-      if (!name.startsWith('.imageproxy-'))
-        rmSync(join(house.shelf, name), { recursive: true });
+      if (!name.startsWith('.imageproxy-')) rmSync(join(house.shelf, name), { recursive: true });
     for (const label of labels) await ask(label, '1');
     const lost = await house.until('m1', (now) => now.status.sites?.[0]?.reason === 'MassLoss');
     expect(lost.status.sites?.[0]?.message).toContain('5 of 5');

@@ -3,15 +3,8 @@ import { describe, expect, it, test } from 'vitest';
 import { Failure, type Reason } from '../../../src/api/failure.ts';
 import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
 import type { Round } from '../../../src/reconcilers/vmimage/round.ts';
-import {
-  clearImage,
-  holds,
-  knownIds,
-  putInService,
-  recordSiteFailure,
-  refsOf,
-  tell,
-} from '../../../src/reconcilers/vmimage/rows.ts';
+import { knownIds, refsOf } from '../../../src/reconcilers/vmimage/named.ts';
+import { clearImage, holds, putInService, recordSiteFailure, tell } from '../../../src/reconcilers/vmimage/rows.ts';
 import { servingRow, vmimage } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
