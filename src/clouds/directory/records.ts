@@ -78,6 +78,7 @@ export class PartRecords {
     if (table !== undefined) return [...table.values()];
     this.#loading ??= this.#load().finally(() => {
       this.#loading = undefined;
+      this.#changes = undefined;
     });
     return [...(await this.#loading).values()];
   }
@@ -101,10 +102,11 @@ export class PartRecords {
       }
     };
     await Promise.all(Array.from({ length: PARALLEL }, reader));
+    const after = await this.#said();
+    // From here to the end without a pause: a change in between would be in neither.
     for (const [id, record] of changes) put(table, id, record);
     this.#changes = undefined;
     this.revision += 1;
-    const after = await this.#said();
     // Who is writing at this moment may have changed what we read first, and does not say so before he has done.
     const ours = this.#writing > 0 && this.#turns === turn && turn > 0;
     if (before === after && (ours || after?.endsWith(DONE) === true)) {
