@@ -20,9 +20,10 @@ export function splitMessage(message: Uint8Array): SignedMessage {
   const bytes = withoutMark(Buffer.from(message.buffer, message.byteOffset, message.byteLength));
   const cms = cmsIn(bytes);
   if (cms !== undefined) return { body: undefined, cms };
-  const { headers, end } = readHeaders(bytes);
-  const contentType = headers.get('content-type');
-  if (contentType === undefined) throw unsigned();
+  const head = readHeaders(bytes);
+  const contentType = head?.headers.get('content-type');
+  if (head === undefined || contentType === undefined) throw unsigned();
+  const { headers, end } = head;
   const { type, parameters } = readContentType(contentType);
   if (type === 'multipart/signed') return splitMultipart(bytes.subarray(end), parameters);
   if (/^application\/(?:x-)?pkcs7-mime$/.test(type)) {
@@ -78,11 +79,11 @@ function withoutMark(bytes: Buffer): Buffer {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes;
 }
 
-/** RFC 5322 §2.2: names in lower case; continued lines joined. `end` is where the body begins. */
-function readHeaders(bytes: Buffer): { headers: Map<string, string>; end: number } {
+/** RFC 5322 §2.2: names in lower case; continued lines joined. `end` is where the body begins. Undefined: there are none. */
+function readHeaders(bytes: Buffer): { headers: Map<string, string>; end: number } | undefined {
   const head = bytes.toString('latin1', 0, HEADER_BYTES);
   const blank = /\r?\n\r?\n/.exec(head);
-  if (blank === null || !/^[\x21-\x39\x3b-\x7e]+:/.test(head)) throw unsigned();
+  if (blank === null || !/^[\x21-\x39\x3b-\x7e]+:/.test(head)) return undefined;
   const headers = new Map<string, string>();
   for (const line of head
     .slice(0, blank.index)
@@ -115,16 +116,17 @@ function splitMultipart(bytes: Buffer, parameters: ReadonlyMap<string, string>):
   if (!/^[\x20-\x7e]{1,70}$/.test(boundary)) throw damaged('its boundary is missing or unusual');
   const delimiters = delimitersIn(bytes, boundary);
   const [open, middle, close] = delimiters;
+  if (delimiters.length > 3) {
+    throw new Failure('SignerAmbiguous', 'the message has more parts than a text and its signature');
+  }
   if (open === undefined || middle === undefined || close === undefined || !close.last || middle.last || open.last) {
     throw damaged('it has not the two parts of a signed message: is it cut short?');
   }
-  if (delimiters.length > 3)
-    throw new Failure('SignerAmbiguous', 'the message has more parts than a text and its signature');
   if (bytes.subarray(close.end).some((byte) => !' \t\r\n'.includes(String.fromCharCode(byte)))) {
     throw damaged('something follows its end');
   }
   const part = bytes.subarray(middle.end, close.start);
-  const { headers, end } = readHeaders(part);
+  const { headers, end } = readHeaders(part) ?? { headers: new Map<string, string>(), end: 0 };
   const { type } = readContentType(headers.get('content-type') ?? '');
   if (!/^application\/(?:x-)?pkcs7-signature$/.test(type)) throw damaged('its second part is no S/MIME signature');
   return {
