@@ -4,7 +4,7 @@ import type { NamedFile } from '../../src/trust/trust.ts';
 
 /**
  * Lists and entries that others published, and that this repository does not ship. They are looked for in `PUBLISHED_LISTS`, else in
- * `shared/fixtures` beside the checkout or above it; where there are none, the tests that read them are not there either.
+ * `shared/fixtures` beside the checkout or above; where there are none, the tests that read them are not there either.
  */
 export const PUBLISHED = process.env['PUBLISHED_LISTS'] ?? find(join(import.meta.dirname, '../..'));
 

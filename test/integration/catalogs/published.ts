@@ -1,28 +1,23 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { CatalogFormat } from '../../../src/catalogs/catalog.ts';
 import { readCatalog, recognise } from '../../../src/catalogs/index.ts';
 import { anchorsOf } from '../../../src/trust/index.ts';
 import type { Trust, X509Trust } from '../../../src/trust/trust.ts';
+import { PUBLISHED } from '../../support/published.ts';
 import { refusal, request } from '../../unit/catalogs/reading.ts';
-
-function findFolder(from: string): string | undefined {
-  const folder = join(from, 'shared/fixtures');
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true) return folder;
-  return dirname(from) === from ? undefined : findFolder(dirname(from));
-}
 
 const URL = 'https://lists.example.org/list';
 const at = (date: string) => Date.parse(`${date}T00:00:00Z`);
 
 /**
- * Tests with real, published lists and entries. They lie beside some checkouts in `shared/fixtures` and are not the repository's to
- * ship; where they are not there, neither are these tests.
+ * Tests with real, published lists and entries, which are not the repository's to ship; where they are not there, neither are these
+ * tests.
  */
 export function describePublished(): void {
-  const folder = findFolder(import.meta.dirname);
-  if (folder === undefined) return;
+  if (PUBLISHED === undefined) return;
+  const folder = PUBLISHED;
   const file = (name: string) => readFileSync(join(folder, name));
   const read = (format: CatalogFormat, name: string, trust: Trust, date: string) =>
     readCatalog(format, request(URL, { documents: { [URL]: file(name) }, trust, at: at(date) }));

@@ -4,10 +4,13 @@ import { Failure } from '../../../src/api/failure.ts';
 import type { NamedFile, X509Trust } from '../../../src/trust/trust.ts';
 import { AUTHORITY, type Party, Pki, SIGNER } from '../../support/pki.ts';
 import { installed, judge, NOW, trusting, verdict } from './judging.ts';
+import { describePublished } from './published.ts';
 
 const CONTENT = '{\n  "hv:imagelist": {}\n}\n';
 
-describe.skipIf(!installed('openssl', 'prlimit', 'setpriv'))('who signed an S/MIME list', () => {
+const able = installed('openssl', 'prlimit', 'setpriv');
+
+describe.skipIf(!able)('who signed an S/MIME list', () => {
   const pki = new Pki();
   afterAll(() => pki.close());
   const root = pki.party({ subject: '/DC=org/DC=example/CN=Root' });
@@ -488,3 +491,5 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv'))('who signed an S/MI
     expect(await verdict(signed(alice), trusting(anchors), { at: 0 })).toBe('CertificateExpired');
   });
 });
+
+if (able) describePublished();
