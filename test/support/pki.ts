@@ -181,5 +181,5 @@ export class Pki {
 
 /** `20240101000000Z` */
 function moment(date: string): string {
-  return `${new Date(date).toISOString().replaceAll(/[-:T]|\.\d+/g, '')}`;
+  return new Date(date).toISOString().replaceAll(/[-:T]|\.\d+/g, '');
 }
