@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../api/failure.ts';
 import { type DocumentValidators, fetchDocument } from '../sources/http/document.ts';
@@ -106,11 +106,14 @@ export function keptDocuments(folder: string, kept: readonly KeptDocument[]): Fe
   };
 }
 
-/** Undefined when it is lost or damaged: it is fetched again then. */
+/** Undefined when it is lost or damaged: it is fetched again then, and what is damaged must not be in its way. */
 async function readDocument(folder: string, { sha256: digest }: KeptDocument): Promise<Uint8Array | undefined> {
+  const path = documentFile(folder, digest);
   try {
-    const bytes = await readFile(documentFile(folder, digest));
-    return sha256(bytes) === digest ? bytes : undefined;
+    const bytes = await readFile(path);
+    if (sha256(bytes) === digest) return bytes;
+    await rm(path, { force: true });
+    return undefined;
   } catch {
     return undefined;
   }

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Reason } from '../api/failure.ts';
 import type { Catalog, Entry, ListFacts, Skipped } from './catalog.ts';
 import { documentFile, type KeptDocument, type TakenDocument } from './documents.ts';
@@ -57,8 +56,7 @@ export async function readEntries(folder: string, { revision }: KeptList): Promi
   const skipped: Skipped[] = [];
   const hash = createHash('sha256');
   try {
-    const lines = createInterface({ input: createReadStream(entriesFile(folder, revision)), crlfDelay: Infinity });
-    for await (const text of lines) {
+    for await (const text of linesOf(entriesFile(folder, revision))) {
       hash.update(text).update('\n');
       const line = JSON.parse(text) as Line;
       if ('entry' in line) entries.push(line.entry);
@@ -67,7 +65,22 @@ export async function readEntries(folder: string, { revision }: KeptList): Promi
   } catch {
     return undefined;
   }
-  return hash.digest('hex').slice(0, revision.length) === revision ? { entries, skipped } : undefined;
+  return nameOf(hash) === revision ? { entries, skipped } : undefined;
+}
+
+/** By line feeds alone: Node's readline also breaks at U+2028, which JSON leaves as it is. */
+async function* linesOf(path: string): AsyncGenerator<string> {
+  let rest = '';
+  for await (const chunk of createReadStream(path, 'utf8') as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}
+
+function nameOf(hash: Hash): string {
+  return hash.digest('hex').slice(0, 32);
 }
 
 /** Replaces what is kept. A crash in between leaves the old list, whole. */
@@ -84,12 +97,10 @@ export async function keep(
   ].map((line) => `${JSON.stringify(line)}\n`);
   const hash = createHash('sha256');
   for (const line of lines) hash.update(line);
-  const revision = hash.digest('hex').slice(0, 32);
-  const before = await readKept(folder);
+  const revision = nameOf(hash);
+  // What is there may be damaged: then it is why the list was read again.
+  if (!(await isWhole(folder, revision))) await replaceFile(entriesFile(folder, revision), lines);
   const has = new Set(await readdir(folder));
-  if (before?.revision !== revision || !has.has(`entries-${revision}.jsonl`)) {
-    await replaceFile(entriesFile(folder, revision), lines);
-  }
   for (const { sha256, bytes } of documents) {
     if (!has.has(`document-${sha256}`)) await replaceFile(documentFile(folder, sha256), [bytes]);
   }
@@ -118,6 +129,16 @@ export async function writeHead(folder: string, kept: KeptList): Promise<void> {
 async function removeOthers(folder: string, { revision, documents }: KeptList): Promise<void> {
   const wanted = new Set([HEAD, `entries-${revision}.jsonl`, ...documents.map(({ sha256 }) => `document-${sha256}`)]);
   for (const name of await readdir(folder)) if (!wanted.has(name)) await rm(join(folder, name), { force: true });
+}
+
+async function isWhole(folder: string, revision: string): Promise<boolean> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(entriesFile(folder, revision))) hash.update(chunk as Uint8Array);
+  } catch {
+    return false;
+  }
+  return nameOf(hash) === revision;
 }
 
 function entriesFile(folder: string, revision: string): string {
