@@ -18,6 +18,9 @@ import type { Place, PlaceOptions } from './place.ts';
 import { cell, renderTable } from './table.ts';
 import { problemLine } from './validate.ts';
 
+/** kubectl's own bookkeeping: the whole manifest once more. `kubectl describe` leaves it out, too. */
+const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
+
 /** `imageproxy describe KIND/NAME`: all that is known of one object, and what to do next. */
 export async function describe(
   kindText: string,
@@ -88,6 +91,7 @@ class Page {
   head({ kind, metadata, status }: ApiObject, file: string | undefined): void {
     const phase = (status as { phase?: string } | undefined)?.phase;
     const writer = appliedBy({ metadata });
+    const { [LAST_APPLIED]: _, ...told } = metadata.annotations ?? {};
     const pairs = (map: Record<string, string> | undefined): string[] =>
       Object.entries(map ?? {}).map(([key, value]) => printable(`${key}=${value}`));
     this.#fields([
@@ -95,7 +99,7 @@ class Page {
       ['Namespace', metadata.namespace],
       ['Kind', kind],
       ['Labels', pairs(metadata.labels).join(', ')],
-      ['Annotations', pairs(metadata.annotations).join(', ')],
+      ['Annotations', pairs(told).join(', ')],
       ['Created', `${metadata.creationTimestamp} (${this.#ago(metadata.creationTimestamp)})`],
       ['Deletion', metadata.deletionTimestamp === undefined ? undefined : `asked for at ${metadata.deletionTimestamp}`],
       ['Manifest', file],

@@ -7,6 +7,7 @@ import { isDataFormat, printObjects } from './print.ts';
 import { openPlace } from './open-place.ts';
 import type { Place, PlaceOptions } from './place.ts';
 import { cell, renderTable } from './table.ts';
+import type { Listener } from './watching.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 
 export interface GetOptions extends PlaceOptions {
@@ -38,7 +39,7 @@ export async function get(
 
   const { found, refused } = await find(place, selection);
   const verdict = (): number => {
-    for (const message of refused) context.err.line(`${context.err.paint('red', 'imageproxy:')} ${printable(message)}`);
+    tellRefused(refused, context);
     return refused.length > 0 ? EXIT.failed : EXIT.ok;
   };
   if (selection.name !== undefined && found.every(({ objects }) => objects.length === 0)) {
@@ -102,8 +103,8 @@ function targetIn(names: KindNames, { name = '', namespace }: Selection) {
 
 interface Found {
   found: { names: KindNames; objects: StoredResource[] }[];
-  /** Why kinds are missing, where some of several could be seen: a tenant may not see the sites of a cluster. */
-  refused: string[];
+  /** Why kinds are missing. */
+  refused: Failure[];
 }
 
 async function find(place: Place, selection: Selection): Promise<Found> {
@@ -117,11 +118,25 @@ async function find(place: Place, selection: Selection): Promise<Found> {
     }),
   );
   const found = looks.flatMap((look) => (look.status === 'fulfilled' ? [look.value] : []));
-  const errors = looks.flatMap((look) => (look.status === 'rejected' ? [look.reason as Error] : []));
-  if (found.length === 0 || errors.some((error) => !(error instanceof Failure && error.reason === 'Forbidden'))) {
-    for (const error of errors) throw error;
-  }
-  return { found, refused: errors.map(({ message }) => message) };
+  const errors = looks.flatMap((look) => (look.status === 'rejected' ? [look.reason as unknown] : []));
+  return { found, refused: refusalsOf(errors, selection) };
+}
+
+/**
+ * Of several kinds those are shown that may be seen: a tenant may not see the sites of a cluster.
+ * @throws what else went wrong; the refusal when all kinds are refused
+ */
+function refusalsOf(errors: readonly unknown[], { kinds }: Selection): Failure[] {
+  for (const error of errors) if (!isForbidden(error) || errors.length === kinds.length) throw error;
+  return errors.filter((error) => isForbidden(error));
+}
+
+function isForbidden(error: unknown): error is Failure {
+  return error instanceof Failure && error.reason === 'Forbidden';
+}
+
+function tellRefused(refused: readonly Failure[], { err }: CommandContext): void {
+  for (const { message } of refused) err.line(`${err.paint('red', 'imageproxy:')} ${printable(message)}`);
 }
 
 async function isElsewhere(place: Place, { kinds, namespace }: Selection): Promise<boolean> {
@@ -195,21 +210,23 @@ async function watch(
   }
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   signal.addEventListener('abort', () => resolve(), { once: true });
+  const errors: unknown[] = [];
   for (const names of selection.kinds) {
     const table = new ObjectTable(names, options, context, selection.kinds.length > 1);
     const scope = { namespace: names.namespaced ? selection.namespace : undefined, name: selection.name };
-    await place.watch(
-      names.kind,
-      scope,
-      ({ type, object }) => {
-        if (options.output === 'json')
-          out.line(JSON.stringify({ type: type === 'Deleted' ? 'DELETED' : 'MODIFIED', object }));
-        else if (options.output === 'name') out.line(nameLine({ names, key: object.metadata }));
-        else for (const line of table.render([object])) out.line(type === 'Deleted' ? `${line}   (deleted)` : line);
-      },
-      signal,
-    );
+    const print: Listener = ({ type, object }) => {
+      if (options.output === 'json')
+        out.line(JSON.stringify({ type: type === 'Deleted' ? 'DELETED' : 'MODIFIED', object }));
+      else if (options.output === 'name') out.line(nameLine({ names, key: object.metadata }));
+      else for (const line of table.render([object])) out.line(type === 'Deleted' ? `${line}   (deleted)` : line);
+    };
+    try {
+      await place.watch(names.kind, scope, print, signal);
+    } catch (error) {
+      errors.push(error);
+    }
   }
+  tellRefused(refusalsOf(errors, selection), context);
   await Promise.race([ended, place.lost]);
   throw signal.reason;
 }

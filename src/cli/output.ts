@@ -30,7 +30,8 @@ export class Output {
   }
 
   get columns(): number {
-    return this.isTerminal ? (this.#stream.columns ?? 80) : Number.POSITIVE_INFINITY;
+    // A terminal whose size nobody has set says 0.
+    return this.isTerminal ? this.#stream.columns || 80 : Number.POSITIVE_INFINITY;
   }
 
   line(text = ''): void {

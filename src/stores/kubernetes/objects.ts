@@ -160,6 +160,7 @@ export class ClusterObjects {
       if (isRefusal(error) && ++refusals >= REFUSALS) this.#refuse(failure);
     };
     const stop = AbortSignal.any([signal, this.#stop.signal]);
+    stop.throwIfAborted();
     stop.addEventListener('abort', () => reject(new Failure('Aborted', 'stopped')), { once: true });
     void reflector.run(stop, onFailure);
     await Promise.race([reflector.synced, failed]);

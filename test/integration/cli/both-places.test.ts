@@ -1,4 +1,5 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
@@ -188,6 +189,51 @@ describe.each([
     await watching.says(/w is gone/);
     expect(await watching.signal('SIGINT')).toMatchObject({ code: 0, err: '' });
     expect((await table.signal('SIGTERM')).code).toBe(143);
+  });
+
+  test('confirm-removal lets go of a site that matches no more', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'imageproxy-other-shelf-'));
+    try {
+      const site = directorySite('other', folder);
+      await world.apply({ ...site, metadata: { name: 'other', labels: { tier: 'one' } } });
+      const { metadata, spec } = image('c', disk.sha256);
+      const selecting = { ...(spec as object), sites: undefined, siteSelector: { matchLabels: { tier: 'one' } } };
+      await world.apply({ kind: 'VMImage', metadata, spec: selecting });
+      expect(await world.run('wait', 'vmimg/c', '--timeout', '30s')).toMatchObject({ code: 0 });
+      await world.apply(site);
+      const held = [
+        'wait',
+        'vmimg/c',
+        '--for=jsonpath={.status.sites[0].reason}=ConfirmationRequired',
+        '--timeout',
+        '30s',
+      ];
+      expect(await world.run(...held)).toMatchObject({ code: 0 });
+      expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toHaveLength(1);
+      expect(await world.run('confirm-removal', 'vmimg/c', 'other')).toMatchObject({
+        code: 0,
+        out: 'vmimage.imageproxy.dev/c removed from other\n',
+      });
+      expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toEqual([]);
+      expect(await world.run('delete', 'vmimg/c', 'imgsite/other')).toMatchObject({ code: 0 });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  test('delete tells what holds it up, and ends when that is repaired', async () => {
+    await world.apply(image('held', disk.sha256));
+    expect(await world.run('wait', 'vmimg/held', '--timeout', '30s')).toMatchObject({ code: 0 });
+    renameSync(world.shelf, `${world.shelf}-away`);
+    try {
+      const deleting = world.begin('delete', 'vmimg/held', '--timeout', '60s');
+      await deleting.says(/^VMImage default\/held: .*shelf.*\n/m);
+      renameSync(`${world.shelf}-away`, world.shelf);
+      await world.run('reconcile', 'imgsite/shelf');
+      expect(await deleting.done).toMatchObject({ code: 0, out: 'vmimage.imageproxy.dev/held deleted\n' });
+    } finally {
+      if (existsSync(`${world.shelf}-away`)) renameSync(`${world.shelf}-away`, world.shelf);
+    }
   });
 
   test('delete takes objects away, and their images out of the clouds', async () => {

@@ -60,11 +60,13 @@ describe('imageproxy on a cluster', () => {
       imageproxy([...words, '--kubeconfig', kubeconfig], COMPILED);
 
   describe('with the rights of one namespace', () => {
+    let kubeconfig = '';
     let run: (...words: string[]) => Promise<Outcome>;
     beforeAll(async () => {
       const verbs = ['get', 'list', 'watch', 'create', 'patch', 'delete'];
       await accounts.grant('tenant', [rule(OURS, ['vmimages'], verbs)], 'team');
-      run = as(await accounts.make('tenant', { namespace: 'team' }));
+      kubeconfig = await accounts.make('tenant', { namespace: 'team' });
+      run = as(kubeconfig);
     });
 
     test('all that one does with images works there, in the namespace of the context', async () => {
@@ -100,6 +102,9 @@ describe('imageproxy on a cluster', () => {
       expect([code, out]).toEqual([1, expect.stringMatching(/^NAME .*\nt .*\n$/)]);
       expect(err).toMatch(/^imageproxy: cannot list imagesites: .* cannot list resource "imagesites" in API group/m);
       expect(err).toMatch(/^imageproxy: .* cannot list resource "imagesubscriptions".*in the namespace "team"/m);
+      const watching = new Program(['get', '-w', '-o', 'name', '--kubeconfig', kubeconfig], COMPILED);
+      await watching.says(/cannot list resource "imagesubscriptions"/);
+      expect(await watching.signal('SIGINT')).toMatchObject({ code: 130, out: 'vmimage.imageproxy.dev/t\n' });
     });
 
     test('events that may not be read do not hide the rest of what describe shows', async () => {

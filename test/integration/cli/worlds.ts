@@ -30,11 +30,15 @@ function commands(env: Readonly<Record<string, string>>): Pick<World, 'run' | 'b
 
 export async function openDirectoryWorld(): Promise<World> {
   const house = await new House().start();
-  let files = 0;
   return {
     title: house.state,
     shelf: house.shelf,
-    apply: (...objects) => house.write(`${files++}.yaml`, ...objects),
+    async apply(...objects) {
+      for (const object of objects) {
+        const { name, namespace = '' } = object.metadata;
+        await house.write(`${object.kind}_${namespace}_${name}.yaml`, object);
+      }
+    },
     ...commands({ IMAGEPROXY_STATE: house.state }),
     close: () => house.close(),
   };

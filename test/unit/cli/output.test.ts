@@ -38,6 +38,16 @@ describe('colours', () => {
   });
 });
 
+describe('the width of the output', () => {
+  it('is that of the terminal, 80 where it tells none, and unbounded in a pipe', () => {
+    const terminal = new Screen(true);
+    expect(new Output(terminal, { env: {} }).columns).toBe(40);
+    terminal.columns = 0;
+    expect(new Output(terminal, { env: {} }).columns).toBe(80);
+    expect(new Output(new Screen(false), { env: {} }).columns).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
 describe('text of others', () => {
   it('loses its control characters and line breaks', () => {
     expect(printable('a\r\nb')).toBe('a b');
