@@ -78,8 +78,8 @@ export function stored(draft: Draft, more: Partial<VMImage['metadata']> = {}): V
   };
 }
 
-const hex = (length: number) =>
-  fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: length, maxLength: length });
+const HEX = Array.from('0123456789abcdef');
+const hex = (length: number) => fc.string({ unit: fc.constantFrom(...HEX), minLength: length, maxLength: length });
 const word = (maxLength: number) =>
   // oxlint-disable-next-line no-control-regex -- readers take them out
   fc.string({ unit: 'grapheme', minLength: 1, maxLength }).map((text) => text.replaceAll(/[\x00-\x1f\x7f]/g, ' '));
