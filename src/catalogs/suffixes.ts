@@ -1,4 +1,5 @@
 import type { Entry } from './catalog.ts';
+import { present } from './present.ts';
 
 /** What a name says of a file: `x.vdi.gz`, or HEPiX's `vdi.gz`. Undefined where it says nothing: the bytes will (Auto). */
 export interface Packing {
@@ -60,6 +61,16 @@ export function packingOf(name: string): Packing {
     ...(ARCHIVES.has(inner) ? { archive: suffixes.slice(suffixes.lastIndexOf(inner)).join('.') } : {}),
     image: known,
   };
+}
+
+/**
+ * What a list says of a file's packing beside what its name says. Where they contradict each other (`raw` at `x.qcow.gz`, in real
+ * Marketplace entries) neither is taken: the bytes tell.
+ */
+export function agreed(said: Packing, named: Packing): Pick<Packing, 'format' | 'compression'> {
+  const one = <T>(a: T | undefined, b: T | undefined): T | undefined =>
+    a !== undefined && b !== undefined && a !== b ? undefined : (a ?? b);
+  return present({ format: one(said.format, named.format), compression: one(said.compression, named.compression) });
 }
 
 /** The path of a URL, decoded, for {@link packingOf}: a query is no part of the file's name. */

@@ -18,7 +18,7 @@ import {
   scalars,
   words,
 } from '../schema.ts';
-import { packingOf, pathOf } from '../suffixes.ts';
+import { agreed, packingOf, pathOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, invalidList, plain } from '../text.ts';
 import { readRam } from './ram.ts';
@@ -196,5 +196,5 @@ function readPacking(format: string | undefined, uri: string): Pick<Entry, 'form
       `it is a ${plain(archive, 20)}, an archive of files: no machine boots it as a disk`,
     );
   }
-  return present({ format: said.format ?? named.format, compression: said.compression ?? named.compression });
+  return agreed(said, named);
 }

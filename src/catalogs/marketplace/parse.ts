@@ -6,7 +6,7 @@ import { invalidEntry } from '../gathering.ts';
 import { MAX_FIELDS, MAX_TITLE, MAX_URLS, MAX_VERSION } from '../limits.ts';
 import { present } from '../present.ts';
 import { bytes, complaint, digests, locationProblem } from '../schema.ts';
-import { packingOf, pathOf } from '../suffixes.ts';
+import { agreed, packingOf, pathOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, plain, quoted } from '../text.ts';
 import { fortyDigits, identifierOf } from './identifier.ts';
@@ -26,17 +26,6 @@ export interface Endorsement {
 
 const BASE = 'http://mp.stratuslab.eu/';
 const ALGORITHMS = { MD5: 'md5', 'SHA-1': 'sha1', 'SHA-256': 'sha256', 'SHA-512': 'sha512' } as const;
-const FORMATS: Readonly<Record<string, NonNullable<Entry['format']>>> = {
-  raw: 'Raw',
-  qcow: 'Qcow2',
-  qcow2: 'Qcow2',
-  vmdk: 'Vmdk',
-  vdi: 'Vdi',
-  vhd: 'Vhd',
-  vhdx: 'Vhdx',
-  ova: 'Ova',
-};
-
 /**
  * Reads one entry of a StratusLab Marketplace. Only proven bytes belong here.
  * @throws Failure InvalidEntry
@@ -81,9 +70,9 @@ function readImage(
   const valid = maybe(description, 'dcterms:valid');
   const created = maybe(description, 'dcterms:created');
   const urls = readLocations(description, deprecated !== undefined);
+  const words = [maybe(description, 'dcterms:format'), maybe(description, 'dcterms:compression')];
+  const said = packingOf(['', ...words.filter((word) => word !== undefined)].join('.'));
   const named = packingOf(pathOf(urls[0] ?? ''));
-  const format = (maybe(description, 'dcterms:format') ?? '').toLowerCase();
-  const compression = packingOf(`.${maybe(description, 'dcterms:compression') ?? ''}`).compression ?? named.compression;
   const size = bytes.safeParse(text(description, 'slreq:bytes'));
   if (!size.success) throw invalidEntry(`slreq:bytes ${complaint(size.error)}`);
   return {
@@ -93,14 +82,13 @@ function readImage(
       title: clipped(maybe(description, 'dcterms:title') ?? maybe(description, 'dcterms:description'), MAX_TITLE),
       description: clipped(maybe(description, 'dcterms:description')),
       // slreq:bytes is of the image uncompressed: of the file only where that is the same.
-      size: compression === undefined ? size.data : undefined,
-      format: Object.hasOwn(FORMATS, format) ? FORMATS[format] : named.format,
-      compression,
+      size: (said.compression ?? named.compression) === undefined ? size.data : undefined,
       arch: architecture(maybe(description, 'slterms:os-arch')),
       createdAt: created === undefined ? undefined : readTime(created, 'dcterms:created'),
       expiresAt: valid === undefined ? undefined : readTime(valid, 'dcterms:valid'),
       deprecated: deprecated === undefined ? undefined : plain(deprecated) || 'no reason is given',
     }),
+    ...agreed(said, named),
     urls,
     checksums: {},
     contentChecksums,

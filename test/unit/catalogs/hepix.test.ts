@@ -131,6 +131,12 @@ describe('a HEPiX list', () => {
     expect(await one(read('HEPiX', list(image(changes))))).toMatchObject(expected);
   });
 
+  it('whose format and location contradict each other leaves it to the bytes', async () => {
+    const entry = await one(read('HEPiX', list(image({ 'hv:format': 'raw.bz2', 'hv:uri': 'http://h/x.qcow2.gz' }))));
+    expect(entry).not.toHaveProperty('format');
+    expect(entry).not.toHaveProperty('compression');
+  });
+
   it('may lack what only describes', async () => {
     const bare = without(without(without(IMAGE, 'dc:title'), 'dc:description'), 'sl:arch');
     const entry = await one(read('HEPiX', list([{ 'hv:image': bare }])));

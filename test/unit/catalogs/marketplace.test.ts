@@ -47,7 +47,6 @@ describe('an entry of a Marketplace', () => {
         sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
         sha512: expect.stringMatching(/^[0-9a-f]{128}$/),
       },
-      format: 'Raw',
       compression: 'Gzip',
       arch: 'i686',
       os: { name: 'ttylinux', distro: 'ttylinux', version: '9.7' },
@@ -64,6 +63,8 @@ describe('an entry of a Marketplace', () => {
         'slreq:endorsers': 'alice@example.org',
       },
     });
+    // The entry says raw, the file's name qcow2.
+    expect(entry).not.toHaveProperty('format');
     // The file is compressed, and slreq:bytes is of what is in it.
     expect(entry).not.toHaveProperty('size');
   });
@@ -71,6 +72,20 @@ describe('an entry of a Marketplace', () => {
   it('may stand alone, and tells the size of a file that is not compressed', async () => {
     const alone = entryOf({ locations: ['http://h/x.qcow2'] });
     expect(await one(read('Marketplace', `<?xml version="1.0"?>${alone}`))).toMatchObject({ size: 8, format: 'Qcow2' });
+  });
+
+  it.each([
+    ['<dcterms:format>raw</dcterms:format>', 'http://h/x', { format: 'Raw' }],
+    [
+      '<dcterms:format>qcow2</dcterms:format><dcterms:compression>bz2</dcterms:compression>',
+      'http://h/x',
+      { format: 'Qcow2', compression: 'Bzip2' },
+    ],
+    ['<dcterms:compression>gz</dcterms:compression>', 'http://h/x.qcow', { format: 'Qcow2', compression: 'Gzip' }],
+    ['<dcterms:format/><dcterms:compression/>', 'http://h/x.vmdk.gz', { format: 'Vmdk', compression: 'Gzip' }],
+  ])('says what the file is: %s at %s', async (more, location, expected) => {
+    const { format, compression } = await one(market(entryOf({ locations: [location], more })));
+    expect({ format, compression }).toEqual(expected);
   });
 
   it('has its locations in order, and only those that can be fetched', async () => {
