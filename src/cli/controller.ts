@@ -276,7 +276,7 @@ function phasesOf(images: readonly VMImage[]): Map<string, number> {
 function listsOf(subscriptions: readonly ImageSubscription[]): ListNumbers[] {
   return subscriptions.map(({ metadata, status }) => ({
     subscription: `${metadata.namespace}/${metadata.name}`,
-    checkedAt: dateOf(status.lastCheckedTime),
+    readAt: dateOf(status.lastCheckedTime),
     expiresAt: dateOf(status.list?.expiresAt),
     entries: Object.entries(status.counts ?? {}),
   }));

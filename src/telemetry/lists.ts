@@ -4,7 +4,7 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 export interface ListNumbers {
   /** `namespace/name` of the subscription. */
   readonly subscription: string;
-  readonly checkedAt: number | undefined;
+  readonly readAt: number | undefined;
   readonly expiresAt: number | undefined;
   /** Entries and images by state: `entries`, `selected`, `ready`, … */
   readonly entries: readonly (readonly [string, number])[];
@@ -53,8 +53,11 @@ export function listMetrics(registry: Registry): ListMetrics {
     );
   };
   const seconds = (date: number | undefined) => [{ value: date === undefined ? undefined : date / 1000 }];
-  gauge('imageproxy_list_checked_timestamp_seconds', 'When the list was last looked at.', [], ({ checkedAt }) =>
-    seconds(checkedAt),
+  gauge(
+    'imageproxy_list_read_timestamp_seconds',
+    'When the list was last read, or found unchanged.',
+    [],
+    ({ readAt }) => seconds(readAt),
   );
   gauge('imageproxy_list_expiry_timestamp_seconds', 'When the accepted list expires.', [], ({ expiresAt }) =>
     seconds(expiresAt),

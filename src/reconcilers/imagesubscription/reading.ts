@@ -72,7 +72,6 @@ function accepted(look: Look, kept: KeptList, fresh: boolean): void {
 function refused(look: Look, failure: Failure, stage: 'Fetch' | 'Verify'): void {
   const { status, subscription, deps, log } = look;
   const { reason, message, failureClass } = failure;
-  status.lastCheckedTime = stamp(look);
   const attempts = (status.attempts ?? 0) + 1;
   status.attempts = attempts;
   const interval = durationMs(subscription.spec.interval, HOUR_MS);
@@ -149,11 +148,15 @@ function dateOfNext(look: Look): number {
   const interval = durationMs(subscription.spec.interval, HOUR_MS);
   const last = status.lastCheckedTime === undefined ? 0 : Date.parse(status.lastCheckedTime);
   const planned = status.nextAttemptTime === undefined ? 0 : Date.parse(status.nextAttemptTime);
-  // An interval that was made shorter counts from now on.
-  let dueAt = Math.min(planned, last + 1.1 * interval);
-  const expiresAt = status.list?.expiresAt === undefined ? Number.NaN : Date.parse(status.list.expiresAt);
-  // The list says when it has to be looked at again: then it is told that it is past its date, or there is a new one.
-  if (expiresAt >= last && expiresAt < dueAt) dueAt = expiresAt + 1000;
+  let dueAt = planned;
+  // Only after a good look: what failed has a date of its own, and none of these would be over by looking.
+  if (status.attempts === undefined) {
+    // An interval that was made shorter counts from now on.
+    dueAt = Math.min(planned, last + 1.1 * interval);
+    const expiresAt = status.list?.expiresAt === undefined ? Infinity : Date.parse(status.list.expiresAt);
+    // The list says when it has to be looked at again: then it is told that it is past its date, or there is a new one.
+    if (expiresAt < dueAt) dueAt = Math.max(expiresAt, last) + 1000;
+  }
   if (memory.inputs === undefined && dueAt <= now) {
     memory.spreadUntil ??= now + Math.round(Math.min(SPREAD_MS, interval / 10) * deps.clock.random());
   }

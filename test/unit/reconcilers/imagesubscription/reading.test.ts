@@ -1,0 +1,256 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { timestamp } from '../../../../src/api/conditions.ts';
+import { Failure } from '../../../../src/api/failure.ts';
+import type { ImageSubscription } from '../../../../src/api/types.ts';
+import type { KeptList } from '../../../../src/catalogs/kept.ts';
+import type { ReadOutcome, ReadTask } from '../../../../src/catalogs/reading.ts';
+import type { Deps } from '../../../../src/reconcilers/deps.ts';
+import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
+import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import { readWhenDue, takeReading } from '../../../../src/reconcilers/imagesubscription/reading.ts';
+import { Jobs } from '../../../../src/runtime/jobs.ts';
+import { createLogger } from '../../../../src/telemetry/log.ts';
+import { HeldClock, settled } from '../../../support/clock.ts';
+import { list, subscription } from './entries.ts';
+
+/** When a list is looked at, with time held. */
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+let clock: HeldClock;
+let lists: KeptLists;
+let jobs: Jobs;
+let deps: Deps;
+let object: ImageSubscription;
+let secretVersion: string | undefined;
+let outcome: ReadOutcome | Failure;
+let tasks: ReadTask[];
+const results: string[] = [];
+
+const kept = (more: Partial<KeptList> = {}): KeptList => ({
+  format: 1,
+  revision: 'r1',
+  list: list(),
+  warnings: [],
+  documents: [],
+  url: 'https://lists.example.org/image.list',
+  acceptedAt: '2026-01-01T00:00:00Z',
+  ...more,
+});
+const accepted = (more: Partial<KeptList> = {}): ReadOutcome => ({ kind: 'Accepted', kept: kept(more), fresh: true });
+const refused = (failure: Failure, stage: 'Fetch' | 'Verify' = 'Fetch'): ReadOutcome => ({
+  kind: 'Refused',
+  failure: failure.toPlain(),
+  stage,
+  kept: kept(),
+});
+
+beforeEach(() => {
+  clock = new HeldClock();
+  secretVersion = undefined;
+  tasks = [];
+  results.length = 0;
+  outcome = accepted();
+  object = subscription({ interval: '1h' });
+  start();
+});
+
+/** What a start of the program makes anew; the object's status is what is left of the time before. */
+function start(): void {
+  lists = new KeptLists('/nowhere');
+  jobs = new Jobs(() => undefined);
+  deps = {
+    store: {
+      get: () => (secretVersion === undefined ? undefined : { metadata: { resourceVersion: secretVersion } }),
+      list: () => [],
+      secret: async () => ({ metadata: { namespace: 'default', name: 'ca' }, data: { 'ca.crt': Buffer.from('PEM') } }),
+    },
+    lists,
+    jobs,
+    clock,
+    log: createLogger({ level: 'silent' }),
+    metrics: { listRead: (_: string, result: string) => void results.push(result) },
+    settings: { network: { allow: [] }, timeouts: {} },
+    catalogs: {
+      read: async (task: ReadTask) => {
+        tasks.push(task);
+        if (outcome instanceof Failure) throw outcome;
+        return outcome;
+      },
+    },
+  } as unknown as Deps;
+}
+
+/** One look, as the reconciler does it: takes what is there, starts what is due, and writes the status. */
+async function look(requestedAt?: string): Promise<Look> {
+  const annotations = requestedAt === undefined ? {} : { 'imageproxy.dev/requestedAt': requestedAt };
+  const one = beginLook({ ...object, metadata: { ...object.metadata, annotations } }, deps);
+  takeReading(one);
+  await readWhenDue(one);
+  one.status.observedGeneration = one.generation;
+  object = { ...object, status: one.status };
+  for (const begin of one.starts) begin();
+  await settled();
+  return one;
+}
+
+/** A look that starts a reading, and the one that takes what it has brought. */
+async function read(): Promise<Look> {
+  await look();
+  return look();
+}
+
+const due = ({ lookAgainAt }: Look) => ((lookAgainAt ?? Number.NaN) - clock.now()) / MINUTE;
+
+describe('a list', () => {
+  test('is read at once when the subscription is new, and then after the interval, give or take a tenth', async () => {
+    const first = await read();
+    expect(tasks).toHaveLength(1);
+    expect(results).toEqual(['Accepted']);
+    expect(first.status).toMatchObject({ lastCheckedTime: timestamp(clock.now()), list: { version: '1' } });
+    expect(due(first)).toBeGreaterThan(53);
+    expect(due(first)).toBeLessThan(67);
+    clock.advance(50 * MINUTE);
+    await look();
+    expect(tasks).toHaveLength(1);
+    clock.advance(20 * MINUTE);
+    await look();
+    expect(tasks).toHaveLength(2);
+  });
+
+  test('is not read again because the program was started anew, but at its date', async () => {
+    const before = await read();
+    start();
+    lists.set(object.metadata.uid, kept());
+    const again = await look();
+    expect(tasks).toHaveLength(1);
+    expect(again.lookAgainAt).toBe(before.lookAgainAt);
+  });
+
+  test('that came due while the program was down is read soon, and not together with all the others', async () => {
+    await read();
+    clock.advance(100 * HOUR);
+    start();
+    lists.set(object.metadata.uid, kept());
+    const overdue = await look();
+    expect(tasks).toHaveLength(1);
+    expect(due(overdue)).toBeGreaterThan(0);
+    expect(due(overdue)).toBeLessThanOrEqual(1);
+    clock.advance(MINUTE);
+    await look();
+    expect(tasks).toHaveLength(2);
+  });
+
+  test('is read at once when it is lost from the disk', async () => {
+    await read();
+    start();
+    await look();
+    expect(tasks).toHaveLength(2);
+    expect(tasks[1]?.accepted).toMatchObject({ version: '1', digest: list().digest });
+  });
+
+  test.each<[string, () => void]>([
+    ['another URL', () => (object = { ...object, spec: { ...object.spec, url: 'https://other.example.org/' } })],
+    ['other trust', () => (object = { ...object, spec: { ...object.spec, trust: { minisign: { publicKeys: [] } } } })],
+    ['what to do with an older list', () => (object = { ...object, spec: { ...object.spec, rollback: 'Accept' } })],
+    ['the Secret', () => (secretVersion = '2')],
+  ])('is read at once when this changes: %s', async (_, change) => {
+    object = { ...object, spec: { ...object.spec, caRef: { kind: 'Secret', name: 'ca', key: 'ca.crt' } } };
+    secretVersion = '1';
+    await read();
+    await look();
+    expect(tasks).toHaveLength(1);
+    change();
+    await look();
+    expect(tasks).toHaveLength(2);
+  });
+
+  test('is not read for a change of what its images are made with', async () => {
+    await read();
+    const { template } = object.spec;
+    object = { ...object, spec: { ...object.spec, template: { ...template, spec: { ...template.spec, history: 5 } } } };
+    object.metadata.generation++;
+    await look();
+    expect(tasks).toHaveLength(1);
+  });
+
+  test('is read when somebody asks, whatever its date', async () => {
+    await read();
+    await look('now');
+    expect(tasks).toHaveLength(2);
+    await look('now');
+    expect(tasks).toHaveLength(2);
+  });
+
+  test('is looked at when its own date is past, once', async () => {
+    outcome = accepted({ list: list({ expiresAt: timestamp(clock.now() + 10 * MINUTE) }) });
+    const first = await read();
+    expect(due(first)).toBeCloseTo(10, 0);
+    outcome = refused(new Failure('ListExpired', 'past its date'), 'Verify');
+    clock.advance(10 * MINUTE + 1000);
+    const past = await read();
+    expect(tasks).toHaveLength(2);
+    expect(told(past, 'Verified')).toMatchObject({ status: 'False', reason: 'ListExpired' });
+    // Only the publisher can mend that: no sooner than the interval says.
+    expect(due(past)).toBeGreaterThan(50);
+  });
+
+  test('is looked at sooner when its interval is made shorter', async () => {
+    await read();
+    object = { ...object, spec: { ...object.spec, interval: '10m' } };
+    expect(due(await look())).toBeLessThanOrEqual(11);
+  });
+});
+
+describe('a look that fails', () => {
+  test.each([
+    ['NetworkError', 'Fetch', [0.25, 0.5]],
+    ['SecretNotFound', 'Fetch', [5, 5]],
+    ['CrlMissing', 'Verify', [5, 5]],
+    ['SignatureInvalid', 'Verify', [50, 70]],
+    ['ListRollback', 'Verify', [50, 70]],
+  ] as const)('for %s is repeated in its own time', async (reason, stage, [least, most]) => {
+    outcome = refused(new Failure(reason, 'what went wrong'), stage);
+    const failed = await read();
+    expect(due(failed)).toBeGreaterThanOrEqual(least - 0.02);
+    expect(due(failed)).toBeLessThanOrEqual(most + 0.02);
+    expect(failed.status).toMatchObject({ attempts: 1 });
+    expect(told(failed, stage === 'Fetch' ? 'Fetched' : 'Verified')).toMatchObject({ status: 'False', reason });
+  });
+
+  test('again and again is repeated later and later, at most after half an hour, and told by one event', async () => {
+    outcome = refused(new Failure('ServerError', '503'));
+    const pauses: number[] = [];
+    let notes = 0;
+    for (let attempt = 1; attempt <= 12; attempt++) {
+      const failed = await read();
+      expect(failed.status.attempts).toBe(attempt);
+      notes += failed.notes.length;
+      pauses.push(due(failed));
+      clock.advance(due(failed) * MINUTE);
+    }
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(30.02);
+    expect(pauses.at(-1)).toBeGreaterThan(14);
+    expect(notes).toBe(1);
+  });
+
+  test('waits as long as the server asks for', async () => {
+    outcome = refused(new Failure('TooManyRequests', '429', { retryAfterMs: 20 * MINUTE }));
+    expect(due(await read())).toBeCloseTo(20, 1);
+  });
+
+  test('of the thread itself is one of the network, as far as the list is concerned', async () => {
+    outcome = new Failure('ResourceLimit', 'the list is too much');
+    expect(told(await read(), 'Fetched')).toMatchObject({ reason: 'ResourceLimit' });
+  });
+
+  test('is forgotten with the next that does not', async () => {
+    outcome = refused(new Failure('NetworkError', 'no'));
+    await read();
+    outcome = accepted();
+    clock.advance(MINUTE);
+    const good = await read();
+    expect(good.status).not.toHaveProperty('attempts');
+    expect(told(good, 'Fetched')).toMatchObject({ status: 'True' });
+  });
+});
