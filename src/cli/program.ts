@@ -106,6 +106,12 @@ function addWork(program: Command, invoke: Invoke): void {
         'with --site-selector: namespace of the Lease of who summarizes; "default" else',
       ),
     )
+    .addOption(
+      new Option(
+        '--sites <dir>',
+        'folder of ImageSites that it makes on the cluster, and keeps as they are written there',
+      ),
+    )
     .addOption(new Option('--lease-name <name>', 'Lease that one of several processes holds; "imageproxy" else'))
     .addOption(
       new Option('--lease-duration <duration>', 'how long a silent holder is left alone; 40s else').argParser(

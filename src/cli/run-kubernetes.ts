@@ -9,6 +9,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import { type RunningController, startControllerOn } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
 import type { LabelSelector } from './label-selector.ts';
+import { applySites, readSites } from './own-sites.ts';
 import type { Setting, Started } from './setting.ts';
 import { VERSION } from './version.ts';
 
@@ -24,6 +25,7 @@ export interface ClusterOptions {
   siteSelector?: LabelSelector;
   summaryNamespace?: string;
   identity?: string;
+  sites?: string;
 }
 
 /** Where the chart installs, and where a site's Secrets are in a directory. */
@@ -56,6 +58,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   health.ready('cluster', () => step);
   const telemetry = await setting.serve(metrics);
 
+  const sites = cluster.sites === undefined ? [] : await readSites(cluster.sites);
   let lease: Candidacy | undefined;
   const store = await openKubernetesStore({
     controllerNamespace,
@@ -88,7 +91,13 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
       ? undefined
       : { siteSelector: cluster.siteSelector, summary: candidacy(SUMMARY.name, summaryNamespace) };
   try {
-    await store.preflight([controllerNamespace, ...(hub === undefined ? [] : [summaryNamespace])]);
+    await store.preflight({
+      leases: [
+        { namespace: controllerNamespace, name: leaseName },
+        ...(hub === undefined ? [] : [{ namespace: summaryNamespace, name: SUMMARY.name }]),
+      ],
+      sites: sites.map(({ metadata }) => metadata.name),
+    });
     step = 'it reads all objects for the first time';
     await store.start(signal);
     // Ready also while it waits for the Lease: a standby is as it should be, and a rollout that waited for it would wait for ever.
@@ -97,6 +106,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     lease.stand();
     log.info({ ...facts, identity, ...(telemetry === undefined ? {} : { telemetry }) }, 'waits for the Lease');
     await lease.held(signal);
+    await applySites(sites, store, log);
   } catch (error) {
     await lease.withdraw();
     await store.close();

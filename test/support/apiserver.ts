@@ -22,6 +22,8 @@ export interface ApiServerOptions {
   controllerManager?: boolean;
   /** Whether our CRDs are installed; default true. */
   crds?: boolean;
+  /** Whether it keeps a log of who asked for what: `ApiServer.audit`. */
+  audit?: boolean;
 }
 
 /** A hook that starts one needs this long at the most: where nothing is cached, Kubernetes is built first. */
@@ -35,7 +37,10 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   const named = process.env['TEST_KUBECONFIG'];
   const server =
     named === undefined || named === ''
-      ? await ApiServer.start(await findBinaries(options.controllerManager === true ? WITH_CONTROLLERS : undefined))
+      ? await ApiServer.start(
+          await findBinaries(options.controllerManager === true ? WITH_CONTROLLERS : undefined),
+          options.audit === true,
+        )
       : await ApiServer.at(named);
   try {
     if (options.crds !== false) await server.installCrds();
@@ -54,6 +59,25 @@ interface Own {
   directory: string;
   ports: { api: number; etcd: number; peer: number };
   tokens: { admin: string; controllers: string };
+  audit: boolean;
+}
+
+/** Who asked for what, and with which outcome; the end of each request only. */
+const AUDIT_POLICY = {
+  apiVersion: 'audit.k8s.io/v1',
+  kind: 'Policy',
+  rules: [{ level: 'Metadata' }],
+  omitStages: ['RequestReceived'],
+};
+
+/** One answered request, as far as tests look at it (audit.k8s.io/v1). */
+export interface AuditEvent {
+  verb: string;
+  requestURI: string;
+  user: { username: string };
+  objectRef?: { apiGroup?: string; resource: string; subresource?: string; namespace?: string; name?: string };
+  responseStatus?: { code: number };
+  annotations?: Record<string, string>;
 }
 
 interface ConfigOptions {
@@ -86,7 +110,7 @@ export class ApiServer {
     return server;
   }
 
-  static async start(binaries: Binaries): Promise<ApiServer> {
+  static async start(binaries: Binaries, audit = false): Promise<ApiServer> {
     const directory = await mkdtemp(join(tmpdir(), 'imageproxy-apiserver-'));
     const [api, etcd, peer] = [await freePort(), await freePort(), await freePort()];
     const tokens = { admin: randomBytes(16).toString('hex'), controllers: randomBytes(16).toString('hex') };
@@ -103,6 +127,7 @@ export class ApiServer {
       directory,
       ports: { api, etcd, peer },
       tokens,
+      audit,
     });
     try {
       await server.startEtcd();
@@ -183,7 +208,8 @@ export class ApiServer {
 
   /** Resolves when it is ready. After `killServer`: the same port, the same data, the same certificate. */
   async startServer(args: readonly string[] = []): Promise<void> {
-    const { directory, ports } = this.#mine();
+    const { directory, ports, audit } = this.#mine();
+    if (audit) await writeFile(join(directory, 'audit-policy.json'), JSON.stringify(AUDIT_POLICY));
     await this.#spawn('kube-apiserver', [
       `--etcd-servers=http://127.0.0.1:${ports.etcd}`,
       '--bind-address=127.0.0.1',
@@ -198,6 +224,12 @@ export class ApiServer {
       '--service-cluster-ip-range=10.96.0.0/16',
       '--authorization-mode=RBAC',
       '--endpoint-reconciler-type=none',
+      ...(audit
+        ? [
+            `--audit-policy-file=${join(directory, 'audit-policy.json')}`,
+            `--audit-log-path=${join(directory, 'audit.log')}`,
+          ]
+        : []),
       ...args,
     ]);
     const insecure = new Agent({ connect: { rejectUnauthorized: false } });
@@ -232,6 +264,13 @@ export class ApiServer {
       '--leader-elect=false',
       '--secure-port=0',
     ]);
+  }
+
+  /** Every request that has been answered so far, watches included, in their order. */
+  async audit(): Promise<AuditEvent[]> {
+    const text = await readFile(join(this.#mine().directory, 'audit.log'), 'utf8');
+    const lines = text.slice(0, text.lastIndexOf('\n')).split('\n');
+    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as AuditEvent);
   }
 
   /** As when its machine is gone: SIGKILL. */

@@ -2,7 +2,7 @@ import { Failure } from '../../api/failure.ts';
 import type { Schemas } from '../../api/schema.ts';
 import type { ApiClient } from './client.ts';
 import { failureOf } from './errors.ts';
-import { missingRights, type RightsScope, rightsOf } from './rights.ts';
+import { missingRights, type RightsScope, rightsOf, type Tasks } from './rights.ts';
 import { unknownToCluster } from './served-schema.ts';
 
 /** A message that names more is read by nobody. */
@@ -12,12 +12,12 @@ const NAMED = 5;
  * Asks the cluster, before work begins, for what the work would miss one thing after the other.
  * @throws Failure NotSupported when its CRDs are older than this program, Forbidden with all the rights that are missing
  */
-export async function preflight(client: ApiClient, schemas: Schemas, scope: RightsScope): Promise<void> {
+export async function preflight(client: ApiClient, schemas: Schemas, scope: RightsScope, tasks: Tasks): Promise<void> {
   let unknown: string[];
   let missing: string[];
   try {
     unknown = await unknownToCluster(client, schemas);
-    missing = await missingRights(client, rightsOf(scope));
+    missing = await missingRights(client, rightsOf(scope, tasks));
   } catch (error) {
     throw failureOf(error, 'ask the cluster what it has');
   }

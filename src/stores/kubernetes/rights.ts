@@ -1,4 +1,5 @@
 import type { ApiClient } from './client.ts';
+import type { ObjectKey } from '../store.ts';
 import { RESOURCES, type ResourceType } from './resources.ts';
 
 /** One thing that this program does at the API server, as RBAC names it. */
@@ -15,20 +16,27 @@ interface Right {
 /** How many questions are under way at a time: fifty namespaces are hundreds of them. */
 const SIDE_BY_SIDE = 8;
 /** A message that names more is read by nobody. */
-const NAMED = 12;
+const NAMED = 16;
 
 const WATCHED = ['get', 'list', 'watch'];
+const LEASES = 'coordination.k8s.io';
 
 export interface RightsScope {
   /** Only these are looked at; absent: all. */
   namespaces?: readonly string[];
   controllerNamespace: string;
-  /** Namespaces of the Leases that are taken. */
-  leaseNamespaces: readonly string[];
+}
+
+/** What a controller does beside looking after what people write. */
+export interface Tasks {
+  /** Leases that it takes. */
+  leases: readonly Required<ObjectKey>[];
+  /** Names of ImageSites that it makes. */
+  sites: readonly string[];
 }
 
 /** All that a controller does, and what its roles must grant therefore. */
-export function rightsOf({ namespaces, controllerNamespace, leaseNamespaces }: RightsScope): Right[] {
+export function rightsOf({ namespaces, controllerNamespace }: RightsScope, { leases, sites }: Tasks): Right[] {
   const everywhere: readonly (string | undefined)[] = namespaces ?? [undefined];
   const withOwn = namespaces === undefined ? everywhere : [...new Set([...namespaces, controllerNamespace])];
   const withDefault = namespaces === undefined ? everywhere : [...new Set([...namespaces, 'default'])];
@@ -41,9 +49,12 @@ export function rightsOf({ namespaces, controllerNamespace, leaseNamespaces }: R
     ...[Secret, ConfigMap].flatMap((type) => withOwn.flatMap((namespace) => rights(type, WATCHED, namespace))),
     // Events of what has no namespace are in `default`.
     ...withDefault.flatMap((namespace) => plain('events.k8s.io', 'events', ['create', 'patch'], namespace)),
-    ...leaseNamespaces.flatMap((namespace) =>
-      plain('coordination.k8s.io', 'leases', ['get', 'create', 'update'], namespace),
-    ),
+    // Who creates cannot be asked for a name, except by an apply.
+    ...leases.flatMap(({ namespace, name }) => [
+      ...plain(LEASES, 'leases', ['get', 'update'], namespace).map((right) => ({ ...right, name })),
+      ...plain(LEASES, 'leases', ['create'], namespace),
+    ]),
+    ...sites.flatMap((name) => rights(ImageSite, ['create'], undefined).map((right) => ({ ...right, name }))),
   ];
 }
 
@@ -99,10 +110,10 @@ async function isGranted(client: ApiClient, { verb, group, resource, subresource
 /** `list, watch vmimages.imageproxy.dev in namespace a`: one line for each resource and place. */
 function inWords(missing: readonly Right[]): string[] {
   const verbs = new Map<string, string[]>();
-  for (const { verb, group, resource, subresource, namespace } of missing) {
+  for (const { verb, group, resource, subresource, name, namespace } of missing) {
     const what = `${resource}${group === '' ? '' : `.${group}`}${subresource === undefined ? '' : `/${subresource}`}`;
     const where = namespace === undefined ? 'in the whole cluster' : `in namespace ${namespace}`;
-    const key = `${what} ${where}`;
+    const key = `${what}${name === undefined ? '' : ` ${name}`} ${where}`;
     verbs.set(key, [...(verbs.get(key) ?? []), verb]);
   }
   const lines = [...verbs].map(([key, each]) => `${each.join(', ')} ${key}`);

@@ -28,6 +28,7 @@ import { leaseClient } from './leases.ts';
 import { listWatch } from './list-watch.ts';
 import { preflight } from './preflight.ts';
 import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import type { Tasks } from './rights.ts';
 import { Writer } from './writes.ts';
 
 /** Structurally a pino logger. */
@@ -72,7 +73,7 @@ export interface KubernetesStore extends Store {
    * Looks whether the cluster has what a controller needs, so that a person is told all of it at once.
    * @throws Failure NotSupported when its CRDs are older than this program, Forbidden with the rights that are missing
    */
-  preflight(leaseNamespaces: readonly string[]): Promise<void>;
+  preflight(tasks: Tasks): Promise<void>;
   /** Whether the API server answers on a connection made for this question alone. */
   answers(): Promise<boolean>;
   /** Ends all watches and requests, after the writes under way and the events that are still owed. */
@@ -283,10 +284,10 @@ class KubernetesStoreImpl implements KubernetesStore {
     return leaseClient(this.#client, namespace, name);
   }
 
-  preflight(leaseNamespaces: readonly string[]): Promise<void> {
+  preflight(tasks: Tasks): Promise<void> {
     const { namespaces, controllerNamespace } = this.#options;
-    const scope = { controllerNamespace, leaseNamespaces, ...(namespaces === undefined ? {} : { namespaces }) };
-    return preflight(this.#client, this.#schemas, scope);
+    const scope = { controllerNamespace, ...(namespaces === undefined ? {} : { namespaces }) };
+    return preflight(this.#client, this.#schemas, scope, tasks);
   }
 
   async answers(): Promise<boolean> {

@@ -294,8 +294,14 @@ export class Writer {
   #admittedSpec(draft: Draft, key: ObjectKey): unknown {
     const { apiVersion, kind, spec = {} } = draft;
     if (!isApiKind(kind)) return spec;
-    const { object, errors } = this.#options.schemas.validate(kind, { apiVersion, kind, metadata: key, spec });
-    if (object !== undefined) return object['spec'];
+    const { object, errors, warnings } = this.#options.schemas.validate(kind, {
+      apiVersion,
+      kind,
+      metadata: key,
+      spec,
+    });
+    // As it was written where that can be sent: a default that we sent would be ours, and nobody else's to change.
+    if (object !== undefined) return warnings.length === 0 ? spec : object['spec'];
     const faults = errors.map(({ path, message }) => `${path} ${message}`.trim()).join('; ');
     throw new Failure('InvalidSpec', `${kind} ${keyOf(key)} is not valid: ${faults}`);
   }

@@ -193,7 +193,8 @@ describe('the program on a cluster', () => {
       expect(err).toContain(
         'may not: get, list, watch, patch, create, delete vmimages.imageproxy.dev in namespace default',
       );
-      expect(err).toContain('get, create, update leases.coordination.k8s.io in namespace imageproxy');
+      expect(err).toContain('get, update leases.coordination.k8s.io imageproxy in namespace imageproxy');
+      expect(err).toContain('create leases.coordination.k8s.io in namespace imageproxy');
       expect(err).toContain('patch imagesites.imageproxy.dev/status in the whole cluster');
     });
   });

@@ -1,0 +1,244 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { VMImage } from '../../../src/api/types.ts';
+import { PATCH } from '../../../src/stores/kubernetes/client.ts';
+import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
+import type { ObjectKey } from '../../../src/stores/store.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { type Authority, makeAuthority } from '../../support/authority.ts';
+import { ext4 } from '../../support/disks.ts';
+import { vmimage } from '../../support/house.ts';
+import { Helm, kubectl, type Values } from '../../support/kubernetes/chart.ts';
+import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
+import { Program } from '../cli/program.ts';
+import { Cluster } from '../kubernetes/cluster.ts';
+import { granted, needed, wordsOf } from './granted.ts';
+
+const ACCOUNT = { name: 'imageproxy', namespace: 'imageproxy' };
+const USER = `system:serviceaccount:${ACCOUNT.namespace}:${ACCOUNT.name}`;
+const CONFLICT = {
+  kind: 'Status',
+  apiVersion: 'v1',
+  status: 'Failure',
+  reason: 'Conflict',
+  code: 409,
+  message: 'the object has been modified',
+};
+
+/** Credentials of a cloud, with what its operator forgot. */
+const CLOUD = {
+  apiVersion: 'v1',
+  kind: 'Secret',
+  metadata: { name: 'cloud', namespace: 'imageproxy' },
+  stringData: { 'clouds.yaml': 'clouds: {}' },
+};
+
+/**
+ * The program as the chart's Deployment starts it, with the ServiceAccount's token, does what it is for; the API server's audit log
+ * shows what of its rights it used.
+ */
+describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that the chart grants', () => {
+  let server: ApiServer;
+  let helm: Helm;
+  let origin: Origin;
+  let proxy: ApiFaultProxy;
+  let cluster: Cluster;
+  let root: string;
+  let authority: Authority;
+
+  beforeAll(async () => {
+    root = mkdtempSync(join(tmpdir(), 'imageproxy-rights-'));
+    authority = makeAuthority();
+    [server, origin] = await Promise.all([
+      startApiServer({ controllerManager: true, crds: false, audit: true }),
+      startOrigin({ tls: authority.issue('DNS:localhost,IP:127.0.0.1') }),
+    ]);
+    helm = await Helm.start(server.kubeconfig);
+    proxy = await startApiFaultProxy(server);
+    cluster = new Cluster(server);
+    for (const name of ['imageproxy', 'team-a', 'team-b']) await server.namespace(name);
+  }, API_SERVER_PATIENCE_MS);
+  afterEach(() => Program.killAll());
+  afterAll(async () => {
+    await Program.killAll();
+    await cluster?.close();
+    await Promise.all([helm?.close(), proxy?.stop(), origin?.close()]);
+    await server?.stop();
+    authority?.close();
+    rmSync(root, { recursive: true, force: true });
+  });
+
+  const apply = (...objects: object[]) => {
+    const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+    return kubectl(server.kubeconfig, ['apply', '--server-side', '-f', '-'], list);
+  };
+
+  /** The container of the Deployment, outside of a pod: its arguments, its files, the token that the kubelet would project. */
+  const startController = async (): Promise<Program> => {
+    const deployment = await server.request<{
+      spec: { template: { spec: { containers: { args: string[] }[] } } };
+    }>({ method: 'GET', path: '/apis/apps/v1/namespaces/imageproxy/deployments/imageproxy' });
+    const sites = await server.request<{ data: Record<string, string> }>({
+      method: 'GET',
+      path: '/api/v1/namespaces/imageproxy/configmaps/imageproxy-sites',
+    });
+    const folder = mkdtempSync(join(root, 'sites-'));
+    for (const [name, text] of Object.entries(sites.data)) writeFileSync(join(folder, name), text);
+    const { status } = await server.request<{ status: { token: string } }>({
+      method: 'POST',
+      path: `/api/v1/namespaces/${ACCOUNT.namespace}/serviceaccounts/${ACCOUNT.name}/token`,
+      body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
+    });
+    const kubeconfig = await server.writeConfig('account', { token: status.token, server: proxy.url });
+    const args = (deployment.spec.template.spec.containers[0]?.args ?? []).map((arg) =>
+      arg
+        .replace(/^--state=.*/, `--state=${join(root, 'state')}`)
+        .replace(/^--sites=.*/, `--sites=${folder}`)
+        .replace(/^--telemetry=.*/, '--telemetry=127.0.0.1:0')
+        .replace(/^--cache-quota=.*/, '--cache-quota=1Gi'),
+    );
+    return new Program([...args, `--kubeconfig=${kubeconfig}`], {
+      POD_NAME: 'imageproxy-0',
+      POD_NAMESPACE: 'imageproxy',
+    });
+  };
+
+  const siteIs = (name: string, reason: string) =>
+    eventually(`${name} is ${reason}`, async () => {
+      const { status } = await cluster.site(name);
+      const ready = status.conditions?.find(({ type }) => type === 'Ready');
+      if (ready?.reason !== reason) throw new Error(JSON.stringify(status, undefined, 1));
+    });
+
+  const askAgain = async (key: ObjectKey): Promise<void> => {
+    const at = `again-${key.name}`;
+    const path = objectPath(RESOURCES.VMImage, key);
+    const body = { metadata: { annotations: { 'imageproxy.dev/requestedAt': at } } };
+    await server.request({ method: 'PATCH', path, contentType: PATCH.merge, body });
+    await eventually(`${key.name} was looked at again`, async () => {
+      const { status } = await cluster.get<VMImage>('VMImage', key);
+      if (status.lastHandledReconcileAt !== at) throw new Error(JSON.stringify(status, undefined, 1));
+    });
+  };
+
+  /** All that a controller is for, once: and what happens when others write the same objects, or look for the same again. */
+  const work = async (namespace: string, program: Program): Promise<void> => {
+    const key = (name: string) => ({ namespace, name });
+    // Somebody was quicker: what is known of the object is read again.
+    const shelf = `shelf-${namespace}`;
+    for (const kind of ['vmimages/good', `imagesites/${shelf}`])
+      proxy.fault({ path: new RegExp(`/${kind}[?].*-finalizers`), status: 409, body: CONFLICT });
+    const disk = ext4(namespace);
+    const authorization = `Basic ${btoa('reader:secret')}`;
+    origin.route(`/${namespace}`, ({ headers }) =>
+      headers.authorization === authorization ? { body: disk.bytes } : { status: 401 },
+    );
+    const source = {
+      http: {
+        urls: [`${origin.url}/${namespace}`],
+        secretRef: { name: 'origin' },
+        caRef: { kind: 'ConfigMap', name: 'authority' },
+      },
+    };
+    const image = (name: string, sha256: string) => {
+      const { metadata, ...rest } = vmimage(name, { source, checksums: { sha256 }, sites: [{ name: shelf }] });
+      return { apiVersion: 'imageproxy.dev/v1beta1', ...rest, metadata: { ...metadata, namespace } };
+    };
+    await apply(
+      {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { ...key('origin'), annotations: { 'imageproxy.dev/hosts': 'localhost' } },
+        stringData: { username: 'reader', password: 'secret' },
+      },
+      { apiVersion: 'v1', kind: 'ConfigMap', metadata: key('authority'), data: { 'ca.crt': authority.ca } },
+      image('good', disk.sha256),
+      image('wrong', '0'.repeat(64)),
+    );
+    await program.says(/imageproxy runs/);
+    const isNow = (name: string, phase: string) =>
+      eventually(`${name} is ${phase}`, async () => {
+        const { status } = await cluster.get<VMImage>('VMImage', key(name));
+        if (status.phase !== phase) throw new Error(JSON.stringify(status, undefined, 1));
+      });
+    await isNow('good', 'Ready');
+    await isNow('wrong', 'Failed');
+    // The same is said again, and counted.
+    await askAgain(key('wrong'));
+    await siteIs(`cloud-${namespace}`, 'InvalidSecret');
+    for (const suspend of [true, false, true, false]) {
+      const path = objectPath(RESOURCES.ImageSite, { name: shelf });
+      await server.request({ method: 'PATCH', path, contentType: PATCH.merge, body: { spec: { suspend } } });
+      await siteIs(shelf, suspend ? 'Suspended' : 'Probed');
+    }
+    for (const name of ['good', 'wrong']) {
+      await cluster.delete('VMImage', key(name));
+      await cluster.gone('VMImage', key(name));
+    }
+  };
+
+  test.each<[string, Values, string]>([
+    ['in the whole cluster', {}, 'default'],
+    ['in chosen namespaces', { watchNamespaces: ['team-a'] }, 'team-a'],
+  ])('%s are all used, and none is missing', async (_where, more, namespace) => {
+    const shelf = join(root, `shelf-${namespace}`);
+    mkdirSync(shelf);
+    const sites = {
+      [`shelf-${namespace}`]: { spec: { directory: { path: shelf } } },
+      [`cloud-${namespace}`]: {
+        spec: {
+          openstack: { cloud: 'east', secretRef: { name: 'cloud' }, caRef: { kind: 'ConfigMap', name: 'authority' } },
+        },
+      },
+    };
+    const values = { allowNetworks: ['127.0.0.0/8'], sites, ...more };
+    await apply(CLOUD, {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'authority', namespace: 'imageproxy' },
+      data: { 'ca.crt': authority.ca },
+    });
+    await kubectl(server.kubeconfig, ['delete', 'lease', '-n', 'imageproxy', '--all']);
+    const before = (await server.audit()).length;
+    await helm.upgrade(values);
+    const program = await startController();
+    await work(namespace, program);
+    expect(await program.signal('SIGTERM')).toMatchObject({ code: 0 });
+
+    const asked = (await server.audit()).slice(before).filter(({ user }) => user.username === USER);
+    const forbidden = asked.filter(({ responseStatus }) => responseStatus?.code === 403);
+    expect(forbidden.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).toEqual([]);
+    const rights = granted(await helm.template(values), ACCOUNT);
+    const idle = rights.filter((right) => !asked.some((event) => needed(event, right)));
+    // Nothing follows a list yet.
+    expect(idle.map(wordsOf).filter((words) => !words.includes(' imagesubscriptions'))).toEqual([]);
+  });
+
+  test('a site of the values is kept as it is written there; what they leave open is for others to say', async () => {
+    const site = { labels: { region: 'east' }, spec: { directory: { path: root } } };
+    await helm.upgrade({ sites: { kept: site } });
+    const started = async () => {
+      const program = await startController();
+      await program.says(/imageproxy runs/);
+      await program.signal('SIGTERM');
+      return cluster.site('kept');
+    };
+    expect(await started()).toMatchObject({
+      metadata: { labels: { region: 'east' } },
+      spec: { maxParallelUploads: 2 },
+    });
+    const body = { metadata: { labels: { region: 'west' } }, spec: { maxParallelUploads: 7 } };
+    const path = objectPath(RESOURCES.ImageSite, { name: 'kept' });
+    await server.request({ method: 'PATCH', path, contentType: PATCH.merge, body });
+    expect(await started()).toMatchObject({
+      metadata: { labels: { region: 'east' } },
+      spec: { maxParallelUploads: 7 },
+    });
+    // Taken out of the values it stays, for images may be registered there.
+    await helm.upgrade();
+    expect((await cluster.site('kept')).metadata).not.toHaveProperty('deletionTimestamp');
+  });
+});
