@@ -184,8 +184,8 @@ export async function startControllerOn<S extends OwnStore>(
     };
     metrics.watchCache(() => cache.stats());
     metrics.watchJobs(() => jobs.running);
-    metrics.watchImages(() => phasesOf(store.list<VMImage>('VMImage')));
-    metrics.watchReadiness(() => readinessOf(store));
+    metrics.watchImages(() => (deps.duties.summarizes ? phasesOf(store.list<VMImage>('VMImage')) : new Map()));
+    metrics.watchReadiness(() => readinessOf(store, deps.duties));
     metrics.watchLists(() => listsOf(store.list<ImageSubscription>('ImageSubscription')));
     if (store.isStarted !== true) await store.start(signal);
     const controllers = createControllers(deps);

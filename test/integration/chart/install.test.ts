@@ -124,10 +124,13 @@ describe('the chart on an API server', () => {
 
   test('nowhere it may make or delete what people write, or grant itself more', async () => {
     await helm.upgrade({ sites: { shelf: { spec: SITE } } });
-    for (const verb of ['create', 'delete', 'update'])
-      expect(await may(verb, 'vmimages.imageproxy.dev', '-n', 'team-a'), verb).toBe(false);
-    for (const verb of ['create', 'update', 'delete'])
-      expect(await may(verb, 'secrets', '-n', 'imageproxy'), verb).toBe(false);
+    for (const verb of ['create', 'update', 'delete']) {
+      for (const resource of ['imagesubscriptions.imageproxy.dev', 'secrets', 'configmaps'])
+        expect(await may(verb, resource, '-n', 'imageproxy'), `${verb} ${resource}`).toBe(false);
+    }
+    expect(await may('delete', 'imagesites.imageproxy.dev')).toBe(false);
+    // Images of subscriptions come and go one by one.
+    expect(await may('deletecollection', 'vmimages.imageproxy.dev', '-n', 'team-a')).toBe(false);
     expect(await may('create', 'clusterrolebindings')).toBe(false);
     expect(await may('create', 'pods', '-n', 'imageproxy')).toBe(false);
     // The sites of its values, and no others.

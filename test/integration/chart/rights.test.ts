@@ -222,12 +222,14 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
   test.each<[string, Values, string]>([
     ['in the whole cluster', {}, 'default'],
     ['in chosen namespaces', { watchNamespaces: ['team-a'] }, 'team-a'],
+    ['as one of several controllers', { siteSelector: 'tier=one', watchNamespaces: ['team-b'] }, 'team-b'],
   ])('%s are all used, and none is missing', async (_where, more, namespace) => {
     const shelf = join(root, `shelf-${namespace}`);
     mkdirSync(shelf);
     const sites = {
-      [`shelf-${namespace}`]: { spec: { directory: { path: shelf } } },
+      [`shelf-${namespace}`]: { labels: { tier: 'one' }, spec: { directory: { path: shelf } } },
       [`cloud-${namespace}`]: {
+        labels: { tier: 'one' },
         spec: {
           openstack: { cloud: 'east', secretRef: { name: 'cloud' }, caRef: { kind: 'ConfigMap', name: 'authority' } },
         },

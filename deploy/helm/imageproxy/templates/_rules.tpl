@@ -32,6 +32,17 @@ none idle.
   verbs: [create, patch]
 {{- end -}}
 
+{{/* A Lease of this name. Who creates cannot be asked for a name. */}}
+{{- define "imageproxy.rules.lease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ . }}]
+  verbs: [get, update]
+{{- end -}}
+
 {{/* What has no namespace. */}}
 {{- define "imageproxy.rules.cluster" -}}
 - apiGroups: [imageproxy.dev]
