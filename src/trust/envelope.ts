@@ -2,7 +2,7 @@ import { Failure } from '../api/failure.ts';
 import { splitClearsigned } from './clearsigned.ts';
 import { Malformed } from './der.ts';
 import { readSignedData } from './signed-data.ts';
-import { splitMessage } from './smime.ts';
+import { splitMessage, withoutTextHeader } from './smime.ts';
 
 /** Clear-signed; CMS in PEM; S/MIME's headers, of which one of these comes first; CMS in DER, which is never below 128 bytes. */
 const ENVELOPE =
@@ -18,7 +18,7 @@ export function contentOf(document: Uint8Array): Uint8Array {
   try {
     if (head.includes('-----BEGIN PGP SIGNED MESSAGE')) return Buffer.from(splitClearsigned(document).text);
     const { body, cms } = splitMessage(document);
-    return body ?? readSignedData(cms).content ?? document;
+    return withoutTextHeader(body ?? readSignedData(cms).content ?? document);
   } catch (error) {
     if (error instanceof Failure || error instanceof Malformed) return document;
     throw error;

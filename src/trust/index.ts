@@ -36,7 +36,7 @@ export async function verifySigned(document: Uint8Array, verification: Verificat
     case 'unsigned':
       return { content: contentOf(document) };
     case 'x509':
-      return isXml(document)
+      return signature === undefined && isXml(document)
         ? verifyXmlSignature(document, trust, verification)
         : verifyCms(document, trust, verification);
     case 'openpgp':
@@ -48,7 +48,7 @@ export async function verifySigned(document: Uint8Array, verification: Verificat
   }
 }
 
-/** No S/MIME, CMS or JSON begins like that. A detached signature is never XML. */
+/** No S/MIME, CMS or JSON begins like that. */
 function isXml(document: Uint8Array): boolean {
   return /^(?:\u00ef\u00bb\u00bf)?\s*</.test(Buffer.from(document.subarray(0, 256)).toString('latin1'));
 }

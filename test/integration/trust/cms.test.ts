@@ -1,9 +1,13 @@
 import { randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
+import { createToolbox } from '../../../src/programs/toolbox.ts';
+import { verifySigned } from '../../../src/trust/index.ts';
 import { Pki } from '../../support/pki.ts';
-import { installed, judge, trusting, verdict } from './judging.ts';
+import { installed, judge, never, NOW, trusting, verdict } from './judging.ts';
 
 const CONTENT = '{\r\n  "hv:imagelist": { "dc:title": "é" }\r\n}\r\n';
 
@@ -239,11 +243,47 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv'))('what a signature c
     );
   });
 
+  it('comes out of its envelope where nobody needs to vouch for it, as it does out of none', async () => {
+    const opened = async (document: Uint8Array) => {
+      const { content: out, signer } = await verifySigned(document, {
+        trust: { kind: 'unsigned' },
+        at: 0,
+        signal: never,
+      });
+      expect(signer).toBeUndefined();
+      return Buffer.from(out).toString();
+    };
+    for (const options of [[], ['-text'], ['-nodetach'], ['-nodetach', '-binary', '-outform', 'DER']]) {
+      expect(await opened(sign(...options))).toBe(CONTENT);
+    }
+    expect(await opened(Buffer.from(CONTENT))).toBe(CONTENT);
+    expect(await opened(edited(smime, 'imagelist', 'imagelisT'))).toBe(CONTENT.replace('imagelist', 'imagelisT'));
+  });
+
   it('is proven in a second when it is the largest list that is taken', { timeout: 30_000 }, async () => {
     const large = `{"filler":"${randomBytes(10 * 2 ** 20).toString('hex')}"}`;
     const message = pki.sign(alice, large, '-md', 'sha256');
     const started = performance.now();
     expect(await content(message)).toBe(large);
     expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
+  it('waits for a program that is missing, and names its package', async () => {
+    const toolbox = createToolbox({ openssl: '/nowhere/openssl' });
+    const failure = await verifySigned(smime, { trust, at: NOW, signal: never, toolbox }).catch(
+      (error: unknown) => error,
+    );
+    expect(failure).toMatchObject({ reason: 'ToolMissing', failureClass: 'Waiting' });
+    expect(failure).toMatchObject({ message: 'openssl is not installed at /nowhere/openssl: apt-get install openssl' });
+  });
+
+  it('leaves no file behind, whether it holds, fails or is stopped', async () => {
+    const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith('imageproxy-trust-'));
+    const before = left();
+    await content(smime);
+    await judge(smime, trusting([]));
+    const stopped = verifySigned(smime, { trust, at: NOW, signal: AbortSignal.abort() });
+    await expect(stopped).rejects.toMatchObject({ reason: 'Aborted' });
+    expect(left()).toEqual(before);
   });
 });

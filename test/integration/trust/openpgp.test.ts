@@ -124,6 +124,11 @@ describe.skipIf(!installed('gpg', 'gpgconf'))('OpenPGP signatures of GnuPG', () 
     expect(await verdict(message(), given())).toBe(COVERED);
   });
 
+  it('in the text are taken off where nobody needs to vouch', async () => {
+    const { content } = await verifySigned(clear, { trust: { kind: 'unsigned' }, at: 0, signal: never });
+    expect(Buffer.from(content).toString()).toBe(COVERED);
+  });
+
   it.each(['--armor', '--no-armor'])('beside the document (%s) are proven, byte for byte', async (form) => {
     const signature = gpg.sign('Alice', TEXT, '--detach-sign', form);
     expect(await verdict(document, { signature })).toBe(TEXT);
