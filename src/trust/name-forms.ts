@@ -5,7 +5,11 @@ import { type Attribute, comparable, ignoresCase, type Name, type RelativeName, 
  * Globus' (`/DC=ch/CN=x`), RFC 4514 and 2253 (`CN=x,DC=ch`), and what `openssl x509` prints (`DC = ch, CN = x`).
  */
 export function isNamed(written: string, name: Name): boolean {
-  const text = written.normalize('NFC').replaceAll(/\s+/gu, ' ').trim();
+  // A space at the end may be part of the name, after a backslash.
+  const text = written
+    .normalize('NFC')
+    .replaceAll(/\s+/gu, ' ')
+    .replaceAll(/^ |(?<!\\) $/g, '');
   if (name.length === 0 || text.length > MAX_LENGTH) return false;
   return text.startsWith('/') ? isOneLine(text, name) : isListed(text, name);
 }
@@ -71,10 +75,11 @@ function lengthOf(character: string, text: string, at: number, mustEscape: boole
     const found = text.slice(at, at + written.length);
     return found === written || (fold && found.toLowerCase() === written.toLowerCase());
   };
-  if (/^[^\p{L}\p{N}\s]$/u.test(character) && isAt(`\\${character}`)) return 1 + character.length;
-  if (!mustEscape && isAt(character)) return character.length;
+  // First what is unmistakable: a backslash may stand for itself, or begin one of these.
   const hex = Array.from(Buffer.from(character), (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
-  return isAt(hex, true) ? hex.length : 0;
+  if (isAt(hex, true)) return hex.length;
+  if (/^[^\p{L}\p{N}\s]$/u.test(character) && isAt(`\\${character}`)) return 1 + character.length;
+  return !mustEscape && isAt(character) ? character.length : 0;
 }
 
 function afterSpace(text: string, at: number): number {
