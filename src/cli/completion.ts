@@ -1,5 +1,6 @@
 import type { Command, Option } from 'commander';
 import type { ApiKind } from '../api/crds.ts';
+import type { ImageSubscription } from '../api/types.ts';
 import { EXIT } from './exit.ts';
 import { KINDS } from './kinds.ts';
 import type { CommandContext } from './output.ts';
@@ -111,6 +112,7 @@ async function candidatesFor(program: Command, words: readonly string[], context
   const given = positionals(command, before);
   const takes = TAKES_OBJECTS[name];
   if (takes !== undefined) return starting(await objects(takes, typed, given, lookup));
+  if (name === 'approve') return starting(await approvable(given, lookup));
   if (name === 'explain') return starting(await fields(typed));
   const argument = command.registeredArguments[given.length];
   return starting(argument?.argChoices ?? []);
@@ -157,6 +159,13 @@ async function objects(
   return kinds.map((each) => `${each}/`);
 }
 
+/** A subscription, then what waits in it for approval. */
+async function approvable([subscription, ...entries]: readonly string[], lookup: Lookup): Promise<string[]> {
+  if (subscription === undefined) return lookup.names('ImageSubscription');
+  const ids = await lookup.pending(subscription.replace(/^imgsub\//, ''));
+  return ids.filter((id) => !entries.includes(id));
+}
+
 function namedKind(text: string) {
   return KINDS.find(({ plural, singular, short }) => [plural, singular, short].includes(text.toLowerCase()));
 }
@@ -194,6 +203,14 @@ class Lookup {
     return this.#ask(async (place) => {
       const namespace = this.#everywhere || kind === 'ImageSite' ? undefined : place.namespace;
       return (await place.list(kind, namespace)).map(({ metadata }) => metadata.name);
+    });
+  }
+
+  pending(name: string): Promise<string[]> {
+    return this.#ask(async (place) => {
+      const found = await place.get('ImageSubscription', { namespace: place.namespace, name });
+      const { attention = [] } = (found?.status ?? {}) as Partial<ImageSubscription['status']>;
+      return attention.filter(({ reason }) => reason === 'PendingApproval').map(({ id }) => id);
     });
   }
 

@@ -184,20 +184,9 @@ export class ClusterObjects {
   }
 
   /** Replaces these fields of the spec, if the object is as it was read. @throws Failure Conflict when it is not */
-  async change({ kind, metadata }: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
-    const type = RESOURCES[kind as Kind];
-    const key = fullKey(type, metadata);
-    try {
-      return await this.#client.request<StoredResource>({
-        method: 'PATCH',
-        path: objectPath(type, key),
-        query: { fieldManager: FIELD_OWNER },
-        contentType: PATCH.merge,
-        body: { metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion }, spec },
-      });
-    } catch (error) {
-      throw this.#failure(error, `change ${kind} ${keyOf(key)}`);
-    }
+  change({ kind, metadata }: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
+    const { uid, resourceVersion } = metadata;
+    return this.#patch(kind as Kind, metadata, { metadata: { uid, resourceVersion }, spec });
   }
 
   annotate(kind: Kind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
@@ -259,7 +248,7 @@ export class ClusterObjects {
   /** The uid in it makes the server refuse another object of the same name. */
   async #patch(kind: Kind, key: ObjectKey, body: object): Promise<StoredResource> {
     try {
-      const path = objectPath(RESOURCES[kind], key);
+      const path = objectPath(RESOURCES[kind], fullKey(RESOURCES[kind], key));
       const query = { fieldManager: FIELD_OWNER };
       return slim(await this.#client.request({ method: 'PATCH', path, query, contentType: PATCH.merge, body }));
     } catch (error) {

@@ -60,6 +60,12 @@ describe.each([
     expect(out).toContain('PendingApproval');
   });
 
+  test('its words are completed', async () => {
+    expect((await world.run('__complete', '--', 'approve', 'e')).out).toBe('egi\n');
+    expect((await world.run('__complete', '--', 'approve', 'egi', '')).out).toBe(`${id}\n`);
+    expect((await world.run('__complete', '--', 'approve', 'egi', id, '')).out).toBe('');
+  });
+
   test('what is no digest, no entry or no subscription is refused', async () => {
     expect(await world.run('approve', 'egi', id, '--digest', 'abc')).toMatchObject({
       code: 2,

@@ -1,5 +1,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { systemClock } from '../../../src/runtime/clock.ts';
+import { loadCredentials } from '../../../src/stores/kubernetes/credentials.ts';
 import { type ApiServer, startApiServer } from '../../support/apiserver.ts';
 import { House, type Manifest } from '../../support/house.ts';
 import { Cluster } from '../kubernetes/cluster.ts';
@@ -48,9 +50,11 @@ export async function openClusterWorld(): Promise<World & { server: ApiServer }>
   const server = await startApiServer();
   for (const name of ['default', 'team', 'empty', 'imageproxy']) await server.namespace(name);
   const cluster = await new Cluster(server).start();
+  const credentials = await loadCredentials({ kubeconfig: server.kubeconfig, clock: systemClock });
+  await credentials.close();
   return {
     server,
-    title: `the cluster ${server.url}`,
+    title: `the cluster ${credentials.server}`,
     shelf: cluster.shelf,
     apply: (...objects) => cluster.apply(...objects),
     ...commands({ KUBECONFIG: server.kubeconfig, IMAGEPROXY_KUBERNETES: 'true' }),
