@@ -42,6 +42,15 @@ export async function prove(url: string, document: Uint8Array, request: Reading)
   );
 }
 
+/** A signature of any kind beside a document, for who does not know yet whom to trust; undefined when there is none. */
+export async function signatureBeside(url: string, reading: Reading): Promise<Uint8Array | undefined> {
+  for (const { suffix, looksRight } of [...OPENPGP, ...MINISIGN, ...CMS]) {
+    const signature = await bringBeside(beside(url, suffix), reading);
+    if (signature !== undefined && looksRight(signature)) return signature;
+  }
+  return undefined;
+}
+
 /** Object stores answer 403 for what is not there, unless one may list the bucket. */
 async function bringBeside(url: string, { fetch }: Reading): Promise<Uint8Array | undefined> {
   try {

@@ -21,6 +21,15 @@ export function duration(text: string): number {
   return ms;
 }
 
+/** Milliseconds since the epoch of an RFC 3339 time, or a day. */
+export function time(text: string): number {
+  const shape = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
+  const at = shape.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(at))
+    throw new InvalidArgumentError('Write a time, e.g. 2013-10-20T00:00:00Z, or a day, 2013-10-20.');
+  return at;
+}
+
 export function positive(text: string): number {
   const number = /^\d{1,4}$/.test(text) ? Number(text) : 0;
   if (number < 1) throw new InvalidArgumentError('Write a whole number from 1 to 9999.');

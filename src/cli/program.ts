@@ -1,5 +1,16 @@
 import { Argument, Command, Option } from 'commander';
-import { address, fileRoots, hex, leaseDuration, names, positive, properties, quota, texts } from './arguments.ts';
+import {
+  address,
+  fileRoots,
+  hex,
+  leaseDuration,
+  names,
+  positive,
+  properties,
+  quota,
+  texts,
+  time,
+} from './arguments.ts';
 import {
   clusterOptions,
   command,
@@ -220,6 +231,51 @@ function addTools(program: Command, invoke: Invoke): void {
   ).action((paths, options) =>
     invoke(async (context) => (await import('./validate.ts')).validate(paths, options, context)),
   );
+
+  const rules = ['Require', 'IfPresent', 'Ignore'];
+  command(
+    program,
+    'inspect',
+    'show a list of images, who signed it, and why it would be refused',
+    'Needs no site, no cluster and no resource. Exit code 0: the list is valid and trusted. Without --ca, --keyring, --minisign or --unsigned nobody is trusted: it shows whom you would have to.',
+    `imageproxy inspect https://vmcaster.example.org/image.list
+     imageproxy inspect image.list --ca /etc/grid-security/certificates --at 2013-10-20T00:00:00Z --allow-sha1
+     imageproxy inspect https://cloud.example.org/noble/SHA256SUMS --keyring ubuntu.asc -o json
+     imageproxy inspect list.yaml --minisign RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3`,
+  )
+    .argument('<list>', 'URL, or a file (its signature and its parts lie beside it)')
+    .addOption(
+      new Option(
+        '--ca <file-or-dir>',
+        'authorities, CRLs and signing policies, as PEM or a grid-security folder; repeatable',
+      ).argParser(texts),
+    )
+    .addOption(new Option('--endorser <dn>', 'who may sign; else whoever the authorities vouch for'))
+    .addOption(new Option('--endorser-issuer <dn>', 'the authority that issued his certificate'))
+    .addOption(new Option('--crl <rule>', 'revocation lists; IfPresent else').choices(rules))
+    .addOption(new Option('--signing-policy <rule>', 'policies of the authorities; IfPresent else').choices(rules))
+    .addOption(new Option('--keyring <file>', 'OpenPGP keys that may sign; repeatable').argParser(texts))
+    .addOption(new Option('--minisign <key-or-file>', 'minisign key that may sign; repeatable').argParser(texts))
+    .addOption(new Option('--unsigned', 'take the list as it is, whoever wrote it'))
+    .addOption(new Option('--allow-sha1', 'take signatures with SHA-1'))
+    .addOption(new Option('--at <time>', 'judge it at this time instead of now').argParser(time))
+    .addOption(
+      new Option('--format <format>', 'what it is; recognised else').choices([
+        'HEPiX',
+        'Marketplace',
+        'Simplestreams',
+        'ChecksumFile',
+        'ImageProxy',
+      ]),
+    )
+    .addOption(new Option('--url <url>', 'where a list in a file is published, for its relative addresses'))
+    .addOption(new Option('--secret <file>', 'manifest of the Secret that secretRef would name, for a private list'))
+    .addOption(new Option('--tls-ca <file>', "authorities of the list's server, as PEM"))
+    .addOption(networkOption())
+    .addOption(new Option('-o, --output <format>', 'format').choices(['json', 'yaml', 'wide']))
+    .action((list, options) =>
+      invoke(async (context) => (await import('./inspect.ts')).inspect(list, options, context)),
+    );
 
   command(
     program,

@@ -8,6 +8,7 @@ import type { Proven, Trust } from './trust.ts';
 import { verifyXmlSignature } from './xml-signature.ts';
 
 export { anchorsOf } from './anchors.ts';
+export { type Claims, claimsOf } from './claims.ts';
 export { isSigner } from './endorser.ts';
 
 export interface Verification extends Circumstances {

@@ -72,6 +72,12 @@ function readPublicKey(text: string): PublicKey {
 }
 
 /** Four lines: an untrusted comment, the signature, the trusted comment, the global signature. */
+/** The key that a signature says it was made with; undefined for what is no minisign signature. @throws Failure SignatureInvalid */
+export function minisignKeyOf(signature: Uint8Array): string | undefined {
+  const isMinisign = Buffer.from(signature.subarray(0, UNTRUSTED.length)).toString('latin1') === UNTRUSTED;
+  return isMinisign ? readSignature(signature).keyId : undefined;
+}
+
 function readSignature(bytes: Uint8Array): MinisignSignature {
   if (bytes.length > MAX_BYTES) throw invalid(`it has more than ${MAX_BYTES} bytes`);
   const text = Buffer.from(bytes).toString('utf8');

@@ -53,6 +53,23 @@ export async function verifyDetached(
   return { content: document, signer: await judge(library, signatures, keys, at, config) };
 }
 
+/** The keys that a signature says it was made with. @throws Failure SignatureInvalid | SignerAmbiguous */
+export async function signingKeysOf(bytes: Uint8Array): Promise<Signer[]> {
+  const library = await loadLibrary();
+  const { packets } = await readSignature(library, bytes);
+  return Array.from(packets, ({ issuerKeyID, issuerFingerprint, created, hashAlgorithm }) => {
+    const id = issuerKeyID.toHex();
+    const digest = hashAlgorithm === null ? undefined : library.enums.read(library.enums.hash, hashAlgorithm);
+    return {
+      kind: 'openpgp',
+      name: `OpenPGP key ${id.toUpperCase()}`,
+      fingerprint: issuerFingerprint === null ? id : Buffer.from(issuerFingerprint).toString('hex'),
+      ...(digest === undefined ? {} : { digest }),
+      ...(created === null ? {} : { signedAt: created.toISOString() }),
+    };
+  });
+}
+
 /** What the library refuses. Short RSA keys are of the age of SHA-1; MD5, RIPEMD, DSA and ElGamal are never taken. */
 function rules({ enums }: Library, { allowSha1 }: OpenPgpTrust): PartialConfig {
   const { md5, ripemd, sha1 } = enums.hash;
