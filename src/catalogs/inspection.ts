@@ -4,7 +4,7 @@ import type { Trust } from '../trust/trust.ts';
 import type { Catalog, CatalogFormat, ReadRequest } from './catalog.ts';
 import { checkDates } from './dates.ts';
 import { readCatalog } from './index.ts';
-import { bring, signatureBeside } from './proof.ts';
+import { bring, prove, signatureBeside } from './proof.ts';
 import { recognise } from './recognise.ts';
 import { invalidList } from './text.ts';
 
@@ -33,27 +33,42 @@ export interface InspectRequest extends Omit<ReadRequest, 'trust'> {
 export async function inspect(request: InspectRequest): Promise<Inspection> {
   const document = await bring(request.url, request);
   const format = request.format ?? recognise(document);
-  if (format === undefined) {
-    const fact = 'it is of no known kind (HEPiX, Marketplace, Simplestreams, ChecksumFile, ImageProxy)';
-    return { format, catalog: undefined, claims: undefined, faults: [invalidList(fact)] };
-  }
   const claims = await tolerant(() => claimedIn(document, request));
-  const faults: Failure[] = claims instanceof Failure ? [claims] : [];
   const claimed = claims instanceof Failure ? undefined : claims;
-  const trust = request.trust ?? nobodyOf(claimed);
-  const proven =
-    trust === undefined ? nobodyTrusted(claimed) : await tolerant(() => readCatalog(format, { ...request, trust }));
-  if (!(proven instanceof Failure)) {
-    return { format, catalog: proven, claims: undefined, faults: entriesFault(proven) };
+  const proof = await tolerant(() => proofOf(document, format, claimed, request));
+  if (proof !== undefined && !(proof instanceof Failure)) {
+    return { format, catalog: proof, claims: undefined, faults: entriesFault(proof) };
   }
-  if (!faults.some(({ reason }) => reason === proven.reason)) faults.unshift(proven);
-  const unproven = await tolerant(() => readCatalog(format, { ...request, trust: { kind: 'unsigned' }, at: WHENEVER }));
-  if (unproven instanceof Failure) add(faults, unproven);
-  else {
-    const dated = await tolerant(async () => checkDates(unproven.list, request.at));
-    if (dated instanceof Failure) add(faults, dated);
-  }
-  return { format, catalog: unproven instanceof Failure ? undefined : unproven, claims: claimed, faults };
+  const faults: Failure[] = [];
+  add(faults, proof);
+  add(faults, claims);
+  if (format === undefined)
+    add(faults, invalidList('it is of no known kind (HEPiX, Marketplace, Simplestreams, ChecksumFile, ImageProxy)'));
+  const catalog = await tolerant(() => unproven(format, request));
+  add(faults, catalog);
+  if (catalog === undefined || catalog instanceof Failure)
+    return { format, catalog: undefined, claims: claimed, faults };
+  add(faults, await tolerant(async () => checkDates(catalog.list, request.at)));
+  return { format, catalog, claims: claimed, faults };
+}
+
+/** The list as a subscription would take it. Of a document of no known kind only the signature is judged. */
+async function proofOf(
+  document: Uint8Array,
+  format: CatalogFormat | undefined,
+  claims: Claims | undefined,
+  request: InspectRequest,
+): Promise<Catalog | undefined> {
+  const trust = request.trust ?? nobodyOf(claims);
+  if (trust === undefined) throw nobodyTrusted(claims);
+  if (format !== undefined) return await readCatalog(format, { ...request, trust });
+  await prove(request.url, document, { ...request, trust });
+  return undefined;
+}
+
+async function unproven(format: CatalogFormat | undefined, request: InspectRequest): Promise<Catalog | undefined> {
+  if (format === undefined) return undefined;
+  return await readCatalog(format, { ...request, trust: { kind: 'unsigned' }, at: WHENEVER });
 }
 
 /** No date is before it or after it, so none is judged. */
@@ -89,8 +104,9 @@ function entriesFault({ entries, skipped: [first] }: Catalog): Failure[] {
     : [];
 }
 
-function add(faults: Failure[], fault: Failure): void {
-  if (!faults.some(({ reason }) => reason === fault.reason)) faults.push(fault);
+/** One fault of a kind: what is found again, without the proof or without the dates, is the same. */
+function add(faults: Failure[], found: unknown): void {
+  if (found instanceof Failure && !faults.some(({ reason }) => reason === found.reason)) faults.push(found);
 }
 
 /** What is wrong with the list is an answer; what keeps us from looking at it is not. */

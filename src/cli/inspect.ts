@@ -30,7 +30,8 @@ export async function inspect(word: string, options: InspectOptions, context: Co
   else new Page(out, at, now).show(word, inspection, options.output === 'wide');
   if (fault === undefined) return EXIT.ok;
   // The page ends with it; data may be on its way to a program.
-  if (isDataFormat(options.output)) err.line(`${err.paint('red', 'imageproxy:')} ${printable(`${fault.reason}: ${fault.message}`)}`);
+  if (isDataFormat(options.output))
+    err.line(`${err.paint('red', 'imageproxy:')} ${printable(`${fault.reason}: ${fault.message}`)}`);
   return EXIT.failed;
 }
 
@@ -89,7 +90,7 @@ class Page {
   }
 
   #when(): string {
-    return this.#at === this.#now ? '' : ` at ${new Date(this.#at).toISOString()}`;
+    return this.#at === this.#now ? '' : ` at ${seconds(new Date(this.#at).toISOString())}`;
   }
 
   #list({ list, entries, skipped, warnings }: Catalog): void {
@@ -117,10 +118,10 @@ class Page {
     const { name, issuer, digest, signedAt, notBefore, notAfter, fingerprint, chain } = signer;
     this.#line(title, name);
     this.#line('  issuer', issuer);
-    this.#line('  valid', notBefore === undefined ? undefined : `${notBefore} to ${notAfter}`);
+    this.#line('  valid', notBefore === undefined ? undefined : `${seconds(notBefore)} to ${seconds(notAfter)}`);
     this.#line(
       '  signature',
-      [digest, signedAt === undefined ? undefined : `of ${signedAt}`].filter(Boolean).join(' '),
+      [digest, signedAt === undefined ? undefined : `of ${seconds(signedAt)}`].filter(Boolean).join(' '),
     );
     this.#line('  fingerprint', fingerprint);
     this.#line('  chain', chain === undefined || chain.length < 2 ? undefined : chain.join(' < '));
@@ -154,6 +155,11 @@ class Page {
     const head = title === '' ? '' : `${title}:`;
     this.#out.line(`${head.padEnd(WIDTH)} ${painted ? value : printable(value)}`);
   }
+}
+
+/** Certificates know no milliseconds, and people need none. */
+function seconds(date: string | undefined): string {
+  return date?.replace(/\.\d+Z$/, 'Z') ?? '';
 }
 
 function rowOf({
