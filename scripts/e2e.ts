@@ -5,18 +5,21 @@
  * and E2E_KILLER, where it is set, a command line that kills the container whose id is put behind it. Without: the image is built
  * from the Dockerfile, and a node of our own runs it. That needs root, and says what else it misses.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { pauseImage, productImage } from '../test/support/containers/images.ts';
+import { findHelm } from '../test/support/kubernetes/helm.ts';
 import { KubernetesNode } from '../test/support/kubernetes/node.ts';
 
 const root = join(import.meta.dirname, '..');
 const VITEST = [join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--project=e2e', ...process.argv.slice(2)];
 
-// The first signal is for vitest, which it reaches as well: what was started is stopped when that has ended.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+// A signal ends vitest, and then what was started is stopped. Ctrl-C reaches it by itself.
+let tests: ChildProcess | undefined;
+process.on('SIGINT', () => undefined);
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => tests?.kill(signal));
 
 if ((process.env['E2E_KUBECONFIG'] ?? '') === '') process.exitCode = await onOwnNode();
 else process.exitCode = await vitest([], {});
@@ -24,6 +27,7 @@ else process.exitCode = await vitest([], {});
 async function onOwnNode(): Promise<number> {
   const pause = await pauseImage();
   const image = await productImage(say);
+  const helm = await findHelm(say);
   const started = Date.now();
   const node = await KubernetesNode.start(pause, [image]);
   // kubectl and helm keep what they find out in the home directory: not in the user's.
@@ -36,6 +40,7 @@ async function onOwnNode(): Promise<number> {
       E2E_ADDRESS: node.address,
       E2E_KILLER: node.killer.join(' '),
       PATH: [node.programs, process.env['PATH']].join(delimiter),
+      HELM: helm,
       HOME: home,
     });
   } finally {
@@ -51,6 +56,7 @@ async function vitest(
   const [command, ...args] = [...prefix, process.execPath, '--disable-warning=ExperimentalWarning', ...VITEST] as const;
   const env = { ...process.env, ...environment };
   const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], env });
+  tests = child;
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.on('error', reject);
   child.on('close', (code) => resolve(code ?? 1));

@@ -13,7 +13,9 @@ function named(variable: string): string {
 
 /** The container image under test; the nodes have it. */
 export const IMAGE = named('E2E_IMAGE');
-const KUBECONFIG = named('E2E_KUBECONFIG');
+/** Where pods reach what this process listens on. */
+export const ADDRESS = named('E2E_ADDRESS');
+export const KUBECONFIG = named('E2E_KUBECONFIG');
 
 const ENVIRONMENT = { ...process.env, KUBECONFIG };
 
@@ -27,6 +29,10 @@ export async function kubectl(args: readonly string[], input?: object): Promise<
   return stdout;
 }
 
+export async function get<T>(...args: string[]): Promise<T> {
+  return JSON.parse(await kubectl(['get', ...args, '--output=json'])) as T;
+}
+
 export async function apply(...items: object[]): Promise<string> {
   return kubectl(['apply', '--filename=-'], { apiVersion: 'v1', kind: 'List', items });
 }
@@ -35,6 +41,21 @@ export async function apply(...items: object[]): Promise<string> {
 export async function namespace(name: string, labels: Record<string, string> = {}): Promise<void> {
   await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } });
   await kubectl(['wait', '--for=create', 'serviceaccount/default', `--namespace=${name}`, '--timeout=30s']);
+}
+
+/**
+ * Ends a pod's container as a power cut would. Where nobody says how (E2E_KILLER), the pod is deleted without grace, and another
+ * one takes its place.
+ */
+export async function killContainer(place: string, name: string): Promise<void> {
+  const [program, ...args] = (process.env['E2E_KILLER'] ?? '').split(' ');
+  if (program === undefined || program === '') {
+    await kubectl(['delete', 'pod', name, `--namespace=${place}`, '--grace-period=0', '--force']);
+    return;
+  }
+  const id = '--output=jsonpath={.status.containerStatuses[0].containerID}';
+  const found = await kubectl(['get', 'pod', name, `--namespace=${place}`, id]);
+  await promisify(execFile)(program, [...args, found.replace(/^\w+:\/\//, '')]);
 }
 
 /** What somebody would look at who is told that a test failed. */

@@ -52,7 +52,7 @@ case ${1:-} in
     mkdir "$work/authorities"
     cp /usr/local/share/ca-certificates/*.crt "$work/authorities/" 2>/dev/null || true
     { cat "${HOME:-/root}/.npmrc" 2>/dev/null || true; printf '\ncafile=/etc/ssl/certs/ca-certificates.crt\n'; } >"$work/npmrc"
-    files=$(ulimit -Hn)
+    files=$(prlimit --nofile --noheadings --output=HARD --pid $$)
     buildah bud --pull-never --ulimit "nofile=$files:$files" --tag "$5" \
       --volume "$work/authorities:/usr/local/share/ca-certificates" --volume "$work/npmrc:/root/.npmrc:ro" "$2"
     save "$5" "$6"

@@ -119,7 +119,7 @@ export class KubernetesNode {
       await this.#start('containerd', '/usr/bin/containerd', plan);
       await this.#works('containerd', () => this.#spaces.run('ctr', [...this.#ctr().slice(1), 'version']));
       for (const { file } of [pause, ...images]) {
-        await this.#spaces.run('ctr', [...this.#ctr().slice(1), 'images', 'import', '--no-unpack', file]);
+        await this.#spaces.run('ctr', [...this.#ctr().slice(1), 'images', 'import', file]);
       }
     };
     await Promise.all([load(), this.#startControlPlane(plan, volumes)]);

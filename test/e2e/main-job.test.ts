@@ -1,0 +1,106 @@
+import { execFile } from 'node:child_process';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { VMImage } from '../../src/api/types.ts';
+import { qcow2 } from '../support/disks.ts';
+import { expectKstatus } from '../support/kstatus.ts';
+import { type OpenStack, startOpenStack } from '../support/openstack.ts';
+import { type Origin, startOrigin } from '../support/origin.ts';
+import { ADDRESS, apply, get, kubectl, KUBECONFIG } from './cluster.ts';
+import { Release } from './release.ts';
+import { inGlance, openstackSite, vmimage } from './sites.ts';
+
+const NAMESPACE = 'e2e-main-job';
+const SITES = ['east', 'west'] as const;
+
+/** One story, told in order: an admin installs, a user asks for images at two clouds that know nothing of each other. */
+describe('the main job on a cluster', () => {
+  let release: Release;
+  let origin: Origin;
+  let notes: string;
+  const clouds = new Map<string, OpenStack>();
+  const disk = qcow2('e2e', 64);
+
+  beforeAll(async () => {
+    release = await Release.prepare(NAMESPACE);
+    origin = await startOrigin({ address: ADDRESS });
+    origin.route('/noble.qcow2', { body: disk.bytes, bytesPerSecond: 2 ** 18 });
+    for (const name of SITES) clouds.set(name, await startOpenStack({ address: ADDRESS }));
+    notes = await release.upgrade();
+  });
+  afterAll(async () => {
+    await release?.remove();
+    await origin?.close();
+    for (const cloud of clouds.values()) await cloud.stop();
+  });
+  beforeEach(() => release.watchTest());
+
+  /** What each cloud says of the image whose id is in the status. */
+  const inClouds = async (image: VMImage) => {
+    expect(image.status.sites?.map(({ name }) => name).toSorted()).toEqual(SITES);
+    const asked = (image.status.sites ?? []).map(async ({ name, imageID }) => {
+      const cloud = clouds.get(name);
+      if (cloud === undefined || imageID === undefined) throw new Error(`no id at ${name}`);
+      return inGlance(cloud, imageID);
+    });
+    return Promise.all(asked);
+  };
+
+  test('helm install gives a site its controller: one pod, ready, and notes that say the next command', async () => {
+    expect(notes).toContain(`kubectl -n ${NAMESPACE} rollout status deployment/imageproxy`);
+    const { status } = await release.pod();
+    expect(status.containerStatuses).toMatchObject([{ ready: true, restartCount: 0 }]);
+  });
+
+  test('sites become Ready when their Secrets and their clouds are good', async () => {
+    for (const [name, cloud] of clouds) await apply(...(await openstackSite(name, NAMESPACE, cloud)));
+    await kubectl(['wait', '--for=condition=Ready', 'imagesite/east', 'imagesite/west', '--timeout=60s']);
+  });
+
+  test('explain teaches', async () => {
+    expect(await kubectl(['explain', 'vmimage.spec.source.http.urls'])).toMatch(/DESCRIPTION:\s+\S+/);
+  });
+
+  test('apply, watch and wait tell the whole story, and both clouds have the same bytes', async () => {
+    const watch = execFile('kubectl', ['get', 'vmimg', '--watch'], { env: { ...process.env, KUBECONFIG } });
+    const shown: string[] = [];
+    watch.stdout?.on('data', (text: string) => shown.push(text));
+    try {
+      await apply(vmimage('noble', `${origin.url}/noble.qcow2`, disk.sha256, SITES));
+      await kubectl(['wait', '--for=condition=Ready', 'vmimg/noble', '--timeout=90s']);
+    } finally {
+      watch.kill();
+    }
+    const lines = shown.join('').trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^NAME +READY +PHASE +PROGRESS +IMAGE ID +SITES/);
+    const phases = lines.slice(1).map((line) => line.split(/ {2,}/)[2]);
+    expect(phases, lines.join('\n')).toEqual(expect.arrayContaining(['Fetching', 'Ready']));
+
+    const image = await get<VMImage>('vmimage', 'noble');
+    expectKstatus(image);
+    expect(image.status.summary?.sites).toBe('2/2');
+    const expected = { status: 'active', name: 'noble-by-user', os_hash_value: disk.sha512 };
+    expect(await inClouds(image)).toMatchObject([{ body: expected }, { body: expected }]);
+    expect(origin.requests.filter(({ method }) => method === 'GET')).toHaveLength(1);
+  });
+
+  test('describe names what was done, by events', async () => {
+    const text = await kubectl(['describe', 'vmimg', 'noble']);
+    for (const site of SITES) expect(text).toMatch(new RegExp(`Events:\n(?:.*\n)*.*Registered.*${site}`));
+  });
+
+  test('a wrong checksum is told in words, and is in no cloud', async () => {
+    await apply(vmimage('wrong', `${origin.url}/noble.qcow2`, 'ab'.repeat(32), SITES));
+    await kubectl(['wait', '--for=condition=Stalled', 'vmimg/wrong', '--timeout=90s']);
+    const { status } = await get<VMImage>('vmimage', 'wrong');
+    expect(status.sites?.map(({ imageID }) => imageID)).toEqual([undefined, undefined]);
+    expect(await kubectl(['get', 'vmimg', 'wrong'])).toContain('sha256');
+    await kubectl(['delete', 'vmimg', 'wrong', '--timeout=60s']);
+    for (const cloud of clouds.values()) expect((await inGlance(cloud)).body.images).toHaveLength(1);
+  });
+
+  test('delete takes it from both clouds', async () => {
+    const image = await get<VMImage>('vmimage', 'noble');
+    await kubectl(['delete', 'vmimg', 'noble', '--timeout=60s']);
+    expect((await inClouds(image)).map(({ status }) => status)).toEqual([404, 404]);
+  });
+});
