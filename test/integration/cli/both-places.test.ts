@@ -191,6 +191,26 @@ describe.each([
     expect((await table.signal('SIGTERM')).code).toBe(143);
   });
 
+  test('watch and register show how far the bytes have come, while they come', async () => {
+    const slow = ext4('slow', 8);
+    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+    origin.route('/slow', { body: slow.bytes, etag: '"1"', holdAfter: { bytes: 4 * 2 ** 20, until } });
+    // A line at every quarter, wherever in it the news comes.
+    const watching = world.begin('watch');
+    const registering = world.begin('register', `${origin.url}/slow`, '--sha256', slow.sha256, '--site', 'shelf');
+    const halfway = new RegExp(
+      `^sha256-${slow.sha256.slice(0, 32)} +Fetching +█+░+ +(?:[2-4]\\d|50)% +\\S+ MiB of 8\\.0 MiB`,
+      'm',
+    );
+    await watching.says(halfway);
+    await registering.says(halfway);
+    goOn();
+    expect(await registering.done).toMatchObject({ code: 0, out: expect.stringMatching(/^[0-9a-f-]{36}\n$/) });
+    await watching.says(/Ready +█+ +100%/);
+    await watching.signal('SIGINT');
+    await world.run('delete', `vmimg/sha256-${slow.sha256.slice(0, 32)}`);
+  });
+
   test('confirm-removal lets go of a site that matches no more', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'imageproxy-other-shelf-'));
     try {
