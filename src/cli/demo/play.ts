@@ -10,9 +10,12 @@ import type { CommandContext } from '../output.ts';
 import { formatBytes } from '../quantity.ts';
 import { renderTable } from '../table.ts';
 import { type DemoImages, idsInIndex, type Published, publishMetafile } from './images.ts';
+import { ListPublisher } from './list.ts';
 import { Lookout } from './lookout.ts';
 import type { DemoOrigin } from './origin.ts';
 import { isReady, isRefused, type Stage } from './stage.ts';
+import { followList } from './subscription.ts';
+import { findTool } from './tools.ts';
 
 export interface PlayOptions {
   root: string;
@@ -50,6 +53,7 @@ export class Play {
     await this.#refuse();
     await this.#replace();
     await this.#metafile();
+    await this.#follow();
     await this.#cleanUp();
   }
 
@@ -230,6 +234,19 @@ export class Play {
     stage.promise('three parts, three ids', new Set(parts.map(([, id]) => id).filter((id) => id !== '')).size === 3);
   }
 
+  async #follow(): Promise<void> {
+    const { root, published, images, origin, stage, context } = this.#options;
+    const openssl = await findTool('openssl', context.env);
+    if (openssl === undefined) {
+      stage.chapter('A signed list is followed', 'Left out: openssl is not installed.');
+      return;
+    }
+    origin.secondsPerFile = 0;
+    const publisher = await ListPublisher.make(openssl, join(root, 'keys'), published, context.signal);
+    const write = (file: string, ...objects: object[]) => this.#write(file, ...objects);
+    await followList({ controller: this.#controller(), publisher, images, url: origin.url, stage, context, write });
+  }
+
   async #cleanUp(): Promise<void> {
     const { images, stage } = this.#options;
     stage.chapter(
@@ -263,8 +280,9 @@ export class Play {
     };
   }
 
-  async #write(file: string, object: object): Promise<void> {
-    await writeFile(join(this.#manifests, file), stringify(object, { lineWidth: 0 }));
+  async #write(file: string, ...objects: object[]): Promise<void> {
+    const documents = objects.map((object) => stringify(object, { lineWidth: 0 }));
+    await writeFile(join(this.#manifests, file), documents.join('---\n'));
   }
 
   /** Image files in the site: those in service, and those that are retired. */

@@ -18,7 +18,7 @@ it('keeps every promise of the demo, and leaves nothing behind', async () => {
   });
   expect(err).toBe('');
   expect(out).toMatch(/All \d+ promises kept/);
-  expect(out.match(/✓/g)).toHaveLength(8);
+  expect(out.match(/✓/g)).toHaveLength(11);
   expect(code).toBe(0);
   expect(readdirSync(temporary)).toEqual([]);
 });
