@@ -25,6 +25,8 @@ export interface RunOptions extends StateOptions, ClusterOptions {
   maxParallelDownloads: number;
 }
 
+const STAY_MS = 3_600_000;
+
 /** `imageproxy run`: the controllers, until SIGTERM or SIGINT; they stop at a safe point. */
 export async function run(options: RunOptions, context: CommandContext): Promise<number> {
   const start = await wayToRun(options, context.env);
@@ -44,6 +46,8 @@ export async function run(options: RunOptions, context: CommandContext): Promise
     once: true,
   });
   let controller: RunningController<OwnStore> | undefined;
+  // Our own timers keep no process alive: with an API server that is away and no telemetry there may be nothing else for a while.
+  const alive = setInterval(() => undefined, STAY_MS);
   try {
     const end = (reason: CommandError): void => stop.abort(reason);
     const started = await start({ options: common, env: context.env, health, serve, end, signal });
@@ -68,6 +72,7 @@ export async function run(options: RunOptions, context: CommandContext): Promise
   } finally {
     stop.abort();
     await controller?.done.catch(() => undefined);
+    clearInterval(alive);
   }
   return EXIT.ok;
 }

@@ -15,6 +15,8 @@ const STALL_MS = 60_000;
 const ACTIVE_MS = 300_000;
 const NOTICE_MS = 3_000;
 const CLEAN_UP_MS = 30_000;
+/** When we were stopped: a lost Lease leaves 10 s at the least in which nobody else has it, and a pod that ends has 30 s. */
+const CLEAN_UP_WHEN_STOPPED_MS = 8_000;
 
 export interface StagingContext {
   records: Records;
@@ -180,7 +182,7 @@ export class Staging {
    */
   async #cleanUp(id: string, failure: Failure): Promise<void> {
     const { records } = this.#context;
-    const signal = AbortSignal.timeout(CLEAN_UP_MS);
+    const signal = AbortSignal.timeout(failure.reason === 'Aborted' ? CLEAN_UP_WHEN_STOPPED_MS : CLEAN_UP_MS);
     const mayPass = ['Transient', 'Waiting'].includes(failure.failureClass) && failure.reason !== 'Aborted';
     try {
       if (mayPass) {

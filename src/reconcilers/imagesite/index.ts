@@ -76,7 +76,10 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
     secret = await secretOf(site, deps);
     ca = await caOf(site, deps);
   } catch (error) {
-    return visit.failed(Failure.from(error));
+    const failure = Failure.from(error);
+    // The API server did not answer. That says nothing of the site, and closing it would cut the uploads that run there.
+    if (failure.failureClass === 'Transient' || failure.reason === 'Unauthorized') throw failure;
+    return visit.failed(failure);
   }
   // Only what the connection is made of: an edit of limits or of drift must not cut the uploads that run.
   const { directory, openstack, ec2, opennebula, handler } = site.spec;

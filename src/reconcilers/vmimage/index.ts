@@ -29,6 +29,11 @@ import { type Facts, isReady, summarize } from './summary.ts';
 import { admits, bytesOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
 import { openWork } from './work.ts';
 
+/** A Secret that could not be read because the API server did not answer. */
+const STORE_LOOK_MS = 10_000;
+/** A named thing that is missing wakes its image itself; this is the look in case that is missed. */
+const WAITING_LOOK_MS = 5 * 60_000;
+
 /**
  * Brings one VMImage a step nearer to what its spec says. Reads what is, decides the next step of each site, writes the status
  * once, then starts what was decided. Never waits for bytes.
@@ -118,7 +123,7 @@ async function work(round: Round): Promise<Facts> {
     }
   } catch (error) {
     const failure = Failure.from(error);
-    lookAgain(round, round.now + 5 * 60_000);
+    lookAgain(round, round.now + (failure.failureClass === 'Transient' ? STORE_LOOK_MS : WAITING_LOOK_MS));
     // Where every site serves, nothing has to be fetched, so nothing that a fetch would need is missed.
     if (failure.failureClass === 'Waiting' && servedHere()) return facts({});
     const stalled = STALLING.includes(failure.failureClass);

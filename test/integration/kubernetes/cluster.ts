@@ -13,8 +13,24 @@ import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
 import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
 import { type ApiServer, eventually } from '../../support/apiserver.ts';
 import type { Manifest } from '../../support/house.ts';
+import { Program } from '../cli/program.ts';
 
 const GiB = 2 ** 30;
+
+/** `imageproxy run --kubernetes` as a pod of this name would run it, with a cache of its own below `root`. */
+export function runPod(root: string, name: string, kubeconfig: string, ...more: readonly string[]): Program {
+  return new Program(
+    ['run', '--kubernetes', '--kubeconfig', kubeconfig, '--log-format', 'json', '--allow-network', '127.0.0.0/8']
+      .concat(['--cache', cacheOf(root, name), '--cache-quota', '1Gi'])
+      .concat(more.includes('--telemetry') ? [] : ['--telemetry', 'off'])
+      .concat(more),
+    { POD_NAME: name, IMAGEPROXY_STATE: join(root, `${name}-state`) },
+  );
+}
+
+export function cacheOf(root: string, name: string): string {
+  return join(root, `${name}-cache`);
+}
 
 /** The controllers, on a real API server; what a user does with kubectl goes to the server and not through the store. */
 export class Cluster {

@@ -9,7 +9,7 @@ import { condition, type Manifest, vmimage } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Program } from '../cli/program.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, runPod } from './cluster.ts';
 
 const REGIONS = ['east', 'west', 'north'] as const;
 type Region = (typeof REGIONS)[number];
@@ -48,12 +48,8 @@ describe('a hub: controllers that share an API server', () => {
 
   const shelf = (region: Region) => join(root, `shelf-${region}`);
   const start = async (region: Region): Promise<Program> => {
-    const program = new Program(
-      ['run', '--kubernetes', '--kubeconfig', server.kubeconfig, '--telemetry', 'off', '--log-format', 'json']
-        .concat(['--site-selector', `region=${region}`, '--lease-name', region, '--lease-duration', '30s'])
-        .concat(['--allow-network', '127.0.0.0/8', '--cache', join(root, `cache-${region}`), '--cache-quota', '1Gi']),
-      { POD_NAME: region, IMAGEPROXY_STATE: join(root, `state-${region}`) },
-    );
+    const own = ['--site-selector', `region=${region}`, '--lease-name', region, '--lease-duration', '30s'];
+    const program = runPod(root, region, server.kubeconfig, ...own);
     programs.set(region, program);
     await program.says(/imageproxy runs/);
     return program;

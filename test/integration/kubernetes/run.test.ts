@@ -9,7 +9,7 @@ import { directorySite, vmimage } from '../../support/house.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Program } from '../cli/program.ts';
-import { Cluster } from './cluster.ts';
+import { Cluster, runPod } from './cluster.ts';
 
 const LEASES = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases';
 const CRD = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/vmimages.imageproxy.dev';
@@ -40,13 +40,7 @@ describe('the program on a cluster', () => {
   });
 
   const run = (name: string, ...more: string[]): Program =>
-    new Program(
-      ['run', '--kubernetes', '--cache', join(root, name), '--telemetry', '127.0.0.1:0', '--log-format', 'json']
-        .concat(['--allow-network', '127.0.0.0/8', '--cache-quota', '1Gi'])
-        .concat(more.includes('--kubeconfig') ? [] : ['--kubeconfig', server.kubeconfig])
-        .concat(more),
-      { POD_NAME: name, IMAGEPROXY_STATE: join(root, `${name}-state`) },
-    );
+    runPod(root, name, server.kubeconfig, '--telemetry', '127.0.0.1:0', ...more);
   const lease = (name = 'imageproxy') => server.request<Lease>({ method: 'GET', path: `${LEASES}/${name}` });
   const apply = async (name: string) => {
     const disk = ext4(name);
