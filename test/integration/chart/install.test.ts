@@ -67,6 +67,15 @@ describe('the chart on an API server', () => {
     }
   });
 
+  test('kinds that came in another way are taken over only when that is asked for', async () => {
+    await server.installCrds();
+    await expect(helm.upgrade()).rejects.toThrow('cannot be imported into the current release');
+    await helm.upgrade({}, { flags: ['--take-ownership'] });
+    expect((await read('crd', 'vmimages.imageproxy.dev')).metadata.labels).toMatchObject({
+      'app.kubernetes.io/managed-by': 'Helm',
+    });
+  });
+
   test('uninstalling leaves kinds, images, sites and the volume, and nothing that waits for its end', async () => {
     const notes = await helm.upgrade({ sites: { shelf: { spec: SITE } } });
     expect(notes).toContain('Uninstalling deletes nothing in any cloud');

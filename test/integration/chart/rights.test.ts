@@ -15,7 +15,7 @@ import { Helm, kubectl, type Values } from '../../support/kubernetes/chart.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { hepixList, type ListedImage } from '../../support/hepix.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
-import { Program } from '../cli/program.ts';
+import { imageproxy, Program } from '../cli/program.ts';
 import { Cluster } from '../kubernetes/cluster.ts';
 import { granted, needed, wordsOf } from './granted.ts';
 
@@ -55,6 +55,8 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
   let cluster: Cluster;
   let root: string;
   let authority: Authority;
+  /** Of the ServiceAccount. */
+  let kubeconfig: string;
 
   beforeAll(async () => {
     root = mkdtempSync(join(tmpdir(), 'imageproxy-rights-'));
@@ -100,7 +102,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
       path: `/api/v1/namespaces/${ACCOUNT.namespace}/serviceaccounts/${ACCOUNT.name}/token`,
       body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
     });
-    const kubeconfig = await server.writeConfig('account', { token: status.token, server: proxy.url });
+    kubeconfig = await server.writeConfig('account', { token: status.token, server: proxy.url });
     const args = (deployment.spec.template.spec.containers[0]?.args ?? []).map((arg) =>
       arg
         .replace(/^--state=.*/, `--state=${join(root, 'state')}`)
@@ -277,6 +279,9 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
       metadata: { labels: { region: 'east' } },
       spec: { maxParallelUploads: 7 },
     });
+    // What the first container of `helm test` asks.
+    const asked = await imageproxy(['get', 'imagesites', '--kubernetes', '--kubeconfig', kubeconfig]);
+    expect(asked).toMatchObject({ code: 0, out: expect.stringContaining('kept') });
     // Taken out of the values it stays, for images may be registered there.
     await helm.upgrade();
     expect((await cluster.site('kept')).metadata).not.toHaveProperty('deletionTimestamp');

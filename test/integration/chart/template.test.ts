@@ -1,5 +1,10 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { CRD_DIRECTORY } from '../../../src/api/crds.ts';
@@ -99,6 +104,30 @@ describe('the chart', () => {
     expect(pod.securityContext).toMatchObject({ runAsUser: Number(user), fsGroup: Number(user) });
     expect(pod.containers[0]?.volumeMounts).toContainEqual({ name: 'state', mountPath: state });
     expect(argsOf(objects)).toEqual(expect.arrayContaining([`--state=${state}`, `--telemetry=0.0.0.0:${port}`]));
+  });
+
+  test('helm test asks the controller until it is ready, by the program that the image holds', async () => {
+    const text = await helm.run('template', 'west', CHART, '-s', 'templates/tests/ready.yaml');
+    const [pod] = objectsOf(text) as unknown as [{ spec: { containers: { name: string; command: string[] }[] } }];
+    const [program = '', ...args] = pod.spec.containers.find(({ name }) => name === 'ready')?.command ?? [];
+    const root = join(CHART, '..', '..', '..');
+    expect(readFileSync(join(root, 'Dockerfile'), 'utf8')).toContain(`ENTRYPOINT ["${program}"`);
+    const states = [503, 200];
+    const server = createServer((_request, response) => {
+      response.statusCode = states.shift() ?? 500;
+      response.end('ok running');
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    try {
+      const env = { WEST_IMAGEPROXY_SERVICE_HOST: '127.0.0.1' };
+      const asked = await promisify(execFile)(process.execPath, [...args.slice(0, -1), String(port)], { env });
+      expect(asked.stdout).toContain('ok running');
+      expect(states).toEqual([]);
+      expect(args.at(-1)).toBe('9464');
+    } finally {
+      server.close();
+    }
   });
 
   test('has the version of the program', () => {

@@ -64,7 +64,7 @@ export class Helm {
     return output(this.#program, args, { ...homes, HOME: this.#home, KUBECONFIG: this.#kubeconfig });
   }
 
-  /** The objects of the chart, its tests and notes apart. */
+  /** The objects of the chart, the pod of `helm test` among them. */
   async template(values: Values = {}, options: ReleaseOptions = {}): Promise<Rendered[]> {
     const text = await this.#with(values, (file) => this.run('template', ...place(options), '-f', file));
     return objectsOf(text);
