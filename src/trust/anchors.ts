@@ -28,7 +28,7 @@ function isPem(bytes: Uint8Array): boolean {
 
 function hasBlock(bytes: Uint8Array, label: string): boolean {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return text.includes(`-----BEGIN ${label}-----`) || text.includes(`-----BEGIN TRUSTED ${label}-----`);
+  return text.includes(`-----BEGIN ${label}-----`);
 }
 
 /** A SEQUENCE: certificates and CRLs in DER are one. */

@@ -185,6 +185,13 @@ function anchorsIn(anchors: Anchors): Certificate[] {
   const known = ANCHORS.get(anchors);
   if (known !== undefined) return known;
   const certificates = readCertificates(anchors.certificates);
+  const [file] = anchors.certificates;
+  if (certificates.length === 0 && file !== undefined) {
+    throw new Failure(
+      'InvalidTrust',
+      `no certificate can be read in the trusted files (${printable(file.name, 80)} is the first): give PEM or DER`,
+    );
+  }
   ANCHORS.set(anchors, certificates);
   return certificates;
 }

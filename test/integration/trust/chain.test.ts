@@ -122,6 +122,17 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
 
   describe('is not believed', () => {
     const cases: [string, string, () => { party: Party; files?: NamedFile[]; rules?: Partial<X509Trust> }][] = [
+      [
+        'when what is trusted cannot be read',
+        'InvalidTrust',
+        () => ({
+          party: alice,
+          files: [
+            { name: 'a.0', bytes: root.pem.subarray(0, 200) },
+            { name: 'b.0', bytes: Buffer.from([0x30, 0]) },
+          ],
+        }),
+      ],
       ['when nothing is trusted', 'UntrustedSigner', () => ({ party: alice, files: [] })],
       [
         'when his authority has the right name and another key',
