@@ -35,6 +35,25 @@ export class Gathering {
     }
   }
 
+  /**
+   * Reads the items of a list.
+   * @param ambiguous items that have a key twice, and which: of such an image it cannot be told what it is
+   */
+  readAll<T>(
+    items: readonly T[],
+    ambiguous: ReadonlyMap<number, string>,
+    hintOf: (item: T) => Hint,
+    read: (item: T) => Entry,
+  ): void {
+    items.forEach((item, index) => {
+      const twice = ambiguous.get(index);
+      this.read(hintOf(item), () => {
+        if (twice === undefined) return read(item);
+        throw invalidEntry(`it has the key ${plain(twice, 60)} twice, and which is meant cannot be told`);
+      });
+    });
+  }
+
   /** Where an image has to be proven first, and may not be the one that is taken: its reading, or why it is skipped. */
   async attempt<T extends object>(hint: Hint, read: () => Promise<T>): Promise<T | Failure> {
     this.#attempts++;

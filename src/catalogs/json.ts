@@ -1,5 +1,5 @@
 import { MAX_DEPTH } from './limits.ts';
-import { invalidList, quoted } from './text.ts';
+import { invalidList, plain, quoted } from './text.ts';
 
 export interface Json {
   readonly value: unknown;
@@ -25,6 +25,23 @@ export function parseJson(text: string): Json {
     throw invalidList(`it is not JSON: ${quoted(error instanceof Error ? error.message : '')}`);
   }
   return { value, repeated: repeatedKeys(text) };
+}
+
+/**
+ * Which items of a list, that is at this path, have a key twice. Such an item can be left out; anywhere else the whole document says
+ * two things.
+ * @throws Failure InvalidList
+ */
+export function ambiguousItems({ repeated }: Json, ...list: readonly string[]): ReadonlyMap<number, string> {
+  const found = new Map<number, string>();
+  for (const { path, key } of repeated) {
+    const place = path[list.length];
+    if (typeof place !== 'number' || list.some((name, depth) => path[depth] !== name)) {
+      throw invalidList(`it has the key ${plain(key, 60)} twice in one object, and which is meant cannot be told`);
+    }
+    found.set(place, key);
+  }
+  return found;
 }
 
 interface Level {

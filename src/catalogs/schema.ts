@@ -5,8 +5,8 @@ import { MAX_FIELDS, MAX_ID, MAX_TEXT, MAX_URL } from './limits.ts';
 import { plain, quoted } from './text.ts';
 
 /**
- * What the lists' schemas are made of. Messages follow the field's name: "hv:size must be …". Schemas are made once and used for each
- * image: making one takes longer than reading ten images with it.
+ * What the lists' schemas are made of. Messages follow the field's name: "hv:size must be …". Schemas are made once: to
+ * make one costs more than to read an image with it.
  */
 
 /** Numbers and booleans where text is meant are found in every format: a version 1, a flag true. */
@@ -108,6 +108,11 @@ export type Mapping = Readonly<Record<string, unknown>>;
 
 export function isMapping(value: unknown): value is Mapping {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A null says no more than a key that is not there: PHP writes one for the other, and YAML reads one from an empty value. */
+export function withoutNulls(object: Mapping): Mapping {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
 }
 
 /** What zod found, in one line: the first three. */

@@ -3,7 +3,7 @@ const DIGITS = /\d+/g;
 const NUMBER = /^\d+$/;
 
 /**
- * The order of versions as vmcatcher has it (`split_numeric_sort`), by which sites have refused older lists since 2012: pieces between
+ * The order of versions as vmcatcher has it (`split_numeric_sort`), by which its sites refused older lists: pieces between
  * `-`, `,`, `.` and `/` from left to right, runs of digits compared as numbers, a number newer than a word, the longer version newer
  * than its beginning. Negative when `a` is older. Versions that differ in leading zeros alone are of the same age.
  *

@@ -2,17 +2,21 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { Failure } from '../api/failure.ts';
 import type { Generation, Generations } from './generation.ts';
 import type { UploadRequest } from './transfers.ts';
+import type { Piece } from './window.ts';
 
 /** A follower that has had nothing to send for this long gives way: servers cut pauses of 5 s (uWSGI) and longer anyway. */
 export const DRY_MS = 3000;
 
+const BLOCK_BYTES = 512 * 1024;
+
 /** The bytes of an upload: a file that is complete, or one that still grows. */
 export interface UploadBody {
   /**
-   * Reads up to `length` bytes at `position`, waiting for them where they have not come yet.
+   * Some of the next `length` bytes, `position` being the first that was not sent yet; waits for them where they have not come. They
+   * stay what they are until they are given back, or the body is closed.
    * @throws Failure UploadCut when they do not come, because the download is dry or has failed; its own failure when they are wrong
    */
-  read(buffer: Uint8Array, length: number, position: number, signal: AbortSignal): Promise<number>;
+  next(length: number, position: number, signal: AbortSignal): Promise<Piece>;
   /** Calls when the download that is followed has failed. Returns the way to stop it. */
   onFailure(listener: (failure: Failure) => void): () => void;
   close(): Promise<void>;
@@ -56,15 +60,17 @@ export async function openBody(request: UploadRequest, generations: Generations)
 
 class CompleteBody implements UploadBody {
   readonly #handle: FileHandle;
+  readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
 
   constructor(handle: FileHandle) {
     this.#handle = handle;
   }
 
-  async read(buffer: Uint8Array, length: number, position: number): Promise<number> {
-    const { bytesRead } = await this.#handle.read(buffer, 0, length, position);
+  async next(length: number, position: number): Promise<Piece> {
+    const wanted = Math.min(length, BLOCK_BYTES);
+    const { bytesRead } = await this.#handle.read(this.#block, 0, wanted, position);
     if (bytesRead === 0) throw new Failure('InternalError', `the file to send ended at ${position}, before its size`);
-    return bytesRead;
+    return own(this.#block.subarray(0, bytesRead));
   }
 
   onFailure(): () => void {
@@ -78,15 +84,24 @@ class CompleteBody implements UploadBody {
 
 class GrowingBody implements UploadBody {
   readonly #generation: Generation;
+  /** For what has to be read from the file. */
+  #block: Buffer | undefined;
+  #lent: Piece | undefined;
 
   constructor(generation: Generation) {
     this.#generation = generation;
     generation.hold();
   }
 
-  async read(buffer: Uint8Array, length: number, position: number, signal: AbortSignal): Promise<number> {
-    if (this.#generation.watermark <= position) await this.#grown(position, signal);
-    return this.#generation.read(buffer, length, position);
+  async next(length: number, position: number, signal: AbortSignal): Promise<Piece> {
+    const generation = this.#generation;
+    generation.followedTo(this, position);
+    if (generation.watermark <= position) await this.#grown(position, signal);
+    this.#lent = generation.lend(position, length);
+    if (this.#lent !== undefined) return this.#lent;
+    this.#block ??= Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    const count = await generation.read(this.#block, Math.min(length, BLOCK_BYTES), position);
+    return own(this.#block.subarray(0, count));
   }
 
   onFailure(listener: (failure: Failure) => void): () => void {
@@ -99,6 +114,9 @@ class GrowingBody implements UploadBody {
   }
 
   close(): Promise<void> {
+    // The connection may have ended without a word about its last bytes; a block that nobody gives back would hold the download up.
+    this.#lent?.giveBack();
+    this.#generation.leave(this);
     return this.#generation.release();
   }
 
@@ -133,6 +151,11 @@ class GrowingBody implements UploadBody {
       else look();
     });
   }
+}
+
+/** Memory of the body's own, one piece at a time: nobody waits for it. */
+function own(bytes: Uint8Array): Piece {
+  return { bytes, giveBack: () => {} };
 }
 
 function cut(failure: Failure): Failure {

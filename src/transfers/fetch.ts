@@ -2,7 +2,8 @@ import { ALGORITHMS, type Algorithm, type Digests } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
 import { fetchSource } from '../sources/index.ts';
 import type { Generations } from './generation.ts';
-import type { FollowingHash, LowPriority } from './low-priority.ts';
+import type { FollowingHash } from './following-hash.ts';
+import type { LowPriority } from './low-priority.ts';
 import type { Begun, FetchProgress, Proof } from './protocol.ts';
 import { FileSink } from './sink.ts';
 import { Ticker } from './ticker.ts';
@@ -38,11 +39,7 @@ export async function runFetch(
         ticker.now();
       });
       if (others.length === 0) return;
-      further = lowPriority.follow(generation.path, others);
-      const follow = further;
-      const grown = () => follow.grown(generation.watermark);
-      generation.onChange(grown);
-      grown();
+      further = lowPriority.follow(generation, others);
     },
   });
   let told = '';

@@ -2,7 +2,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../api/failure.ts';
+import { DirectFile } from './direct.ts';
 import { Ranges } from './ranges.ts';
+import { type Piece, Window } from './window.ts';
 
 /** How much may be lost to a power cut, and how long the sync at the end may take. */
 export const SYNC_BYTES = 64 * 1024 * 1024;
@@ -28,6 +30,10 @@ export class Generation {
   readonly #handle: FileHandle;
   readonly #ranges = new Ranges();
   readonly #listeners = new Set<() => void>();
+  readonly #window = new Window();
+  /** Opened when an upload begins to follow. */
+  #direct: Promise<DirectFile | undefined> | undefined;
+  #writesDirect = false;
   #holders = 1;
   #durable: number;
   #syncing: Promise<void> | undefined;
@@ -94,21 +100,36 @@ export class Generation {
     return this.#outcome;
   }
 
-  /** Writes all of it. @throws Failure DiskFull; the bytes before stay */
+  /**
+   * Writes all of it. Resolves when the memory may be used again: who follows may want it for a moment (see window.ts).
+   * @throws Failure DiskFull; the bytes before stay
+   */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     try {
-      for (let done = 0; done < bytes.length; ) {
-        const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, offset + done);
-        done += bytesWritten;
-      }
+      await this.#put(offset, bytes);
     } catch (error) {
       throw this.#fail(error);
     }
     this.#ranges.add(offset, offset + bytes.length);
+    // The last bytes wait for their proof, and that for this write.
+    const end = offset + bytes.length;
+    const unused = end === this.totalBytes ? undefined : this.#window.show(offset, bytes);
     for (const listener of this.#listeners) listener();
     // Beside the reception, one at a time: a sync that is overtaken by 64 MiB is followed by one for all of them.
     if (this.watermark - this.#durable >= SYNC_BYTES && this.#syncing === undefined) void this.sync().catch(() => {});
+    await unused;
+  }
+
+  /** What will be taken from memory need not be in the kernel's as well. */
+  async #put(offset: number, bytes: Uint8Array): Promise<void> {
+    const direct = this.#window.keepsUp(this.watermark) ? await this.#direct : undefined;
+    this.#writesDirect = direct?.takes(offset, bytes) === true;
+    let done = direct !== undefined && this.#writesDirect ? await direct.write(offset, bytes) : 0;
+    while (done < bytes.length) {
+      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, offset + done);
+      done += bytesWritten;
+    }
   }
 
   /** Makes everything below the present watermark durable. */
@@ -130,6 +151,26 @@ export class Generation {
     } finally {
       this.#syncing = undefined;
     }
+  }
+
+  /** An upload reads along, and has come to this position. */
+  followedTo(follower: object, position: number): void {
+    this.#direct ??= DirectFile.open(this.#handle.fd);
+    this.#window.moved(follower, position);
+  }
+
+  leave(follower: object): void {
+    this.#window.leave(follower);
+  }
+
+  /** Whether what is written now goes past the kernel's memory, so that reading it there would only fill that. */
+  get isDirect(): boolean {
+    return this.#writesDirect;
+  }
+
+  /** At most `length` bytes below the watermark, where they are still in memory. */
+  lend(position: number, length: number): Piece | undefined {
+    return this.#window.lend(position, Math.min(length, this.watermark - position));
   }
 
   /** Reads below the watermark. */
@@ -157,7 +198,9 @@ export class Generation {
 
   async release(): Promise<void> {
     this.#holders -= 1;
-    if (this.#holders === 0) await this.#handle.close();
+    if (this.#holders > 0) return;
+    await (await this.#direct)?.close();
+    await this.#handle.close();
   }
 
   #fail(error: unknown): Failure {

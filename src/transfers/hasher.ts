@@ -1,9 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import type { Algorithm, Digests } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
+import { PAGE_BYTES, pages } from '../sources/pages.ts';
 import type { FromHasher, ToHasher } from './protocol.ts';
 
 const BLOCK_BYTES = 1024 * 1024;
@@ -12,10 +13,14 @@ const NICE = 19;
 
 interface Job {
   descriptor: number;
+  /** Of the same file, opened with O_DIRECT when that was first asked for; undefined where it cannot be. */
+  direct: number | undefined;
   hashes: Map<Algorithm, Hash>;
   position: number;
-  /** Bytes that may be read; undefined: to the end of the file. */
+  /** Bytes that may be read now; undefined: to the end of the file. */
   available: number | undefined;
+  /** The same bytes as the file has at `position`, lent for the time being. */
+  lent: Uint8Array | undefined;
   final: boolean;
 }
 
@@ -30,7 +35,7 @@ export function runHasher(port: MessagePort): void {
     // Not allowed here: the digests are the same.
   }
   const jobs = new Map<number, Job>();
-  const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  const block = pages(BLOCK_BYTES);
   const send = (message: FromHasher) => port.postMessage(message);
   let running = false;
 
@@ -39,15 +44,40 @@ export function runHasher(port: MessagePort): void {
     if (job === undefined) return;
     jobs.delete(number);
     closeSync(job.descriptor);
+    if (job.direct !== undefined) closeSync(job.direct);
+  };
+
+  /** Reads into the block; what is beyond `wanted` is to come yet. */
+  const read = (job: Job, wanted: number): number => {
+    const { descriptor, direct, position } = job;
+    if (direct !== undefined && position % PAGE_BYTES === 0) {
+      try {
+        return Math.min(wanted, readSync(direct, block, 0, BLOCK_BYTES, position));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+      }
+    }
+    return readSync(descriptor, block, 0, wanted, position);
+  };
+
+  const take = (job: Job, bytes: Uint8Array) => {
+    for (const hash of job.hashes.values()) hash.update(bytes);
+    job.position += bytes.length;
   };
 
   /** Whether there was something to do. */
   const step = (number: number, job: Job): boolean => {
+    if (job.lent !== undefined) {
+      take(job, job.lent);
+      job.lent = undefined;
+      send({ type: 'taken', job: number, position: job.position });
+      return true;
+    }
     const wanted = job.available === undefined ? BLOCK_BYTES : Math.min(BLOCK_BYTES, job.available - job.position);
-    const count = wanted > 0 ? readSync(job.descriptor, block, 0, wanted, job.position) : 0;
+    const count = wanted > 0 ? read(job, wanted) : 0;
     if (count > 0) {
-      for (const hash of job.hashes.values()) hash.update(block.subarray(0, count));
-      job.position += count;
+      take(job, block.subarray(0, count));
+      if (job.position === job.available) send({ type: 'taken', job: number, position: job.position });
       return true;
     }
     if (wanted > 0 && job.available !== undefined) {
@@ -86,21 +116,36 @@ export function runHasher(port: MessagePort): void {
         try {
           jobs.set(message.job, {
             descriptor: openSync(message.path, 'r'),
+            direct: undefined,
             hashes: new Map(message.algorithms.map((algorithm) => [algorithm, createHash(algorithm)])),
             position: 0,
             available: message.available,
+            lent: undefined,
             final: message.available === undefined,
           });
         } catch (error) {
           send({ type: 'failed', job: message.job, failure: Failure.from(error).toPlain() });
         }
         break;
-      case 'grown': {
+      case 'read': {
         const job = jobs.get(message.job);
-        if (job !== undefined) {
-          job.available = message.available;
-          job.final = message.final;
+        if (job === undefined) break;
+        job.available = message.available;
+        if (message.direct) job.direct ??= openDirect(job.descriptor);
+        else if (job.direct !== undefined) {
+          closeSync(job.direct);
+          job.direct = undefined;
         }
+        break;
+      }
+      case 'take': {
+        const job = jobs.get(message.job);
+        if (job !== undefined) job.lent = message.bytes;
+        break;
+      }
+      case 'finish': {
+        const job = jobs.get(message.job);
+        if (job !== undefined) job.final = true;
         break;
       }
       case 'abort':
@@ -109,4 +154,13 @@ export function runHasher(port: MessagePort): void {
     }
     wake();
   });
+}
+
+/** The very file that is open, whatever its name is by now. */
+function openDirect(descriptor: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${descriptor}`, constants.O_RDONLY | constants.O_DIRECT);
+  } catch {
+    return undefined;
+  }
 }

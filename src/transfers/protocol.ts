@@ -46,11 +46,17 @@ export type FromTransfers =
 export type ToHasher =
   /** Reads up to `available`; to the end of the file where that is undefined. */
   | { type: 'hash'; job: number; path: string; algorithms: readonly Algorithm[]; available?: number }
-  /** More may be read; with `final` that is all of it. */
-  | { type: 'grown'; job: number; available: number; final: boolean }
+  /** The file may be read so far; `direct`: these bytes went to the disk past the kernel's memory. Answered by `taken`. */
+  | { type: 'read'; job: number; available: number; direct: boolean }
+  /** The bytes where it stands, in shared memory that is lent until it answers `taken`. */
+  | { type: 'take'; job: number; bytes: Uint8Array }
+  /** What it has had was all. */
+  | { type: 'finish'; job: number }
+  /** Answered by nothing: what was lent may be in use until the thread has come to this message. */
   | { type: 'abort'; job: number };
 
 export type FromHasher =
+  | { type: 'taken'; job: number; position: number }
   | { type: 'digests'; job: number; digests: Digests }
   | { type: 'failed'; job: number; failure: PlainFailure };
 

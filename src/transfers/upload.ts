@@ -9,8 +9,8 @@ import type { Generations } from './generation.ts';
 import { lingerAfterFailedWrite } from './linger.ts';
 import { Ticker } from './ticker.ts';
 import type { UploadRequest, UploadResult } from './transfers.ts';
+import type { Piece } from './window.ts';
 
-const BLOCK_BYTES = 512 * 1024;
 const MAX_ANSWER_BYTES = 64 * 1024;
 const CONNECT_MS = 30_000;
 /** After the last byte a receiver may have to move all of it (nginx's buffering, a store that copies), and says nothing meanwhile. */
@@ -129,7 +129,6 @@ class Upload {
       await this.#host.mayFinish(); // here the headers are the whole request
       if (signal.aborted) return;
     }
-    const block = Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES, Math.max(totalBytes, 1)));
     this.#put.flushHeaders();
     while (this.#sent < totalBytes) {
       if (!released && this.#sent === held) {
@@ -137,22 +136,24 @@ class Upload {
         released = true;
       }
       if (signal.aborted) return;
-      const length = Math.min(block.length, (released ? totalBytes : held) - this.#sent);
-      const count = await this.#body.read(block, length, this.#sent, signal);
+      const piece = await this.#body.next((released ? totalBytes : held) - this.#sent, this.#sent, signal);
       // From here to the write nothing is awaited: an abort in between cannot let the last bytes slip out.
       if (signal.aborted) return;
-      await this.#write(block.subarray(0, count));
-      this.#sent += count;
+      await this.#write(piece);
+      this.#sent += piece.bytes.length;
     }
     this.#put.end();
     await this.#expect(ANSWER_MS, 'took every byte and then did not answer', 'Timeout', new Promise(() => {}));
   }
 
-  /** Resolves when the kernel has taken all of it, so that the block may be used again. */
-  #write(bytes: Uint8Array): Promise<void> {
+  /** Resolves when the kernel has taken all of it, which is when the piece is given back, and not when an answer cuts the wait short. */
+  #write(piece: Piece): Promise<void> {
     const written = new Promise<void>((resolve) => {
       // An error comes as the request's own `error` too, with a better name.
-      this.#put.write(bytes, () => resolve());
+      this.#put.write(piece.bytes, () => {
+        piece.giveBack();
+        resolve();
+      });
     });
     return this.#expect(this.#request.stallMs, 'took no byte', 'UploadCut', written);
   }

@@ -1,4 +1,5 @@
 import type { Toolbox } from '../programs/toolbox.ts';
+import type { Chain } from './chain.ts';
 
 /** Under which a document is judged. */
 export interface Circumstances {
@@ -9,4 +10,9 @@ export interface Circumstances {
   readonly signature?: Uint8Array | undefined;
   /** Where openssl is; in PATH by default. */
   readonly toolbox?: Toolbox | undefined;
+  /**
+   * What has become of the chains of one reading, by the certificates that they were made of: a thousand entries of a Marketplace have
+   * a handful of signers. Belongs to one trust and one `at`.
+   */
+  readonly chains?: Map<string, Promise<Chain>> | undefined;
 }

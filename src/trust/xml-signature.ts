@@ -3,7 +3,7 @@ import { Failure } from '../api/failure.ts';
 import { printable } from '../api/printable.ts';
 import { weaknessOfDigest } from './algorithms.ts';
 import { type Certificate, readCertificate } from './certificate.ts';
-import { verifyChain } from './chain.ts';
+import { type Chain, verifyChain } from './chain.ts';
 import type { Circumstances } from './circumstances.ts';
 import { requireEndorser, signerOf } from './endorser.ts';
 import { OpenSsl } from './openssl.ts';
@@ -54,15 +54,28 @@ export async function verifyXmlSignature(
   checkStrength(profile, trust);
   const [certificate, ...extra] = profile.certificates;
   if (certificate === undefined) throw invalid('it carries no certificate of its signer');
-  const chain = await OpenSsl.use(circumstances, (openssl) =>
-    verifyChain(openssl, certificate, extra, trust, circumstances.at),
-  );
+  const chain = await chainOf(certificate, extra, trust, circumstances);
   requireEndorser(certificate, trust);
   const content = await signedContent(text, certificate, profile);
   return {
     content: Buffer.from(content),
     signer: signerOf(chain, { digest: profile.digest, signingTime: undefined }),
   };
+}
+
+function chainOf(
+  certificate: Certificate,
+  extra: readonly Certificate[],
+  trust: X509Trust,
+  circumstances: Circumstances,
+): Promise<Chain> {
+  const { at, chains } = circumstances;
+  const key = [certificate, ...extra].map(({ fingerprint }) => fingerprint).join(' ');
+  const known = chains?.get(key);
+  if (known !== undefined) return known;
+  const found = OpenSsl.use(circumstances, (openssl) => verifyChain(openssl, certificate, extra, trust, at));
+  chains?.set(key, found);
+  return found;
 }
 
 /** How the document is signed. */

@@ -49,7 +49,7 @@ export function parseChecksums(content: Uint8Array, folder: string, listName: st
   let understood = 0;
   for (const [index, text] of lines(decode(content))) {
     const size = SIZE.exec(text);
-    if (size?.[1] !== undefined) sizes.set(size[1], Number(size[2]));
+    if (size?.[1] !== undefined) sizes.set(normal(size[1]), Number(size[2]));
     if (text === '' || text.startsWith('#')) continue;
     const line = readLine(text, listName);
     if (line === undefined) {

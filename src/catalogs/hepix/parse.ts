@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { ALGORITHMS, type Digests } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Entry } from '../catalog.ts';
-import { Gathering, invalidEntry } from '../gathering.ts';
-import { parseJson } from '../json.ts';
+import { Gathering, type Hint, invalidEntry } from '../gathering.ts';
+import { ambiguousItems, parseJson } from '../json.ts';
 import { MAX_TITLE, MAX_VERSION } from '../limits.ts';
 import { present } from '../present.ts';
 import {
@@ -16,6 +16,7 @@ import {
   location,
   type Mapping,
   scalars,
+  withoutNulls,
   words,
 } from '../schema.ts';
 import { agreed, packingOf, pathOf } from '../suffixes.ts';
@@ -84,56 +85,51 @@ const INHERITED = ['ad:vo', 'ad:swid'];
  * @throws Failure InvalidList
  */
 export function parseHepix(content: Uint8Array): HepixList {
-  const { value, repeated } = parseJson(decode(content));
-  if (!isMapping(value)) throw invalidList('it is JSON, but no object');
-  const wrapped = value['hv:imagelist'];
-  const list = wrapped === undefined ? value : wrapped;
-  if (!isMapping(list)) throw invalidList('its hv:imagelist is no object');
-  if (wrapped === undefined && !('hv:images' in list)) {
-    throw invalidList('it is no image list: it has neither hv:imagelist nor hv:images');
-  }
+  const json = parseJson(decode(content));
+  const { list, wrapped } = listIn(json.value);
   const images = list['hv:images'];
   if (!Array.isArray(images)) throw invalidList('its hv:images is missing or no list');
-  const depth = wrapped === undefined ? 1 : 2;
-  const ambiguous = new Map<number, string>();
-  for (const { path, key } of repeated) {
-    const place = path[depth];
-    if (path[depth - 1] !== 'hv:images' || typeof place !== 'number') {
-      throw invalidList(`it has the key ${plain(key, 60)} twice in one object, and which is meant cannot be told`);
-    }
-    ambiguous.set(place, key);
-  }
-  const read = List.safeParse(list);
+  const ambiguous = ambiguousItems(json, ...(wrapped ? ['hv:imagelist'] : []), 'hv:images');
+  const read = List.safeParse(withoutNulls(list));
   if (!read.success) throw invalidList(complaint(read.error));
   const inherited = scalars(Object.fromEntries(INHERITED.map((key) => [key, list[key]])));
   const gathering = new Gathering();
-  images.forEach((item: unknown, index) => {
-    const image = isMapping(item) && 'hv:image' in item ? item['hv:image'] : item;
-    const hint = isMapping(image) ? { id: image['dc:identifier'], title: image['dc:title'] } : {};
-    gathering.read(hint, () => {
-      const twice = ambiguous.get(index);
-      if (twice !== undefined)
-        throw invalidEntry(`it has the key ${plain(twice, 60)} twice, and which is meant cannot be told`);
-      return readImage(image, inherited);
-    });
-  });
+  gathering.readAll(images.map(unwrapped), ambiguous, hintOf, (image) => readImage(image, inherited));
   const facts = read.data;
   return {
+    ...present({ title: facts['dc:title'], uri: facts['hv:uri'] }),
     identity: facts['dc:identifier'],
-    ...(facts['dc:title'] === undefined ? {} : { title: facts['dc:title'] }),
     version: facts['hv:version'],
     createdAt: facts['dc:date:created'],
     expiresAt: facts['dc:date:expires'],
     endorsers: readEndorsers(list['hv:endorser']),
-    ...(facts['hv:uri'] === undefined ? {} : { uri: facts['hv:uri'] }),
     ...gathering.done(),
-    warnings: wrapped === undefined ? ['the list has no hv:imagelist around it, as lists before 2012'] : [],
+    warnings: wrapped ? [] : ['the list has no hv:imagelist around it, as the oldest lists'],
   };
+}
+
+function listIn(value: unknown): { list: Mapping; wrapped: boolean } {
+  if (!isMapping(value)) throw invalidList('it is JSON, but no object');
+  const inner = value['hv:imagelist'];
+  if (inner === undefined) {
+    if ('hv:images' in value) return { list: value, wrapped: false };
+    throw invalidList('it is no image list: it has neither hv:imagelist nor hv:images');
+  }
+  if (!isMapping(inner)) throw invalidList('its hv:imagelist is no object');
+  return { list: inner, wrapped: true };
+}
+
+function unwrapped(item: unknown): unknown {
+  return isMapping(item) && 'hv:image' in item ? item['hv:image'] : item;
+}
+
+function hintOf(image: unknown): Hint {
+  return isMapping(image) ? { id: image['dc:identifier'], title: image['dc:title'] } : {};
 }
 
 /** One endorser, or vmcaster's array of several. None at all is for the caller to judge: an unsigned list needs none. */
 function readEndorsers(value: unknown): HepixEndorser[] {
-  if (value === undefined) return [];
+  if (value === undefined || value === null) return [];
   return (Array.isArray(value) ? value : [value]).map((each: unknown, index) => {
     const read = Endorser.safeParse(each);
     if (!read.success) throw invalidList(`hv:endorser ${index + 1}: ${complaint(read.error)}`);
@@ -144,7 +140,7 @@ function readEndorsers(value: unknown): HepixEndorser[] {
 
 function readImage(image: unknown, inherited: Readonly<Record<string, string>>): Entry {
   if (!isMapping(image)) throw invalidEntry('it is no object');
-  const read = Image.safeParse(image);
+  const read = Image.safeParse(withoutNulls(image));
   if (!read.success) throw invalidEntry(complaint(read.error));
   const facts = read.data;
   return {

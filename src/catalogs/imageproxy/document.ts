@@ -3,7 +3,7 @@ import { type Json, parseJson } from '../json.ts';
 import { MAX_DEPTH } from '../limits.ts';
 import { invalidList, plain } from '../text.ts';
 
-/** YAML takes a hundred times its size in memory while it is read; this is some 12,000 images. */
+/** YAML takes some eighty times its size in memory while it is read; this is some 12,000 images. */
 const MAX_YAML_CHARACTERS = 4 * 1024 * 1024;
 
 /**

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Entry } from '../catalog.ts';
-import { Gathering, invalidEntry } from '../gathering.ts';
+import { Gathering, type Hint, invalidEntry } from '../gathering.ts';
 import { MAX_FIELDS, MAX_TEXT, MAX_TITLE, MAX_URLS, MAX_VERSION } from '../limits.ts';
+import { ambiguousItems } from '../json.ts';
 import { present } from '../present.ts';
 import {
   bytes,
@@ -13,6 +14,7 @@ import {
   location,
   quotedIdentifier,
   scalars,
+  withoutNulls,
   words,
 } from '../schema.ts';
 import { architecture, system } from '../system.ts';
@@ -92,34 +94,21 @@ export const KIND = 'ImageList';
  * @throws Failure InvalidList
  */
 export function parseImageList(content: Uint8Array): ImageList {
-  const { value, repeated } = parseDocument(decode(content));
+  const document = parseDocument(decode(content));
+  const { value } = document;
   if (!isMapping(value)) throw invalidList('it is no map');
   if (value['apiVersion'] !== API_VERSION || value['kind'] !== KIND) {
     throw invalidList(`it must begin with apiVersion: ${API_VERSION} and kind: ${KIND}`);
   }
-  const ambiguous = new Map<number, string>();
-  for (const { path, key } of repeated) {
-    const place = path[1];
-    if (path[0] !== 'images' || typeof place !== 'number') {
-      throw invalidList(`it has the key ${plain(key, 60)} twice, and which is meant cannot be told`);
-    }
-    ambiguous.set(place, key);
-  }
-  const metadata = Metadata.safeParse(value['metadata'] ?? {});
+  const ambiguous = ambiguousItems(document, 'images');
+  const said = value['metadata'];
+  const metadata = Metadata.safeParse(isMapping(said) ? withoutNulls(said) : {});
   if (!metadata.success) throw invalidList(`metadata: ${complaint(metadata.error)}`);
-  const images = value['images'];
+  const images: unknown = value['images'];
   if (!Array.isArray(images)) throw invalidList('images is missing or no list; images: [] is an empty one');
   const gathering = new Gathering();
   const unknown = new Set<string>();
-  images.forEach((image: unknown, index) => {
-    const hint = isMapping(image) ? { id: image['id'], title: image['title'] } : {};
-    gathering.read(hint, () => {
-      const twice = ambiguous.get(index);
-      if (twice !== undefined)
-        throw invalidEntry(`it has the key ${plain(twice, 60)} twice, and which is meant cannot be told`);
-      return readImage(image, unknown);
-    });
-  });
+  gathering.readAll<unknown>(images, ambiguous, hintOf, (image) => readImage(image, unknown));
   const { id, ...facts } = metadata.data;
   return {
     identity: id,
@@ -131,9 +120,13 @@ export function parseImageList(content: Uint8Array): ImageList {
   };
 }
 
+function hintOf(image: unknown): Hint {
+  return isMapping(image) ? { id: image['id'], title: image['title'] } : {};
+}
+
 function readImage(image: unknown, unknown: Set<string>): Entry {
   if (!isMapping(image)) throw invalidEntry('it is no map');
-  const read = Image.safeParse(image);
+  const read = Image.safeParse(withoutNulls(image));
   if (!read.success) throw invalidEntry(complaint(read.error));
   for (const key of Object.keys(image)) {
     if (!Object.hasOwn(Image.shape, key) && unknown.size < 10) unknown.add(plain(key, 60));

@@ -1,5 +1,7 @@
+import { Failure } from '../../api/failure.ts';
 import type { Signer } from '../../trust/trust.ts';
 import type { Entry } from '../catalog.ts';
+import { identifier } from '../schema.ts';
 import type { Endorsement } from './parse.ts';
 
 /** An entry whose signature was proven, or for which none was asked. */
@@ -13,8 +15,17 @@ export interface Tag {
   readonly tag: string;
 }
 
-/** `/tag/EMAIL/TAG` and `/metadata/EMAIL?tag=TAG` of a Marketplace; undefined for all other URLs. */
+/**
+ * `/tag/EMAIL/TAG` and `/metadata/EMAIL?tag=TAG` of a Marketplace; undefined for all other URLs.
+ * @throws Failure InvalidSpec for a tag that cannot be an entry's id
+ */
 export function tagOf(url: string): Tag | undefined {
+  const tag = tagIn(url);
+  if (tag === undefined || identifier.safeParse(tagId(tag)).data === tagId(tag)) return tag;
+  throw new Failure('InvalidSpec', 'spec.url: the tag must have printable characters, at most 253 with the address');
+}
+
+function tagIn(url: string): Tag | undefined {
   const { pathname, searchParams } = new URL(url);
   const parts = pathname
     .split('/')

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../../api/failure.ts';
-import { isSigner, verifySigned } from '../../trust/index.ts';
+import { isSigner, type Verification, verifySigned } from '../../trust/index.ts';
 import type { Signer } from '../../trust/trust.ts';
 import type { Catalog, Entry, ReadRequest } from '../catalog.ts';
 import { Gathering, invalidEntry } from '../gathering.ts';
@@ -16,7 +16,7 @@ import { splitEntries } from './xml.ts';
  * @throws Failure of the fetch; InvalidTrust; InvalidList; the reason of the first entry when none can be believed
  */
 export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
-  const { trust } = request;
+  const { trust, at, signal } = request;
   if (trust.kind !== 'x509' && trust.kind !== 'unsigned') {
     throw new Failure(
       'InvalidTrust',
@@ -27,19 +27,20 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
   const texts = splitEntries(decode(document));
   const tag = tagOf(request.url);
   const gathering = new Gathering();
+  const chains: Verification['chains'] = new Map();
   const vouched: Vouched[] = [];
   let refused: Failure | undefined;
   for (const text of texts) {
     // Between two entries the event loop has its turn: each is a signature.
     await setImmediate();
-    if (request.signal.aborted) throw new Failure('Aborted', 'stopped');
-    const read = await gathering.attempt(hintOf(text), () => readEntry(text, tag, request));
+    if (signal.aborted) throw new Failure('Aborted', 'stopped');
+    const read = await gathering.attempt(hintOf(text), () => readEntry(text, tag, { trust, at, signal, chains }));
     if (read instanceof Failure) refused ??= read;
     else vouched.push(read);
   }
   // One bad answer must not look like a Marketplace from which every image has been taken away.
   if (vouched.length === 0 && refused !== undefined) throw refused;
-  const chosen = tag === undefined ? oneEach(vouched, request.at) : tagged(vouched, tag, request.at);
+  const chosen = tag === undefined ? oneEach(vouched, at) : tagged(vouched, tag, at);
   for (const each of chosen) gathering.read({}, () => entryOf(each));
   const endorsedAt = tag === undefined ? undefined : chosen[0]?.endorsedAt;
   return {
@@ -54,9 +55,8 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
   };
 }
 
-async function readEntry(text: string, tag: Tag | undefined, request: ReadRequest): Promise<Vouched> {
-  const { trust, at, signal } = request;
-  const { content, signer } = await verifySigned(Buffer.from(text), { trust, at, signal });
+async function readEntry(text: string, tag: Tag | undefined, verification: Verification): Promise<Vouched> {
+  const { content, signer } = await verifySigned(Buffer.from(text), verification);
   const endorsement = parseEntry(content);
   if (signer !== undefined) checkEndorser(endorsement, signer);
   if (tag !== undefined && !isTagged(endorsement, tag)) {

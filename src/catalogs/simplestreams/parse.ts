@@ -7,7 +7,17 @@ import { type Gathering, invalidEntry } from '../gathering.ts';
 import { type Json, parseJson } from '../json.ts';
 import { MAX_ID, MAX_PARTS, MAX_TITLE } from '../limits.ts';
 import { present } from '../present.ts';
-import { bytes, complaint, digests, identifier, isMapping, type Mapping, scalars, words } from '../schema.ts';
+import {
+  bytes,
+  complaint,
+  digests,
+  identifier,
+  isMapping,
+  type Mapping,
+  scalars,
+  withoutNulls,
+  words,
+} from '../schema.ts';
 import { packingOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, invalidList, plain } from '../text.ts';
@@ -178,9 +188,9 @@ function diskOf(items: unknown): Mapping | undefined {
 function readProduct(name: string, product: Mapping, { serial, version, item }: Disk, { root, signer }: Place): Entry {
   const id = identifier.safeParse(name);
   if (!id.success) throw invalidEntry(`its name ${complaint(id.error)}`);
-  const facts = Product.safeParse(product);
+  const facts = Product.safeParse(withoutNulls(product));
   if (!facts.success) throw invalidEntry(complaint(facts.error));
-  const file = Item.safeParse(item);
+  const file = Item.safeParse(withoutNulls(item));
   if (!file.success) throw invalidEntry(`version ${plain(serial, 60)}: ${complaint(file.error)}`);
   const { path, size, sha512, sha256, md5 } = file.data;
   const checksums: Digests = present({ sha512, sha256, md5 });

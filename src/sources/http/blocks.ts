@@ -1,7 +1,10 @@
+import { PAGE_BYTES, pages } from '../pages.ts';
 import type { Sink } from '../source.ts';
 
 /** Large enough that a write, a hash update and their thread changes cost nothing per byte; small enough for twenty downloads at once. */
-export const BLOCK_BYTES = 512 * 1024;
+export const BLOCK_BYTES = 1024 * 1024;
+/** Two are enough for a sink that takes bytes to the disk; one that keeps them in memory for an upload holds more. */
+export const MAX_BLOCKS = 6;
 const spare: Uint8Array[] = [];
 const MAX_SPARE = 8;
 
@@ -15,13 +18,16 @@ interface Block {
 }
 
 /**
- * Gathers a body into two blocks: one fills while the other is written. Nothing is allocated while bytes arrive: a fresh buffer
- * for every read (what streams do) had 80 MiB waiting for the garbage collector on a fast network.
+ * Gathers a body into blocks: one fills while others are with the sink. Nothing is allocated while bytes arrive: a fresh buffer for
+ * every read (what streams do) had 80 MiB waiting for the garbage collector on a fast network.
+ *
+ * A block begins at a page of memory and, but for what a flush cuts up, at a page of the file.
  */
 export class Blocks {
   readonly #sink: Sink;
-  readonly #blocks: [Block, Block] = [block(), block()];
-  #current: Block = this.#blocks[0];
+  readonly #blocks: Block[] = [];
+  /** The one that fills; undefined while all are with the sink. */
+  #current: Block | undefined;
   #offset: number;
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
@@ -31,10 +37,10 @@ export class Blocks {
     this.#offset = offset;
   }
 
-  /** Room to receive into; empty while both blocks wait for the disk. */
+  /** Room to receive into; empty while all blocks wait for the sink. */
   get space(): Uint8Array {
-    const { bytes, filled, flushed, writes } = this.#current;
-    return filled === 0 && flushed === 0 && writes > 0 ? bytes.subarray(0, 0) : bytes.subarray(filled);
+    this.#current ??= this.#free();
+    return this.#current?.bytes.subarray(this.#current.filled) ?? NOTHING;
   }
 
   /** What the sink objected to, at its first write that failed. */
@@ -44,12 +50,12 @@ export class Blocks {
 
   /** Counts bytes that were received into `space`. */
   commit(count: number): void {
-    this.#current.filled += count;
-    if (this.#current.filled < this.#current.bytes.length) return;
+    const block = this.#current;
+    if (block === undefined) return;
+    block.filled += count;
+    if (block.filled < block.bytes.length) return;
     this.flush();
-    this.#current = this.#blocks[this.#current === this.#blocks[0] ? 1 : 0];
-    this.#current.filled = 0;
-    this.#current.flushed = 0;
+    this.#current = undefined;
   }
 
   /** Copies as much as there is room for; tells how much that was. */
@@ -69,7 +75,7 @@ export class Blocks {
   /** Hands over what has come so far, so that a slow origin's bytes are not kept from those who follow the file. */
   flush(): void {
     const from = this.#current;
-    if (from.filled === from.flushed) return;
+    if (from === undefined || from.filled === from.flushed) return;
     const bytes = from.bytes.subarray(from.flushed, from.filled);
     const offset = this.#offset;
     this.#offset += bytes.length;
@@ -102,6 +108,18 @@ export class Blocks {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  #free(): Block | undefined {
+    let block = this.#blocks.find(({ writes }) => writes === 0);
+    if (block === undefined) {
+      if (this.#blocks.length === MAX_BLOCKS) return undefined;
+      block = { bytes: spare.pop() ?? pages(BLOCK_BYTES), filled: 0, flushed: 0, writes: 0 };
+      this.#blocks.push(block);
+    }
+    // Where a resumed file goes on in the middle of a page, so does the memory.
+    block.filled = block.flushed = this.#offset % PAGE_BYTES;
+    return block;
+  }
+
   #written(block: Block): void {
     block.writes -= 1;
     const wake = this.#wake;
@@ -110,6 +128,4 @@ export class Blocks {
   }
 }
 
-function block(): Block {
-  return { bytes: spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES), filled: 0, flushed: 0, writes: 0 };
-}
+const NOTHING = new Uint8Array(0);

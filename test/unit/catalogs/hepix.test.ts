@@ -131,6 +131,12 @@ describe('a HEPiX list', () => {
     expect(await one(read('HEPiX', list(image(changes))))).toMatchObject(expected);
   });
 
+  it('may have null where it says nothing', async () => {
+    const nulls = { 'sl:osname': null, 'hv:format': null, 'dc:date:expires': null, 'ad:group': null };
+    expect((await one(read('HEPiX', list(image(nulls), { 'dc:title': null })))).fields).not.toHaveProperty('ad:group');
+    expect(await skipped(read('HEPiX', list(image({ 'hv:size': null }))))).toContain('hv:size is missing');
+  });
+
   it('whose format and location contradict each other leaves it to the bytes', async () => {
     const entry = await one(read('HEPiX', list(image({ 'hv:format': 'raw.bz2', 'hv:uri': 'http://h/x.qcow2.gz' }))));
     expect(entry).not.toHaveProperty('format');
@@ -157,7 +163,7 @@ describe('a HEPiX list', () => {
       `\uFEFF${JSON.stringify({ ...LIST, 'hv:endorser': [LIST['hv:endorser'], LIST['hv:endorser']], 'hv:images': [IMAGE] })}`,
     );
     expect(catalog.entries).toHaveLength(1);
-    expect(catalog.warnings).toEqual(['the list has no hv:imagelist around it, as lists before 2012']);
+    expect(catalog.warnings).toEqual(['the list has no hv:imagelist around it, as the oldest lists']);
   });
 
   it('that says it is elsewhere is taken with a warning, which holds no token', async () => {

@@ -123,7 +123,7 @@ describe("ImageProxy's own list", () => {
     [
       'has a key twice',
       list().replace('  title:', '  title: Other\n  title:'),
-      'InvalidList: the list cannot be read: it has the key title twice, and which is meant cannot be told',
+      'InvalidList: the list cannot be read: it has the key title twice in one object, and which is meant cannot be told',
     ],
     ['is no YAML', `${HEAD}images: [`, /^InvalidList: the list cannot be read: it is not YAML: line \d+: /],
     [

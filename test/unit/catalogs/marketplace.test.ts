@@ -331,6 +331,13 @@ describe('a tag', () => {
   const tagged = (...entries: string[]) =>
     readCatalog('Marketplace', request(url, { documents: { [url]: metadata(...entries) } }));
 
+  it.each(['x'.repeat(253), 'a%00b', '%20'])('%j cannot be an id', async (name) => {
+    const place = `https://mp.example.org/tag/alice@example.org/${name}`;
+    expect(await refusal(readCatalog('Marketplace', request(place, { documents: { [place]: metadata() } })))).toMatch(
+      /^InvalidSpec: spec\.url: the tag/,
+    );
+  });
+
   it('has the date of its newest endorsement, against answers from long ago', async () => {
     expect((await tagged(old, young)).list.createdAt).toBe('2026-02-01T00:00:00Z');
   });

@@ -14,7 +14,7 @@ describe('long lists', { timeout: PATIENCE_MS }, () => {
   it.each([
     [
       'HEPiX',
-      50_000,
+      20_000,
       (count: number) =>
         hepix(
           each(
@@ -27,11 +27,11 @@ describe('long lists', { timeout: PATIENCE_MS }, () => {
     ],
     [
       'Simplestreams',
-      50_000,
+      20_000,
       (count: number) =>
         `{"format":"products:1.0","products":{${each(count, (index) => `"p${index}":{"versions":{"1":{"items":{"disk1.img":{"path":"${index}","sha256":"${SHA256}"}}}}}`, ',')}}}`,
     ],
-    ['ChecksumFile', 100_000, (count: number) => each(count, (index) => `${SHA256} *${index}.img`, '\n')],
+    ['ChecksumFile', 50_000, (count: number) => each(count, (index) => `${SHA256} *${index}.img`, '\n')],
     [
       'ImageProxy',
       5000,

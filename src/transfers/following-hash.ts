@@ -1,0 +1,82 @@
+import type { Digests } from '../api/digest.ts';
+import type { Generation } from './generation.ts';
+import type { Piece } from './window.ts';
+
+/** As much is read from the file at once, and for less the thread is not woken: a message for every block would keep it awake. */
+const STEP_BYTES = 4 * 1024 * 1024;
+
+/** What the low-priority thread is told. It answers `read` and `take` with where it stands then. */
+interface Thread {
+  read(available: number, direct: boolean): void;
+  take(bytes: Uint8Array): void;
+  finish(): void;
+  stop(): void;
+}
+
+/**
+ * Further digests of a file that grows: from memory, where an upload has the bytes kept there anyway and the thread keeps up; else
+ * from the file, beside the reception. The reception never waits for it.
+ */
+export class FollowingHash {
+  readonly digests: Promise<Digests>;
+  readonly #generation: Generation;
+  readonly #thread: Thread;
+  readonly #unsubscribe: () => void;
+  #position = 0;
+  #busy = false;
+  #lent: Piece | undefined;
+  /** Set when no byte will be added. */
+  #size: number | undefined;
+
+  constructor(generation: Generation, digests: Promise<Digests>, thread: Thread) {
+    this.#generation = generation;
+    this.digests = digests;
+    this.#thread = thread;
+    digests.catch(() => this.#giveBack()); // whoever waits for it hears of it
+    this.#unsubscribe = generation.onChange(() => this.#look());
+    this.#look();
+  }
+
+  /** The thread has come to here. */
+  taken(position: number): void {
+    this.#busy = false;
+    this.#position = position;
+    this.#giveBack();
+    this.#look();
+  }
+
+  /** The file is complete. */
+  finish(size: number): void {
+    this.#size = size;
+    this.#look();
+  }
+
+  stop(): void {
+    this.#unsubscribe();
+    this.#giveBack();
+    this.#thread.stop();
+  }
+
+  #look(): void {
+    if (this.#busy) return;
+    const end = this.#size ?? this.#generation.watermark;
+    if (this.#position === this.#size) {
+      this.#busy = true;
+      this.#thread.finish();
+      return;
+    }
+    this.#lent = this.#generation.lend(this.#position, end - this.#position);
+    if (this.#lent !== undefined) {
+      this.#busy = true;
+      this.#thread.take(this.#lent.bytes);
+    } else if (end - this.#position >= STEP_BYTES || this.#size !== undefined) {
+      this.#busy = true;
+      this.#thread.read(Math.min(end, this.#position + STEP_BYTES), this.#generation.isDirect);
+    }
+  }
+
+  #giveBack(): void {
+    this.#lent?.giveBack();
+    this.#lent = undefined;
+  }
+}

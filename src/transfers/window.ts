@@ -1,0 +1,106 @@
+/** Who reads along may slow a download down to this, in bytes per second, and no further: its end is also others' beginning. */
+const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
+/** Each block that is lent is kept from the receiver, which has six of them and must not run out. */
+const MAX_LENT = 3;
+
+/** Bytes in memory, lent; to be given back once, when they are used no more. */
+export interface Piece {
+  readonly bytes: Uint8Array;
+  giveBack(): void;
+}
+
+interface Held {
+  readonly start: number;
+  readonly end: number;
+  readonly bytes: Uint8Array;
+  /** Lent so many times. */
+  lent: number;
+  /** Waited for no longer; goes as soon as nobody has it. */
+  over: boolean;
+  go(): void;
+}
+
+/**
+ * The last blocks that a download has written, kept in memory for the uploads that follow it. While the foremost of these keeps up,
+ * a byte is copied once into memory and once out of it; it need not be read back from a file that the kernel has just copied away.
+ *
+ * One that falls out of the window reads the file, and comes back in when it has caught up.
+ */
+export class Window {
+  readonly #held: Held[] = [];
+  /** Where each follower is. */
+  readonly #followers = new Map<object, number>();
+  #lent = 0;
+
+  /** From now on this follower is at `position`: what is before it, it has read. */
+  moved(follower: object, position: number): void {
+    this.#followers.set(follower, position);
+    this.#look();
+  }
+
+  leave(follower: object): void {
+    this.#followers.delete(follower);
+    this.#look();
+  }
+
+  /** Whether the foremost follower reads from memory: it has come to the oldest block there, or to the watermark. */
+  keepsUp(watermark: number): boolean {
+    return this.#followers.size > 0 && this.#foremost >= Math.min(this.#held[0]?.start ?? watermark, watermark);
+  }
+
+  /** Shows bytes that have just been written. Resolves when they are needed in memory no more. */
+  async show(start: number, bytes: Uint8Array): Promise<void> {
+    if (this.#followers.size === 0 || bytes.length === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const held: Held = { start, end: start + bytes.length, bytes, lent: 0, over: false, go: resolve };
+    const next = this.#held.findIndex((other) => other.start > start);
+    this.#held.splice(next < 0 ? this.#held.length : next, 0, held);
+    // As long as all that is held takes at that rate: several are out at once.
+    const waiting = this.#held.reduce((sum, { bytes: each }) => sum + each.length, 0);
+    const timer = setTimeout(() => this.#end(held), (waiting / SLOWEST_BYTES_PER_SECOND) * 1000);
+    this.#look();
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** At most `length` bytes at `position`, where they are in memory. */
+  lend(position: number, length: number): Piece | undefined {
+    const held = this.#held.find(({ start, end, over }) => start <= position && position < end && !over);
+    if (length <= 0 || held === undefined || (held.lent === 0 && this.#lent === MAX_LENT)) return undefined;
+    if (held.lent === 0) this.#lent += 1;
+    held.lent += 1;
+    const from = position - held.start;
+    let out = true;
+    return {
+      bytes: held.bytes.subarray(from, from + length),
+      giveBack: () => {
+        if (!out) return;
+        out = false;
+        held.lent -= 1;
+        if (held.lent === 0) this.#lent -= 1;
+        this.#settle(held);
+      },
+    };
+  }
+
+  get #foremost(): number {
+    return Math.max(...this.#followers.values());
+  }
+
+  #look(): void {
+    const passed = this.#followers.size === 0 ? Number.POSITIVE_INFINITY : this.#foremost;
+    for (const held of this.#held.filter(({ end }) => end <= passed)) this.#end(held);
+  }
+
+  #end(held: Held): void {
+    held.over = true;
+    this.#settle(held);
+  }
+
+  #settle(held: Held): void {
+    const at = this.#held.indexOf(held);
+    if (!held.over || held.lent > 0 || at < 0) return;
+    this.#held.splice(at, 1);
+    held.go();
+  }
+}
