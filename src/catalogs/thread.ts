@@ -46,9 +46,9 @@ class ThreadReaders implements CatalogReaders {
     clearTimeout(this.#idle);
     const reading = this.#next++;
     const { promise, resolve, reject } = Promise.withResolvers<ReadOutcome>();
-    this.#readings.set(reading, { resolve, reject });
     this.#worker ??= this.#start();
     this.#post({ type: 'read', reading, task });
+    this.#readings.set(reading, { resolve, reject });
     const abort = () => this.#post({ type: 'abort', reading });
     signal.addEventListener('abort', abort, { once: true });
     return promise.finally(() => signal.removeEventListener('abort', abort));

@@ -89,7 +89,8 @@ export interface ListAuthority {
 /** A certificate authority that issues certificates to endorsers, made on the spot by openssl. */
 export function makeListAuthority(name = 'Example CA'): ListAuthority {
   const folder = mkdtempSync(join(tmpdir(), 'list-authority-'));
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+  const openssl = (...args: string[]) =>
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe', maxBuffer: 256 * 2 ** 20 });
   const path = (file: string) => join(folder, file);
   const issuer = `/DC=org/DC=example/CN=${name}`;
   writeFileSync(

@@ -146,8 +146,9 @@ export class House {
     name: string,
     wanted: (subscription: ImageSubscription) => boolean,
     what = 'what the test waits for',
+    patienceMs = PATIENCE_MS,
   ): Promise<ImageSubscription> {
-    return this.#until('ImageSubscription', name, wanted, what, PATIENCE_MS);
+    return this.#until('ImageSubscription', name, wanted, what, patienceMs);
   }
 
   /** Resolves once the image is as wanted; fails with what it is instead. */

@@ -48,7 +48,10 @@ export async function reconcileImageSubscription(key: ObjectKey, deps: Deps): Pr
     return write(look);
   }
   // What a store refused the last time is tried again with each list that is read.
-  if (takeReading(look) || look.asked) delete look.memory.followed;
+  if (takeReading(look) || look.asked) {
+    delete look.memory.followed;
+    delete look.memory.refused;
+  }
   const reading = await readWhenDue(look);
   const kept = await deps.lists.head(look.uid);
   conclude(look, await verdictOf(look, kept, reading === 'Needed'));

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { EntryAttention } from '../../api/types.ts';
 import { type KeptEntries, type KeptList, readEntries, readKept } from '../../catalogs/kept.ts';
 import type { Summary } from './summary.ts';
 
@@ -14,6 +15,8 @@ export interface Memory {
   spreadUntil?: number;
   /** What the images were last compared with, and what came of it. */
   followed?: { ticket: string; summary: Summary };
+  /** Writes that a store has refused for good, and how that is told. */
+  refused?: Map<string, EntryAttention>;
 }
 
 /** The accepted lists of this process, by the uids of their subscriptions; each in a folder of the state. */

@@ -96,10 +96,16 @@ describe('a subscription on a real API server', () => {
     return followed((each) => each.status.lastHandledReconcileAt === at && wanted(each), what);
   }
 
-  const versions = async () =>
-    (
-      await Promise.all(names.map((name) => cluster.get<VMImage>('VMImage', { ...key, name }).catch(() => undefined)))
-    ).map((image) => image?.metadata.resourceVersion);
+  /** What the subscription writes of its images: the API server counts a generation for each change of a spec, and keeps who wrote what. */
+  const versions = async () => {
+    const key = (name: string) => ({ namespace: 'default', name });
+    const all = await Promise.all(
+      names.map((name) => cluster.get<VMImage>('VMImage', key(name)).catch(() => undefined)),
+    );
+    return all.map(
+      (image) => image && JSON.stringify([image.metadata.generation, image.metadata.annotations, image.spec]),
+    );
+  };
 
   test('images of a signed list arrive, owned by it, and kubectl shows the whole of it in a line', async () => {
     const anchors = { 'example.0': authority.ca, 'example.info': 'alias = example' };

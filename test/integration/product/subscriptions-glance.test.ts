@@ -147,7 +147,16 @@ describe.skipIf(!openstackAvailable())('a signed list and a real Glance', () => 
 
   test('an older, a tampered, an expired and a differently signed list change nothing but the conditions', async () => {
     await house.untilSubscription('egi', (each) => isTrue(each, 'ImagesReady'));
-    const versions = () => [stays, changes, goes, comes].map((id) => house.image(nameOf(id))?.metadata.resourceVersion);
+    const versions = () =>
+      [stays, changes, goes, comes].map((id) => {
+        const { metadata, spec, status } = house.image(nameOf(id)) ?? {};
+        return JSON.stringify([
+          metadata?.generation,
+          metadata?.annotations,
+          spec,
+          status?.sites?.map(({ imageID }) => imageID),
+        ]);
+      });
     const before = versions();
     const bob = authority.signer('bob');
     const cases: Record<string, () => void> = {

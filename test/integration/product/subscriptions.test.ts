@@ -103,9 +103,14 @@ function subscription(more: Record<string, unknown> = {}, { endorsers = [alice],
 
 const names = [`egi-${one}`, `egi-${two}`] as const;
 const images = () => house.store.list<VMImage>('VMImage');
+/** All that a subscription writes of its images, and their ids: a site that is looked at again changes more of the status than these. */
 const versions = () =>
   images()
-    .map(({ metadata }) => `${metadata.name} ${metadata.resourceVersion}`)
+    .map(({ metadata, spec, status }) => {
+      const { name, generation, labels, annotations, ownerReferences } = metadata;
+      const ids = status.sites?.map(({ imageID, phase }) => [imageID, phase]);
+      return JSON.stringify([name, generation, labels, annotations, ownerReferences, spec, ids]);
+    })
     .toSorted();
 
 /** Looks again, and resolves when that has been told. */
