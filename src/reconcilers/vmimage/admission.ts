@@ -110,7 +110,7 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
     throw contentMismatch(part, digests, source);
   }
   const sha256 = digests.sha256 ?? '';
-  const inspected = await lookInto(part, path, deps, signal);
+  const inspected = await lookInto(keptOf(part), path, deps, signal);
   keepForAskers(part, sha256, deps);
   const blob = await cache.admit(
     path,
@@ -130,7 +130,7 @@ export async function inspected(part: Part, blob: Blob, deps: AdmissionDeps, sig
     (compression !== 'None' || format !== undefined || part.role !== 'Disk' || part.metafile === true)
   )
     return blob;
-  const found = await lookInto(part, blob.path, deps, signal);
+  const found = await lookInto(keptOf(part), blob.path, deps, signal);
   await deps.cache.annotate(blob.sha256, found);
   return { ...blob, ...found };
 }
@@ -156,6 +156,16 @@ export async function lookInto(
 
 async function compressionOf(part: Part, path: string, { images }: { images: Images }): Promise<Compression> {
   return part.compression === 'Auto' ? images.recognise(await headOf(path)).compression : part.compression;
+}
+
+/**
+ * The part as it lies in the cache. `compression: Gzip` is said of the file as published; of a part that is declared by its content
+ * alone, what is kept is the content.
+ */
+function keptOf(part: Part): Part {
+  return Object.keys(part.declared).length === 0 && Object.keys(part.content).length > 0
+    ? { ...part, compression: 'Auto' }
+    : part;
 }
 
 /** Until those who asked have pinned it, a new blob is nobody's, and the next who wants room would evict it. */

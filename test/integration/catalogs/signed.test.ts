@@ -7,7 +7,7 @@ import { readCatalog, recognise } from '../../../src/catalogs/index.ts';
 import type { Trust } from '../../../src/trust/trust.ts';
 import { type Site, refusal, request, SHA256, SHA512 } from '../../unit/catalogs/reading.ts';
 import { describePublished } from './published.ts';
-import { entryOf, identifierFor, metadata } from '../../unit/catalogs/marketplace-entries.ts';
+import { entryOf, identifierFor, metadata } from '../../support/marketplace.ts';
 import { installed } from '../images/workspace.ts';
 import { ENDORSERS, makePublisher, type Person, PROGRAMS, type Publisher } from './publisher.ts';
 

@@ -225,6 +225,15 @@ describe('bytes', () => {
     };
     await house.write('c.yaml', vmimage('c', spec));
     await house.ready('c');
+    // Said of the file, not of what is in it: what is kept must not be taken for packed.
+    const other = ext4('content-too');
+    origin.route('/other.gz', { body: gzipped(other).bytes });
+    const said = { contentChecksums: { sha256: other.sha256 }, compression: 'Gzip', format: 'Raw' };
+    await house.write(
+      'e.yaml',
+      vmimage('e', { ...spec, ...said, source: { http: { urls: [`${origin.url}/other.gz`] } } }),
+    );
+    await house.ready('e');
     await house.write('d.yaml', vmimage('d', { ...spec, contentChecksums: { sha256: 'cd'.repeat(32) } }));
     expect(condition(await house.stalled('d'), 'Ready')?.reason).toBe('DigestMismatch');
   });

@@ -5,7 +5,7 @@ import type { CatalogFormat } from '../../../src/catalogs/catalog.ts';
 import { recognise } from '../../../src/catalogs/index.ts';
 import { below } from '../../../src/catalogs/below.ts';
 import { parseJson } from '../../../src/catalogs/json.ts';
-import { entryOf, metadata } from './marketplace-entries.ts';
+import { entryOf, metadata } from '../../support/marketplace.ts';
 import { read, SHA256, SHA512 } from './reading.ts';
 
 const HEPIX = JSON.stringify({

@@ -2,7 +2,7 @@ import { describe, expect, it, test } from 'vitest';
 import { fortyDigits, identifierOf } from '../../../src/catalogs/marketplace/identifier.ts';
 import { splitEntries } from '../../../src/catalogs/marketplace/xml.ts';
 import { readCatalog } from '../../../src/catalogs/index.ts';
-import { entryOf, identifierFor, metadata } from './marketplace-entries.ts';
+import { entryOf, identifierFor, metadata } from '../../support/marketplace.ts';
 import { one, read, refusal, request, skipped } from './reading.ts';
 
 const ID = identifierFor('ttylinux');

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { identifierOf } from '../../../src/catalogs/marketplace/identifier.ts';
+import { identifierOf } from '../../src/catalogs/marketplace/identifier.ts';
 
 export interface EntryWords {
   /** What the image holds; its checksums and identifier are made of it. */
-  readonly content?: string;
+  readonly content?: string | Uint8Array;
   readonly email?: string;
   readonly subject?: string;
   readonly issuer?: string;
@@ -13,9 +13,9 @@ export interface EntryWords {
   readonly more?: string;
 }
 
-const hash = (algorithm: string, content: string) => createHash(algorithm).update(content).digest('hex');
+const hash = (algorithm: string, content: string | Uint8Array) => createHash(algorithm).update(content).digest('hex');
 
-export const identifierFor = (content: string) => identifierOf(hash('sha1', content));
+export const identifierFor = (content: string | Uint8Array) => identifierOf(hash('sha1', content));
 
 /** An entry as StratusLab's tools write them, not signed. */
 export function entryOf({
