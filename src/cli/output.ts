@@ -7,6 +7,7 @@ export interface TextStream {
   write(text: string): unknown;
   isTTY?: boolean;
   columns?: number;
+  rows?: number;
 }
 
 export interface OutputOptions {
@@ -32,6 +33,10 @@ export class Output {
   get columns(): number {
     // A terminal whose size nobody has set says 0.
     return this.isTerminal ? this.#stream.columns || 80 : Number.POSITIVE_INFINITY;
+  }
+
+  get rows(): number {
+    return this.isTerminal ? this.#stream.rows || 24 : Number.POSITIVE_INFINITY;
   }
 
   line(text = ''): void {

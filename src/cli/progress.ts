@@ -32,6 +32,8 @@ export interface LiveLine {
   text: string;
   /** Where lines cannot be drawn over, a new one is written when this changes. */
   milestone: string;
+  /** Nothing is being done: what is goes before it, where there is no room for all. */
+  settled?: boolean;
 }
 
 const STEPS: Readonly<Record<string, string>> = {
@@ -48,12 +50,13 @@ export interface ImageLineOptions {
   nameWidth?: number;
   /** Of a failure the reason's name alone; the message is told elsewhere. */
   brief?: boolean;
+  /** Default: the object's name. */
+  name?: string;
 }
 
 /** `ubuntu   Fetching   ██████░░░  42 %   80.2 MiB of 191 MiB   38.1 MiB/s` */
 export function imageLine(out: Output, image: VMImage, options: ImageLineOptions = {}): LiveLine {
-  const { name } = image.metadata;
-  const { nameWidth = name.length, brief = false } = options;
+  const { name = image.metadata.name, nameWidth = name.length, brief = false } = options;
   const { progress, phase = 'Pending', summary, conditions } = image.status ?? {};
   const terminating = image.metadata.deletionTimestamp !== undefined;
   const settled = !terminating && kstatus(image).status !== 'InProgress';
@@ -68,7 +71,8 @@ export function imageLine(out: Output, image: VMImage, options: ImageLineOptions
   const shown = percent === undefined ? '    ' : `${String(percent).padStart(3)}%`;
   const head = `${name.padEnd(nameWidth)}  ${paintPhase(out, step)}${' '.repeat(Math.max(0, 11 - step.length))}`;
   return {
-    key: `${image.metadata.namespace ?? ''}/${name}`,
+    key: `${image.metadata.namespace ?? ''}/${image.metadata.name}`,
+    settled,
     text: `${head}  ${bar(out, percent)}  ${shown}  ${tail}`.trimEnd(),
     milestone: `${step}/${settled}/${settled ? tail : Math.floor((percent ?? 0) / 25)}`,
   };
@@ -152,8 +156,23 @@ export class LiveView {
     // One write, each line cleared to its end: nothing flickers. A line that wrapped would be counted wrong.
     const columns = this.#out.columns - 1;
     const up = this.#drawn > 0 ? `\u001B[${this.#drawn}A` : '';
-    const body = this.#lines.map(({ text }) => `${clipTo(text, columns)}\u001B[K\n`).join('');
+    const lines = fitting(this.#lines, this.#out.rows - 1);
+    const body = lines.map((text) => `${clipTo(text, columns)}\u001B[K\n`).join('');
     this.#out.write(`${up}${body}\u001B[0J`);
-    this.#drawn = this.#lines.length;
+    this.#drawn = lines.length;
   }
+}
+
+/** What has scrolled away cannot be drawn over: of more lines than there is room for, those where something is being done. */
+function fitting(lines: readonly LiveLine[], room: number): string[] {
+  if (lines.length <= room) return lines.map(({ text }) => text);
+  const bySettled = [
+    ...lines.filter(({ settled }) => settled !== true),
+    ...lines.filter(({ settled }) => settled === true),
+  ];
+  const shown = new Set(bySettled.slice(0, Math.max(1, room - 1)));
+  return [
+    ...lines.filter((line) => shown.has(line)).map(({ text }) => text),
+    `… and ${lines.length - shown.size} more`,
+  ];
 }

@@ -35,7 +35,15 @@ export async function watch(
     if (objects.size === 0) {
       const what = target === undefined ? names.plural : `${names.singular} ${target.key.name}`;
       view.show([{ key: '', text: `waiting for ${what} …`, milestone: '' }]);
-    } else view.show(linesOf([...objects.values()], names, context));
+    } else view.show(linesOf([...objects.values()], names, options.allNamespaces === true, context));
+  };
+  // A thousand objects are told one by one, and the view is of all of them.
+  let gather: NodeJS.Timeout | undefined;
+  const showSoon = (): void => {
+    gather ??= setTimeout(() => {
+      gather = undefined;
+      show();
+    }, GATHER_MS);
   };
   await place.watch(
     names.kind,
@@ -45,7 +53,7 @@ export async function watch(
         objects.delete(keyOf(object));
         view.note(`${object.metadata.name} is gone`);
       } else objects.set(keyOf(object), object as unknown as ApiObject);
-      show();
+      showSoon();
     },
     signal,
   );
@@ -53,19 +61,30 @@ export async function watch(
   try {
     await Promise.race([ended, place.lost]);
   } finally {
+    clearTimeout(gather);
+    if (gather !== undefined) show();
     view.end();
   }
   return EXIT.ok;
 }
 
-function linesOf(objects: readonly ApiObject[], names: KindNames, { out }: CommandContext): LiveLine[] {
+const GATHER_MS = 50;
+
+function linesOf(
+  objects: readonly ApiObject[],
+  names: KindNames,
+  everywhere: boolean,
+  { out }: CommandContext,
+): LiveLine[] {
   const sorted = objects.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  const width = Math.max(...sorted.map(({ metadata }) => metadata.name.length));
+  const nameOf = (object: ApiObject): string => (everywhere ? keyOf(object) : object.metadata.name);
+  const width = sorted.reduce((widest, object) => Math.max(widest, nameOf(object).length), 0);
   return sorted.map((object) => {
-    if (names.kind === 'VMImage') return imageLine(out, object as VMImage, { nameWidth: width });
+    const name = nameOf(object);
+    if (names.kind === 'VMImage') return imageLine(out, object as VMImage, { name, nameWidth: width });
     const ready = findCondition(object.status?.conditions, READY);
     const mark = ready?.status === 'True' ? out.paint('green', 'Ready    ') : out.paint('yellow', 'Not ready');
-    const text = `${object.metadata.name.padEnd(width)}  ${mark}  ${printable(ready?.message ?? '')}`.trimEnd();
-    return { key: keyOf(object), text, milestone: text };
+    const text = `${name.padEnd(width)}  ${mark}  ${printable(ready?.message ?? '')}`.trimEnd();
+    return { key: keyOf(object), text, milestone: text, settled: ready?.status === 'True' };
   });
 }

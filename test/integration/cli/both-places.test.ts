@@ -196,10 +196,10 @@ describe.each([
     const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
     origin.route('/slow', { body: slow.bytes, etag: '"1"', holdAfter: { bytes: 4 * 2 ** 20, until } });
     // A line at every quarter, wherever in it the news comes.
-    const watching = world.begin('watch');
+    const watching = world.begin('watch', '-A');
     const registering = world.begin('register', `${origin.url}/slow`, '--sha256', slow.sha256, '--site', 'shelf');
     const halfway = new RegExp(
-      `^sha256-${slow.sha256.slice(0, 32)} +Fetching +█+░+ +(?:[2-4]\\d|50)% +\\S+ MiB of 8\\.0 MiB`,
+      `^(?:default/)?sha256-${slow.sha256.slice(0, 32)} +Fetching +█+░+ +(?:[2-4]\\d|50)% +\\S+ MiB of 8\\.0 MiB`,
       'm',
     );
     await watching.says(halfway);

@@ -7,6 +7,7 @@ class Screen {
   text = '';
   isTTY: boolean;
   columns = 40;
+  rows = 24;
   constructor(isTTY: boolean) {
     this.isTTY = isTTY;
   }
@@ -120,6 +121,17 @@ describe('live lines', () => {
     expect(lines[0]).toBe('a note');
     expect(lines[1]).toBe(`${'x'.repeat(38)}…\u001B[K`);
     expect(screen.text.endsWith('\u001B[1Adone\u001B[K\n\u001B[0J')).toBe(true);
+  });
+
+  it('of more than the terminal has room for are those where something is being done', () => {
+    const screen = new Screen(true);
+    screen.rows = 5;
+    const view = new LiveView(new Output(screen, { env: UTF8 }));
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    view.show(names.map((text) => ({ ...line(text, '0'), settled: text !== 'e' })));
+    view.end();
+    const drawn = screen.text.split('\n').map((text) => text.replaceAll(/\u001B\[\d?[KJ]/g, ''));
+    expect(drawn).toEqual(['a', 'b', 'e', '… and 3 more', '']);
   });
 
   it('leave no trace when they are erased', () => {
