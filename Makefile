@@ -21,6 +21,7 @@ setup-tests: setup ## As root on Debian: install the real parts that integration
 setup-cluster: setup-tests ## The API server that tests run against: found, downloaded, or built once from its Go modules (some minutes)
 	@$(NODE) test/support/kubernetes/binaries.ts
 	@$(NODE) test/support/kubernetes/helm.ts
+	@$(NODE) test/support/kubernetes/monitoring.ts
 
 cluster: setup ## A control plane to play with, on loopback, with the kinds installed; Ctrl-C stops it
 	@$(NODE) scripts/cluster.ts

@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
 import { CHART, Helm, kubectl, type Rendered } from '../../support/kubernetes/chart.ts';
+import { findMonitoringCrds } from '../../support/kubernetes/monitoring.ts';
 import { VALUE_SETS } from './values.ts';
 
 const SITE = { directory: { path: '/srv/images' } };
+const OURS = ['vmimages', 'imagesubscriptions', 'imagesites'].map((plural) => `${plural}.imageproxy.dev`);
 const FINALIZED = { finalizers: ['imageproxy.dev/site-in-use'] };
 
 describe('the chart on an API server', () => {
@@ -16,7 +18,12 @@ describe('the chart on an API server', () => {
   beforeAll(async () => {
     server = await startApiServer({ controllerManager: true, crds: false });
     helm = await Helm.start(server.kubeconfig);
-    for (const name of ['team-a', 'team-b', 'imageproxy']) await server.namespace(name);
+    for (const name of ['team-a', 'team-b', 'imageproxy', 'dry']) await server.namespace(name);
+    // A pod is taken only where its ServiceAccount is there, which a dry run does not make.
+    for (const name of ['imageproxy', 'images', 'imageproxy-images'])
+      await run('create', 'serviceaccount', name, '-n', 'dry');
+    for (const file of await findMonitoringCrds()) await run('apply', '--server-side', '-f', file);
+    await run('wait', '--for=condition=Established', 'crd', '--all');
   }, API_SERVER_PATIENCE_MS);
   afterAll(async () => {
     await helm?.close();
@@ -25,7 +32,7 @@ describe('the chart on an API server', () => {
   afterEach(async () => {
     for (const each of JSON.parse(await helm.run('list', '-A', '-o', 'json')) as { name: string; namespace: string }[])
       await helm.uninstall({ release: each.name, namespace: each.namespace });
-    await run('delete', 'crd', '--all');
+    await run('delete', 'crd', ...OURS, '--ignore-not-found');
     await run('delete', 'pvc', '-A', '--all', '--wait=false');
   });
 
@@ -42,7 +49,7 @@ describe('the chart on an API server', () => {
   };
 
   test.each(Object.entries(VALUE_SETS))('the API server takes every object of it: %s', async (_name, values) => {
-    const objects = await helm.template(values);
+    const objects = await helm.template(values, { namespace: 'dry' });
     const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
     const args = ['apply', '--server-side', '--dry-run=server', '--validate=strict', '-f', '-'];
     const answer = await kubectl(server.kubeconfig, args, list);
@@ -59,6 +66,7 @@ describe('the chart on an API server', () => {
       expect(older).not.toBe(crd);
       await writeFile(file, older);
       await helm.upgrade({}, { chart: folder });
+      await eventually('the kinds are published', () => run('explain', 'imagesite.spec.drift'));
       await expect(run('explain', 'imagesite.spec.suspend')).rejects.toThrow('suspend');
       await helm.upgrade();
       await eventually('the new field is published', () => run('explain', 'imagesite.spec.suspend'));
@@ -90,7 +98,7 @@ describe('the chart on an API server', () => {
     const site = await read('imagesite', 'shelf');
     expect(site.metadata).toMatchObject(FINALIZED);
     expect(site.metadata).not.toHaveProperty('deletionTimestamp');
-    expect(await names('crd')).toHaveLength(3);
+    expect(await names('crd', ...OURS)).toHaveLength(3);
     expect(await names('pvc', '-n', 'imageproxy')).toEqual(['persistentvolumeclaim/imageproxy']);
     const left = await names('deployment,service,serviceaccount,role,rolebinding,configmap,secret', '-n', 'imageproxy');
     expect(left.filter((name) => name.includes('imageproxy'))).toEqual([]);

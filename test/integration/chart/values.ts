@@ -76,5 +76,26 @@ export const VALUE_SETS: Readonly<Record<string, Values>> = {
     podDisruptionBudget: { enabled: true, maxUnavailable: 0 },
     sites: { shelf: directory },
   },
+  'monitoring as it comes': {
+    serviceMonitor: { enabled: true },
+    prometheusRule: { enabled: true },
+    dashboard: { enabled: true },
+  },
+  'monitoring as a site wants it': {
+    serviceMonitor: {
+      enabled: true,
+      interval: '1m',
+      scrapeTimeout: '20s',
+      labels: { release: 'prometheus' },
+      metricRelabelings: [{ action: 'drop', regex: 'nodejs_.*', sourceLabels: ['__name__'] }],
+    },
+    prometheusRule: {
+      enabled: true,
+      labels: { release: 'prometheus' },
+      alertLabels: { team: 'images' },
+      disabled: ['ImageProxyDown', 'ImageProxyCacheFull'],
+    },
+    dashboard: { enabled: true, labels: { dashboards: 'yes' }, annotations: { folder: 'Images' } },
+  },
   'a network policy as it comes': { networkPolicy: { enabled: true } },
 };
