@@ -193,6 +193,38 @@ describe('a hub: controllers that share an API server', () => {
     await cluster.gone('VMImage', { namespace: 'default', name: 'first' });
     expect(registered('north').toSorted()).toEqual(['marker', 'second']);
   });
+
+  test('a hub becomes one controller, and a hub again: rows are taken over with all that others wrote into them', async () => {
+    const rows = async (name: string) =>
+      (await cluster.image(name)).status.sites?.map((each) => [each.name, each.phase]).toSorted();
+    const { checksums, source } = (await cluster.image('second')).spec;
+    const narrow = (...regions: Region[]) =>
+      cluster.apply(vmimage('second', { source, checksums, sites: regions.map((region) => ({ name: region })) }));
+    const before = (await cluster.ready('second')).status.sites;
+    for (const region of REGIONS) await programs.get(region)?.signal('SIGTERM');
+
+    const alone = runPod(root, 'alone', server.kubeconfig, '--lease-name', 'alone', '--lease-duration', '30s');
+    await alone.says(/imageproxy runs/);
+    await narrow('east', 'west');
+    await cluster.until('second', ({ status }) => status.summary?.sites === '2/2', 'on two of two');
+    await eventually('the third row has gone', async () =>
+      expect(await rows('second')).toEqual([
+        ['east', 'Ready'],
+        ['west', 'Ready'],
+      ]),
+    );
+    expect(registered('north')).toEqual(['marker']);
+    await alone.signal('SIGTERM');
+
+    await start('east');
+    await start('west');
+    await narrow('east');
+    await eventually('the second row has gone', async () => expect(await rows('second')).toEqual([['east', 'Ready']]));
+    const ready = await cluster.ready('second');
+    expectKstatus(ready);
+    expect(registered('west')).toEqual(['marker']);
+    expect(row(ready, 'east')?.imageID).toBe(before?.find(({ name }) => name === 'east')?.imageID);
+  }, 180_000);
 });
 
 interface ManagedFields {

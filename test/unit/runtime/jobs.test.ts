@@ -94,6 +94,20 @@ describe('a job', () => {
     expect(bench.jobs.take('k', 'a')).toEqual({ ok: false, error });
   });
 
+  it('that is aborted by its key keeps its askers, who are woken and find it so; others go on', async () => {
+    const bench = new Bench();
+    bench.start('site/a', 'a');
+    bench.start('fetch/a', 'a');
+    bench.jobs.abort((key) => key.startsWith('site/'));
+    await settled();
+    expect(bench.wakes()).toEqual(['a Now']);
+    expect(bench.jobs.take('site/a', 'a')).toMatchObject({ ok: false, error: { name: 'AbortError' } });
+    expect(bench.jobs.runs('fetch/a')).toBe(true);
+    // The key is free for the next try.
+    bench.start('site/a', 'a');
+    expect(bench.jobs.runs('site/a')).toBe(true);
+  });
+
   it('that throws before it returns a promise has failed', async () => {
     const bench = new Bench();
     const error = new TypeError('at once');

@@ -8,10 +8,12 @@ import { TestLog } from '../stores/support.ts';
 class Server {
   lease: Lease | undefined;
   down = false;
+  hangs = false;
   #version = 0;
 
   client(): LeaseClient {
     const answer = <T>(work: () => T): Promise<T> => {
+      if (this.hangs) return new Promise(() => undefined);
       if (this.down) return Promise.reject(new Error('connect ECONNREFUSED'));
       try {
         return Promise.resolve(work());
@@ -53,7 +55,8 @@ describe('A lease', () => {
   });
   afterEach(async () => {
     server.down = false;
-    for (const end of ends.splice(0)) await end();
+    const all = ends.splice(0).map((end) => end());
+    if (!server.hangs) await Promise.all(all);
   });
 
   const candidate = async (
@@ -128,6 +131,14 @@ describe('A lease', () => {
     server.down = false;
     await pass(4_000);
     expect(a.heard).toEqual([true, false, true]);
+  });
+
+  it('tells its end when it comes, and not when a request that hangs has ended', async () => {
+    const { elector, heard } = await candidate('a');
+    server.hangs = true;
+    await pass(10_500);
+    expect(elector.goodForMs(0)).toBe(false);
+    expect(heard).toEqual([true, false]);
   });
 
   it('of a holder that died is taken when it was seen silent for its whole time, whatever the clocks say', async () => {

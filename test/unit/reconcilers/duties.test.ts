@@ -1,0 +1,168 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { SiteRow, VMImage } from '../../../src/api/types.ts';
+import { type Duties, divided, sharedDuties } from '../../../src/reconcilers/duties.ts';
+import { isHeldByNothing, isOthersAlone, othersHoldup, rowsInView } from '../../../src/reconcilers/vmimage/others.ts';
+import { beginRound, remember } from '../../../src/reconcilers/vmimage/round.ts';
+import type { Facts } from '../../../src/reconcilers/vmimage/summary.ts';
+import { summarize } from '../../../src/reconcilers/vmimage/summary.ts';
+import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
+import { imagesite, servingRow, T0, vmimage } from './objects.ts';
+import { Workbench } from './workbench.ts';
+
+const SITES = ['east', 'west', 'north'];
+
+describe('one of several controllers on an API server', () => {
+  let bench: Workbench;
+  let summarizes: boolean;
+
+  beforeEach(() => {
+    bench = new Workbench();
+    summarizes = false;
+    for (const name of SITES) bench.sites.set(name, imagesite({ metadata: { name, labels: { region: name } } }));
+    bench.deps.duties = dutiesOf('east');
+  });
+  const dutiesOf = (region: string): Duties =>
+    sharedDuties(
+      bench.deps.store,
+      (labels) => labels['region'] === region,
+      () => summarizes,
+    );
+  const wanted = (status?: Partial<VMImage['status']>, name = 'ubuntu') =>
+    bench.add(
+      vmimage(
+        {
+          metadata: { name, uid: `uid-${name}` },
+          spec: { sites: SITES.map((site) => ({ name: site, optional: false })) },
+        },
+        status,
+      ),
+    );
+  const facts = (image: VMImage, more: Partial<Facts> = {}): Facts => ({
+    image,
+    guid: 'guid',
+    rows: [],
+    required: SITES,
+    optional: [],
+    fetched: false,
+    disposition: 'Serve',
+    ...more,
+  });
+
+  it('works on its own rows alone, and leaves those of others as they are', () => {
+    const rows = [servingRow('east'), servingRow('west')];
+    const round = bench.round(wanted({ sites: rows }));
+    expect(round.status.sites).toEqual([rows[0]]);
+    expect(round.others).toEqual([rows[1]]);
+  });
+
+  it('has nothing to do with an image of which no site is its own, unless it summarizes', () => {
+    const image = bench.add(vmimage({ spec: { sites: [{ name: 'west', optional: false }] } }));
+    const alone = () => isOthersAlone(bench.round(image), targetsOf(image, bench.deps.store));
+    expect(alone()).toBe(true);
+    summarizes = true;
+    expect(alone()).toBe(false);
+  });
+
+  it('names a site that has no row: nobody has looked at it', () => {
+    const image = wanted({ sites: [servingRow('east'), servingRow('west')] });
+    const round = bench.round(image);
+    const rows = rowsInView(round, facts(image));
+    expect(rows.find(({ name }) => name === 'north')).toMatchObject({
+      phase: 'Pending',
+      reason: 'NoControllerForSite',
+    });
+    const status = { ...round.status };
+    summarize(facts(image, { rows }), status, T0);
+    expect(status.summary?.sites).toBe('2/3');
+    expect(status.conditions?.find(({ type }) => type === 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'NoControllerForSite',
+      message: expect.stringContaining('ImageSite north'),
+    });
+    // What is never written is not among the rows that are.
+    expect(round.status.sites.map(({ name }) => name)).toEqual(['east']);
+  });
+
+  it('says of a site that serves an older generation that its controller has not come to the new one', () => {
+    const image = { ...wanted({ sites: [servingRow('west', { observedGeneration: 1 })] }) };
+    const round = bench.round({ ...image, metadata: { ...image.metadata, generation: 2 } });
+    const seen = rowsInView({ ...round, generation: 2 }, facts(image)).find(({ name }) => name === 'west');
+    expect(seen).toMatchObject({
+      phase: 'Pending',
+      imageID: expect.any(String),
+      message: expect.stringContaining('2'),
+    });
+  });
+
+  it('leaves a missing and an abandoned site to the one that summarizes', () => {
+    bench.sites.set(
+      'gone',
+      imagesite({ metadata: { name: 'gone', labels: { region: 'east' } }, spec: { abandoned: true } }),
+    );
+    const { duties } = bench.deps;
+    expect(['east', 'west', 'gone', 'missing'].map((name) => duties.serves(name))).toEqual([true, false, false, false]);
+    summarizes = true;
+    expect(['east', 'west', 'gone', 'missing'].map((name) => duties.serves(name))).toEqual([true, false, true, true]);
+  });
+
+  it('remembers its own failure and request where the top of the status is another’s', () => {
+    const theirs = { class: 'Transient', reason: 'Timeout', message: 'theirs', inputsHash: 'x', attempts: 1 };
+    const image = wanted({ failure: theirs, lastHandledReconcileAt: 'before' });
+    const first = beginRound(image, 'now', bench.deps);
+    // The first look takes over what stands there.
+    expect(first.status.failure).toEqual(theirs);
+    expect(first.asked).toBe(true);
+    first.status.failure = { ...theirs, message: 'ours' };
+    remember(first);
+    const second = beginRound(image, 'now', bench.deps);
+    expect(second.asked).toBe(false);
+    expect(second.status.failure?.message).toBe('ours');
+    delete second.status.failure;
+    remember(second);
+    expect(beginRound(image, 'now', bench.deps).status.failure).toBeUndefined();
+    // Another object of the same name is another matter.
+    const other = { ...image, metadata: { ...image.metadata, uid: 'other' } };
+    expect(beginRound(other, undefined, bench.deps).status.failure).toEqual(theirs);
+  });
+
+  it('holds a deletion for what others hold, and names it with its id', () => {
+    const image = wanted({ sites: [servingRow('west', { imageID: 'id-west' }), { name: 'north', phase: 'Pending' }] });
+    expect(isHeldByNothing(image)).toBe(false);
+    expect(othersHoldup(bench.round(image))).toMatch(/controllers of west \(id-west\)\. Ways out: .*abandoned/);
+    expect(isHeldByNothing(wanted({ sites: [{ name: 'north', phase: 'Pending' }] }, 'empty'))).toBe(true);
+  });
+
+  it('each row has exactly one writer, whatever the labels are and whoever summarizes', () => {
+    const site = fc.record({
+      name: fc.constantFrom(...SITES, 'other'),
+      region: fc.constantFrom(...SITES),
+      abandoned: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(site, { selector: ({ name }) => name }),
+        fc.constantFrom(...SITES),
+        (sites, holder) => {
+          bench.sites.clear();
+          for (const { name, region, abandoned } of sites) {
+            bench.sites.set(name, imagesite({ metadata: { name, labels: { region } }, spec: { abandoned } }));
+          }
+          const all = SITES.map((region) =>
+            sharedDuties(
+              bench.deps.store,
+              (labels) => labels['region'] === region,
+              () => region === holder,
+            ),
+          );
+          const rows: SiteRow[] = [...SITES, 'other', 'missing'].map((name) => ({ name }));
+          for (const row of rows) expect(all.filter((duties) => duties.serves(row.name))).toHaveLength(1);
+          for (const duties of all) {
+            const { ours, others } = divided(rows, duties);
+            expect(new Set([...ours, ...others])).toEqual(new Set(rows));
+          }
+        },
+      ),
+    );
+  });
+});
