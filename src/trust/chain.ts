@@ -65,7 +65,7 @@ async function checkChain(
   }
   const [pinnedBy] = chain.at(-1)?.selfSigned === true ? [] : issuersOf(chain, anchors);
   await checkRevocation(openssl, chain, trust, at, pinnedBy);
-  checkSigningPolicies(chain, trust.anchors.policies, trust.signingPolicy);
+  checkSigningPolicies(chain, trust.anchors, trust.signingPolicy);
 }
 
 /** RFC 5280 §6: dates, signatures, basic constraints, path length, name constraints, critical extensions. */

@@ -14,7 +14,11 @@ const END = '-----END PGP SIGNATURE-----';
 
 /** @throws Failure SignatureMissing | SignatureInvalid */
 export function splitClearsigned(bytes: Uint8Array): ClearsignedText {
-  const lines = decode(bytes).split('\n');
+  const text = decode(bytes);
+  if (hasMoreLines(text, MAX_LINES)) {
+    throw new Failure('TooLarge', `the clear-signed document has more than ${MAX_LINES} lines`);
+  }
+  const lines = text.split('\n');
   const begin = lines.findIndex((line) => line.trim() !== '');
   if (begin === -1 || !lines.some((line) => stripped(line) === BEGIN)) {
     throw new Failure(
@@ -32,8 +36,17 @@ export function splitClearsigned(bytes: Uint8Array): ClearsignedText {
   const end = lines.findIndex((line, index) => index > start && stripped(line) === END);
   if (start === -1 || end === -1) throw invalid('its signature is cut off');
   if (lines.slice(end + 1).some((line) => line.trim() !== '')) throw invalid('unsigned text stands after it');
-  const text = lines.slice(blank + 1, start).map((line) => stripped(undash(line)));
-  return { text: text.join('\n'), signature: lines.slice(start, end + 1).join('\n') };
+  const signed = lines.slice(blank + 1, start).map((line) => stripped(undash(line)));
+  return { text: signed.join('\n'), signature: lines.slice(start, end + 1).join('\n') };
+}
+
+/** Each line is a string of its own for a while: a document of line ends only would take a hundred times its size. */
+const MAX_LINES = 500_000;
+
+function hasMoreLines(text: string, most: number): boolean {
+  let lines = 1;
+  for (let at = text.indexOf('\n'); at !== -1 && lines <= most; at = text.indexOf('\n', at + 1)) lines += 1;
+  return lines > most;
 }
 
 /** §7.1: a line that begins with a dash has `- ` before it; any other dash would be the beginning of something else. */

@@ -4,7 +4,6 @@ import { printable } from '../api/printable.ts';
 import { weaknessOfDigest } from './algorithms.ts';
 import { type Certificate, readCertificate } from './certificate.ts';
 import { verifyChain } from './chain.ts';
-import { Malformed } from './der.ts';
 import { requireEndorser, signerOf } from './endorser.ts';
 import { NO_SYSTEM_AUTHORITIES, OpenSsl } from './openssl.ts';
 import { derBlocks } from './pem.ts';
@@ -22,7 +21,7 @@ import type { Circumstances } from './circumstances.ts';
  */
 export async function verifyCms(message: Uint8Array, trust: X509Trust, circumstances: Circumstances): Promise<Proven> {
   const { body, cms } = messageIn(message, circumstances.signature);
-  const signedData = read(cms);
+  const signedData = readSignedData(cms);
   const signer = onlySigner(signedData);
   checkDigests(signer, trust);
   const covered = coveredBytes(body, signedData, signer);
@@ -43,15 +42,6 @@ function messageIn(
   const cms = cmsIn(signature);
   if (cms === undefined) throw new Failure('SignatureInvalid', 'the detached signature is no CMS in PEM or DER');
   return { body: message, cms };
-}
-
-function read(cms: Uint8Array): SignedData {
-  try {
-    return readSignedData(cms);
-  } catch (error) {
-    if (!(error instanceof Malformed)) throw error;
-    throw new Failure('SignatureInvalid', `the signature is no CMS SignedData that proves something: ${error.message}`);
-  }
 }
 
 /** Of several signers it is not clear who vouches for what, and which of them a policy means. */

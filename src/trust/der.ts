@@ -99,10 +99,11 @@ export function oidOf(element: Element): string {
 }
 
 /** Content of an OCTET STRING, put together where BER cut it into pieces (as `openssl cms -stream` does). */
-export function octetsOf(element: Element): Uint8Array {
+export function octetsOf(element: Element, depth = DEPTH): Uint8Array {
   if (element.tag === TAG.octetString) return element.content;
   if (element.tag !== (TAG.octetString | CONSTRUCTED)) throw unexpected(TAG.octetString, element.tag);
-  return Buffer.concat(members(element).map(octetsOf));
+  if (depth === 0) throw new Malformed('it is nested too deeply');
+  return Buffer.concat(members(element).map((piece) => octetsOf(piece, depth - 1)));
 }
 
 /** Whether bit `n` (0 is the first) of a BIT STRING is set. */

@@ -1,6 +1,5 @@
 import { Failure } from '../api/failure.ts';
 import { splitClearsigned } from './clearsigned.ts';
-import { Malformed } from './der.ts';
 import { readSignedData } from './signed-data.ts';
 import { splitMessage, withoutTextHeader } from './smime.ts';
 
@@ -20,7 +19,7 @@ export function contentOf(document: Uint8Array): Uint8Array {
     const { body, cms } = splitMessage(document);
     return withoutTextHeader(body ?? readSignedData(cms).content ?? document);
   } catch (error) {
-    if (error instanceof Failure || error instanceof Malformed) return document;
+    if (error instanceof Failure) return document;
     throw error;
   }
 }

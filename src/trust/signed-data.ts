@@ -1,3 +1,4 @@
+import { Failure } from '../api/failure.ts';
 import { digestOf, signatureDigestOf } from './algorithms.ts';
 import { context, type Element, Malformed, Members, members, octetsOf, oidOf, only, TAG, timeOf } from './der.ts';
 
@@ -28,8 +29,17 @@ const OID = {
   signingTime: '1.2.840.113549.1.9.5',
 } as const;
 
-/** @throws Malformed */
+/** @throws Failure SignatureInvalid */
 export function readSignedData(der: Uint8Array): SignedData {
+  try {
+    return parse(der);
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+    throw new Failure('SignatureInvalid', `the signature is no CMS SignedData that proves something: ${error.message}`);
+  }
+}
+
+function parse(der: Uint8Array): SignedData {
   const contentInfo = new Members(only(der));
   if (oidOf(contentInfo.take()) !== OID.signedData) throw new Malformed('it is CMS, but no SignedData');
   const fields = new Members(members(contentInfo.take(context(0)))[0] ?? contentInfo.take());

@@ -4,20 +4,31 @@ import { type Certificate, stemOf, titleOf } from './certificate.ts';
 import { isNamed } from './name-forms.ts';
 import { oneLine } from './name.ts';
 import { globPattern, type Pattern, regexPattern, UnreadablePattern } from './pattern.ts';
-import type { NamedFile, Rule } from './trust.ts';
+import type { Anchors, NamedFile, Rule } from './trust.ts';
 
 /**
  * What an authority may sign, beyond what its own certificate says, as IGTF distributes it in two forms: Globus' EACL
  * (`.signing_policy`) and RPDNC namespaces (`.namespaces`, GFD.189). Each link of the chain is judged: who issued whom. Where both
  * forms speak of an authority both must permit.
  */
-export function checkSigningPolicies(chain: readonly Certificate[], files: readonly NamedFile[], rule: Rule): void {
+export function checkSigningPolicies(chain: readonly Certificate[], anchors: Anchors, rule: Rule): void {
   if (rule === 'Ignore') return;
-  const policies = files.flatMap(readPolicy);
+  const policies = policiesIn(anchors);
   for (const [index, subject] of chain.slice(0, -1).entries()) {
     const issuer = chain[index + 1];
     if (issuer !== undefined) checkLink(subject, issuer, policies, rule);
   }
+}
+
+/** A directory of IGTF has some hundred patterns: compiled once, however many documents are judged by them. */
+const READ = new WeakMap<Anchors, readonly Statement[]>();
+
+function policiesIn(anchors: Anchors): readonly Statement[] {
+  const known = READ.get(anchors);
+  if (known !== undefined) return known;
+  const read = anchors.policies.flatMap(readPolicy);
+  READ.set(anchors, read);
+  return read;
 }
 
 function checkLink(subject: Certificate, issuer: Certificate, policies: readonly Statement[], rule: Rule): void {

@@ -59,21 +59,30 @@ export function withoutTextHeader(content: Uint8Array): Uint8Array {
   return blank === -1 ? content : bytes.subarray(blank + 4);
 }
 
-/** A lone LF becomes CRLF. Allocates at most twice the input. */
+/** A lone LF becomes CRLF. One allocation, however short the lines are. */
 function withCrlf(text: Buffer): Buffer {
-  const pieces: Buffer[] = [];
-  let start = 0;
+  let lone = 0;
   for (let at = text.indexOf(LF); at !== -1; at = text.indexOf(LF, at + 1)) {
-    if (at > 0 && text[at - 1] === CR) continue;
-    pieces.push(text.subarray(start, at), CRLF);
-    start = at + 1;
+    if (text[at - 1] !== CR) lone += 1;
   }
-  return pieces.length === 0 ? text : Buffer.concat([...pieces, text.subarray(start)]);
+  if (lone === 0) return text;
+  const canonical = Buffer.allocUnsafe(text.length + lone);
+  let to = 0;
+  let before = 0;
+  for (const byte of text) {
+    if (byte === LF && before !== CR) {
+      canonical[to] = CR;
+      to += 1;
+    }
+    canonical[to] = byte;
+    to += 1;
+    before = byte;
+  }
+  return canonical;
 }
 
 const CR = 0x0d;
 const LF = 0x0a;
-const CRLF = Buffer.from('\r\n');
 
 function withoutMark(bytes: Buffer): Buffer {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes;

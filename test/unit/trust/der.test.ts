@@ -56,6 +56,12 @@ describe('BER', () => {
     expect(() => only(Buffer.alloc(2 ** 20, Buffer.from([0x30, 0x80])))).toThrow(Malformed);
   });
 
+  it('with pieces in pieces without end is refused without a deep stack', () => {
+    const levels = Array.from({ length: 10_000 });
+    const nested = levels.reduce<Buffer>((inner) => tlv(0x24, inner), Buffer.alloc(0));
+    expect(() => octetsOf(only(nested))).toThrow(Malformed);
+  });
+
   it('of another shape than expected is refused', () => {
     expect(() => members(only(hex('04 01 00')))).toThrow(Malformed);
     expect(() => members(only(hex('31 00')), TAG.sequence)).toThrow(Malformed);
