@@ -57,7 +57,7 @@ export class FileSink implements Sink {
     const { source, offset, validators } = answer;
     if (this.#opened !== undefined) throw new Failure('InternalError', `${source}: the source began twice`);
     const { totalBytes } = validators;
-    if (totalBytes !== undefined && totalBytes > maxBytes) throw tooLarge(source, maxBytes, totalBytes);
+    if (totalBytes !== undefined && totalBytes > maxBytes) throw tooLarge(source, this.#request, totalBytes);
     const resumed = offset > 0 ? this.#partial : undefined;
     if (offset > 0 && (resumed === undefined || resumed.watermark !== offset)) {
       throw new Failure('InternalError', `${source}: the source goes on at ${offset}, where nothing ends`);
@@ -92,7 +92,7 @@ export class FileSink implements Sink {
         `${begun.source}: the body is longer than the ${totalBytes} bytes that were announced`,
       );
     }
-    if (end > maxBytes) throw tooLarge(begun.source, maxBytes);
+    if (end > maxBytes) throw tooLarge(begun.source, this.#request);
     hash?.feed(offset, bytes);
     await generation.write(offset, bytes);
     hash?.written();
@@ -111,10 +111,7 @@ export class FileSink implements Sink {
   }
 }
 
-function tooLarge(source: string, maxBytes: number, size?: number): Failure {
-  const fact = size === undefined ? `more than ${maxBytes} bytes` : `${size} bytes, more than the ${maxBytes}`;
-  return new Failure(
-    'TooLarge',
-    `${source}: the file has ${fact} that are allowed; raise maxImageSize or the cache quota`,
-  );
+function tooLarge(source: string, { maxBytes, bound = 'that are allowed' }: FetchRequest, size?: number): Failure {
+  const fact = size === undefined ? `more than the ${maxBytes} bytes` : `${size} bytes, more than the ${maxBytes}`;
+  return new Failure('TooLarge', `${source}: the file has ${fact} ${bound}`);
 }

@@ -47,6 +47,8 @@ export interface FetchRequest {
   also: readonly Algorithm[];
   /** A body, declared or real, that is larger fails with TooLarge. */
   maxBytes: number;
+  /** Whose bound that is and what helps, for the message: `that ImageSite shelf takes: raise its …`. */
+  bound?: string;
 }
 
 export interface FetchListener {

@@ -1,5 +1,5 @@
 import { timestamp } from '../../api/conditions.ts';
-import { type Algorithm, strongest } from '../../api/digest.ts';
+import { strongest } from '../../api/digest.ts';
 import { Failure, type FailureClass } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
@@ -7,7 +7,7 @@ import { backoffMs } from '../../runtime/backoff.ts';
 import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
 import { contentOf } from './admission.ts';
 import { Downloads } from './downloads.ts';
-import { type DownloadView } from './download.ts';
+import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
 
@@ -31,7 +31,11 @@ export const STALLING: readonly FailureClass[] = ['InvalidSpec', 'VerificationFa
  * @throws Failure InvalidMetafile | Secret…
  */
 export async function readMetafile(round: Round, plan: MetafilePlan): Promise<Plan | Content> {
-  const content = await gather(round, [plan.metafile], plan.inputsHash, { maxBytes: MAX_METAFILE_BYTES, also: [] });
+  const content = await gather(round, [plan.metafile], plan.inputsHash, {
+    maxBytes: MAX_METAFILE_BYTES,
+    bound: 'that are read of a metafile: is this the URL of one?',
+    also: [],
+  });
   const blob = content.step === 'Ready' ? content.blobs.get(plan.metafile.role) : undefined;
   if (blob === undefined) return content;
   return planOfMetafile(round.image, plan, await contentOf(blob, MAX_METAFILE_BYTES), round.deps);
@@ -42,7 +46,7 @@ export async function gather(
   round: Round,
   parts: readonly Part[],
   inputsHash: string,
-  options: { maxBytes: number; also: readonly Algorithm[] },
+  options: DownloadOptions,
 ): Promise<Content> {
   const { deps, status } = round;
   const blobs = new Map<Role, Blob>();

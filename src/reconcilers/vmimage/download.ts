@@ -60,6 +60,8 @@ export interface DownloadDeps {
 export interface DownloadOptions {
   /** A body that is larger fails with TooLarge. */
   maxBytes: number;
+  /** Whose bound that is and what helps, for the message. */
+  bound: string;
   /** Digests wanted beside those declared and our own sha256. */
   also: readonly Algorithm[];
 }
@@ -145,6 +147,7 @@ export class Download {
       declared: this.#part.declared,
       also: [...new Set<Algorithm>(['sha256', ...this.#options.also, ...content])],
       maxBytes: this.#options.maxBytes,
+      bound: this.#options.bound,
     };
   }
 

@@ -197,7 +197,7 @@ function wantedOf(
     const current = new Set(wanted.plan.parts.map(Downloads.key));
     round.deps.jobs.leaveAll(round.key, (key) => !key.startsWith('fetch/') || current.has(key));
     const content = await gather(round, wanted.plan.parts, plan.inputsHash, {
-      maxBytes: maxBytesOf(round, targets),
+      ...boundOf(round, targets),
       also: cloudDigests(round, targets),
     });
     found(content);
@@ -214,10 +214,21 @@ function isExpelled(round: Round, target: Target, row: SiteRow): boolean {
 }
 
 /** The smallest bound that any of the sites sets would keep the image from the others, so it is the largest that counts. */
-function maxBytesOf(round: Round, targets: readonly Target[]): number {
+function boundOf(round: Round, targets: readonly Target[]): { maxBytes: number; bound: string } {
   const { maxImageBytes } = round.deps.settings;
-  const bounds = targets.map((target) => bytesOf(target.site?.spec.maxImageSize) ?? maxImageBytes);
-  return Math.min(maxImageBytes, Math.max(...bounds, 0) || maxImageBytes);
+  const own = { maxBytes: maxImageBytes, bound: 'that this controller takes at all: publish a smaller image' };
+  let largest: { maxBytes: number; bound: string } | undefined;
+  for (const { name, site } of targets) {
+    const size = site?.spec.maxImageSize;
+    const maxBytes = bytesOf(size);
+    if (maxBytes === undefined || maxBytes >= maxImageBytes) return own;
+    if (maxBytes <= (largest?.maxBytes ?? 0)) continue;
+    largest = {
+      maxBytes,
+      bound: `that ImageSite ${name} takes: raise its spec.maxImageSize (${size}), or publish a smaller image`,
+    };
+  }
+  return largest ?? own;
 }
 
 /** Digests that the sites' clouds compute themselves, so that ours is there when theirs comes. */

@@ -493,7 +493,7 @@ describe('an image', () => {
       {
         what: 'a file larger than the site takes',
         reason: 'TooLarge',
-        says: /67108865 bytes, more than the 67108864 .*maxImageSize/,
+        says: /67108865 bytes, more than the 67108864 that ImageSite shelf takes: raise its spec\.maxImageSize \(64Mi\)/,
         bad: (p) => at(p, { raw: 'HTTP/1.1 200 OK\r\nContent-Length: 67108865\r\n\r\n' }),
         fetches: 1,
       },
