@@ -88,7 +88,7 @@ export async function prepare(
   if (part.role === 'Disk' && content.format !== undefined) {
     checkFormat(part, content.format);
     if (accepts(formats, content.format) === undefined)
-      await convert(content, targetOf(formats), deps, progress, signal);
+      await convert(published, content, targetOf(formats), deps, progress, signal);
   }
   const result = await prepared(part, published, formats, deps);
   if (result === undefined)
@@ -118,6 +118,7 @@ async function unpack(
   // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
   return transform(
     'Decompress',
+    published,
     published,
     Math.max(2 * published.size, 2 ** 20),
     deps,
@@ -158,6 +159,7 @@ async function unpack(
 }
 
 async function convert(
+  published: Blob,
   content: Blob,
   toFormat: Format,
   deps: WorkDeps,
@@ -171,7 +173,7 @@ async function convert(
   // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
   const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
   const bid = Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20));
-  await transform('Convert', content, bid, deps, signal, async (to, limited) => {
+  await transform('Convert', published, content, bid, deps, signal, async (to, limited) => {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
       limited,
@@ -189,10 +191,12 @@ async function convert(
 
 /**
  * Makes one new file of a blob: space is set aside and kept ahead of what is written, the source stays while it is read (a
- * transform is known by it), and nothing is left when it fails.
+ * transform is known by it), and nothing is left when it fails. The space is asked for in the name of what was published, by which the
+ * row that waits for it is found again when there is some (`holds` in rows.ts).
  */
 async function transform(
   kind: Transform,
+  published: Blob,
   source: Blob,
   bid: number,
   deps: WorkDeps,
@@ -200,7 +204,7 @@ async function transform(
   make: (to: string, signal: AbortSignal) => Promise<Blob>,
 ): Promise<Blob> {
   const { cache, clock, metrics } = deps;
-  const reservation = await cache.reserve(bid, spaceFor(kind, source.sha256));
+  const reservation = await cache.reserve(bid, spaceFor(kind, published.sha256));
   const to = cache.scratch(`.${kind.toLowerCase()}`);
   reservation.cover(to);
   cache.pin(source.sha256, to);

@@ -121,7 +121,7 @@ function isRoomToPrepare({ deps, status }: Round): boolean {
 const TRANSFORMS = ['Decompress', 'Convert'] as const;
 export type Transform = (typeof TRANSFORMS)[number];
 
-/** The name under which space is asked for to unpack or convert a blob. */
+/** The name under which space is asked for to unpack or convert what was published as this blob. */
 export function spaceFor(kind: Transform, sha256: string): string {
   return `${kind.toLowerCase()} ${sha256}`;
 }

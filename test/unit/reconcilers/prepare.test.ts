@@ -1,0 +1,98 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Blob, Cache } from '../../../src/cache/cache.ts';
+import { openCache } from '../../../src/cache/index.ts';
+import type { Format } from '../../../src/images/format.ts';
+import type { Images, Produced } from '../../../src/images/images.ts';
+import { Failure } from '../../../src/api/failure.ts';
+import type { Part } from '../../../src/reconcilers/vmimage/plan.ts';
+import { prepare } from '../../../src/reconcilers/vmimage/prepare.ts';
+import { holds, recordSiteFailure } from '../../../src/reconcilers/vmimage/rows.ts';
+import { createLogger } from '../../../src/telemetry/log.ts';
+import { vmimage } from './objects.ts';
+import { Workbench } from './workbench.ts';
+
+const MIB = 2 ** 20;
+const never = new AbortController().signal;
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+const disk = Buffer.alloc(MIB, 1);
+const packed = randomBytes(64 * 1024);
+
+/** Tools that write what the test says. */
+const images = {
+  transformId: async (what: object) => Object.keys(what).join('-'),
+  recognise: () => ({ compression: 'None' }),
+  inspect: async () => ({ format: 'Raw', virtualSize: disk.length }),
+  decompress: async ({ to }: { to: string }) => write(to, disk),
+  convert: async ({ to }: { to: string }) => write(to, Buffer.alloc(MIB, 2)),
+} as unknown as Images;
+
+async function write(to: string, bytes: Uint8Array): Promise<Produced> {
+  await writeFile(to, bytes);
+  return { digests: { sha256: sha256(bytes) }, size: bytes.length };
+}
+
+const part: Part = {
+  role: 'Disk',
+  field: 'spec',
+  candidates: [],
+  scope: 'public',
+  declared: { sha256: sha256(packed) },
+  content: {},
+  compression: 'Auto',
+  format: 'Auto',
+  key: 'k',
+};
+
+describe('an image that is unpacked and waits for room to be converted', () => {
+  let folder: string;
+  let cache: Cache;
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'prepare-'));
+    cache = await openCache({
+      directory: folder,
+      quotaBytes: 80 * MIB,
+      reserveFreeBytes: 0,
+      now: () => 0,
+      log: createLogger({ level: 'silent' }),
+    });
+  });
+  afterEach(async () => {
+    await cache.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  it('is taken up as soon as there is some, and not when it is looked at next', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const path = cache.scratch('.packed');
+    await write(path, packed);
+    const published: Blob = await cache.admit(
+      path,
+      sha256(packed),
+      { digests: {}, size: packed.length, compression: 'Gzip', fetchedAt: '2026-11-21T12:00:00Z' },
+      'public',
+    );
+    const image = bench.add(
+      vmimage({}, { artifacts: [{ role: 'Disk', digest: `sha256:${published.sha256}` }], sites: [{ name: 'nova' }] }),
+    );
+    const round = bench.round(image);
+    const row = round.status.sites[0] ?? { name: 'nova' };
+    const formats: Format[] = ['Qcow2'];
+    const preparing = () => prepare(part, published, formats, bench.deps, () => undefined, never);
+
+    const other = await cache.reserve(40 * MIB, 'other');
+    const refused = Failure.from(await preparing().catch((error: unknown) => error));
+    expect(refused.reason).toBe('CacheFull');
+    recordSiteFailure(round, row, refused, 'inputs');
+    expect(holds(round, row, 'inputs')).toBe(true);
+    other.release();
+    expect(holds(round, row, 'inputs')).toBe(false);
+    await expect(preparing()).resolves.toMatchObject({ format: 'Qcow2' });
+  });
+});
