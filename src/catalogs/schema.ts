@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Algorithm, parseDigest } from '../api/digest.ts';
+import { type Algorithm, ALGORITHMS, type Digests, parseDigest } from '../api/digest.ts';
 import { readDate } from './dates.ts';
 import { MAX_FIELDS, MAX_ID, MAX_TEXT, MAX_URL } from './limits.ts';
 import { plain, quoted } from './text.ts';
@@ -69,6 +69,11 @@ export const digests = {
   sha1: digest('sha1'),
   md5: digest('md5'),
 } as const satisfies Record<Algorithm, z.ZodType<string>>;
+
+/** The order of the document is of no importance to anybody; the strongest is what people want to see. */
+export function strongestFirst(found: Digests): Digests {
+  return Object.fromEntries(ALGORITHMS.flatMap((name) => (found[name] === undefined ? [] : [[name, found[name]]])));
+}
 
 /** Where a VMImage may take bytes from: http or https. */
 export const location = z.string({ error: said('a URL') }).transform((text, context) => {

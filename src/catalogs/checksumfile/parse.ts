@@ -5,7 +5,7 @@ import type { Entry } from '../catalog.ts';
 import { Gathering, invalidEntry } from '../gathering.ts';
 import { MAX_ENTRIES } from '../limits.ts';
 import { present } from '../present.ts';
-import { identifier } from '../schema.ts';
+import { identifier, strongestFirst } from '../schema.ts';
 import { packingOf } from '../suffixes.ts';
 import { architecture } from '../system.ts';
 import { decode, invalidList, plain, quoted } from '../text.ts';
@@ -151,7 +151,7 @@ function readFile(name: string, file: File, folder: string, size: number | undef
     id: id.data,
     title: plain(name.slice(name.lastIndexOf('/') + 1)),
     urls: [place.url],
-    checksums: file.checksums,
+    checksums: strongestFirst(file.checksums),
     contentChecksums: {},
     os: {},
     fields: { name, ...file.checksums },

@@ -5,7 +5,7 @@ import { readDate } from '../dates.ts';
 import { invalidEntry } from '../gathering.ts';
 import { MAX_FIELDS, MAX_TITLE, MAX_URLS, MAX_VERSION } from '../limits.ts';
 import { present } from '../present.ts';
-import { bytes, complaint, digests, locationProblem } from '../schema.ts';
+import { bytes, complaint, digests, locationProblem, strongestFirst } from '../schema.ts';
 import { agreed, packingOf, pathOf } from '../suffixes.ts';
 import { architecture, system } from '../system.ts';
 import { decode, plain, quoted } from '../text.ts';
@@ -130,7 +130,7 @@ function readChecksums(description: Element, identifier: string): Digests {
   const made = identifierOf(found.sha1);
   if (made !== identifier)
     throw invalidEntry(`its identifier ${identifier} is not that of its SHA-1, which is ${made}`);
-  return found;
+  return strongestFirst(found);
 }
 
 /** In order of preference. `pdisk:` and the like are a StratusLab site's own, and ftp is no source of a VMImage. */

@@ -63,6 +63,7 @@ describe('an entry of a Marketplace', () => {
         'slreq:endorsers': 'alice@example.org',
       },
     });
+    expect(Object.keys(entry.contentChecksums)).toEqual(['sha512', 'sha256', 'sha1', 'md5']);
     // The entry says raw, the file's name qcow2.
     expect(entry).not.toHaveProperty('format');
     // The file is compressed, and slreq:bytes is of what is in it.
