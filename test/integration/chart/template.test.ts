@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -127,6 +129,32 @@ describe('the chart', () => {
       expect(args.at(-1)).toBe('9464');
     } finally {
       server.close();
+    }
+  });
+
+  test('takes words as they are, whatever they mean in YAML', async () => {
+    const values = { instance: 'grid: "north" #1', fileRoots: { archive: '/srv/a: b' }, nameOverride: '1' };
+    const objects = await helm.template(values, { release: '2' });
+    expect(argsOf(objects)).toEqual(
+      expect.arrayContaining(['--instance=grid: "north" #1', '--file-root=archive=/srv/a: b']),
+    );
+    expect(one(objects, 'Deployment').metadata.labels).toMatchObject({
+      'app.kubernetes.io/name': '1',
+      'app.kubernetes.io/instance': '2',
+    });
+  });
+
+  test('is whole when it is packed', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'imageproxy-package-'));
+    try {
+      await helm.run('package', CHART, '--destination', folder);
+      const [archive = ''] = await readdir(folder);
+      const everything = VALUE_SETS['monitoring as it comes'] ?? {};
+      expect(await helm.template(everything, { chart: join(folder, archive) })).toEqual(
+        await helm.template(everything),
+      );
+    } finally {
+      await rm(folder, { recursive: true, force: true });
     }
   });
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -45,7 +45,7 @@ const CLOUD = {
  * The program as the chart's Deployment starts it, with the ServiceAccount's token, does what it is for; the API server's audit log
  * shows what of its rights it used.
  */
-describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that the chart grants', () => {
+describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller as the chart starts it', () => {
   let server: ApiServer;
   let helm: Helm;
   let origin: Origin;
@@ -225,7 +225,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
     ['in the whole cluster', {}, 'default'],
     ['in chosen namespaces', { watchNamespaces: ['team-a'] }, 'team-a'],
     ['as one of several controllers', { siteSelector: 'tier=one', watchNamespaces: ['team-b'] }, 'team-b'],
-  ])('%s are all used, and none is missing', async (_where, more, namespace) => {
+  ])('uses all rights that are granted %s, and misses none', async (_where, more, namespace) => {
     const shelf = join(root, `shelf-${namespace}`);
     mkdirSync(shelf);
     const sites = {
@@ -285,5 +285,37 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the rights that 
     // Taken out of the values it stays, for images may be registered there.
     await helm.upgrade();
     expect((await cluster.site('kept')).metadata).not.toHaveProperty('deletionTimestamp');
+  });
+
+  test('uninstalled and installed again it goes on with all that it left, and then cleans it up', async () => {
+    const shelf = join(root, 'shelf-again');
+    mkdirSync(shelf);
+    const values = { allowNetworks: ['127.0.0.0/8'], sites: { again: { spec: { directory: { path: shelf } } } } };
+    const key = { namespace: 'default', name: 'again' };
+    const published = () =>
+      (JSON.parse(readFileSync(join(shelf, 'index.json'), 'utf8')) as { images: { id: string }[] }).images;
+    const disk = ext4('again');
+    plain.route('/again', { body: disk.bytes });
+    await helm.upgrade(values);
+    const { metadata, ...image } = vmimage('again', {
+      source: { http: { urls: [`${plain.url}/again`] } },
+      checksums: { sha256: disk.sha256 },
+      sites: [{ name: 'again' }],
+    });
+    await apply({ apiVersion: 'imageproxy.dev/v1beta1', ...image, metadata: { ...metadata, ...key } });
+    const first = await startController();
+    const before = await cluster.ready('again');
+    await first.signal('SIGTERM');
+    await helm.uninstall();
+    for (const object of [await cluster.image('again'), await cluster.site('again')]) {
+      expect(object.metadata).not.toHaveProperty('deletionTimestamp');
+      expect(object.metadata.finalizers).toHaveLength(1);
+    }
+    expect(published()).toMatchObject([{ id: before.status.sites?.[0]?.imageID }]);
+    await helm.upgrade(values);
+    await startController();
+    await cluster.delete('VMImage', key);
+    await cluster.gone('VMImage', key);
+    expect(published()).toEqual([]);
   });
 });
