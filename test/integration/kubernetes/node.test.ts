@@ -63,7 +63,9 @@ describe.skipIf(missingForNode() !== undefined)('a node', () => {
     const holder = spawn(process.execPath, [script, directory, seconds], { stdio: ['ignore', 'pipe', 'inherit'] });
     try {
       await once(holder.stdout, 'data');
-      expect(await processesWith(seconds)).toContain(`/bin/sleep ${seconds}`);
+      await eventually('it runs in them', async () =>
+        expect(await processesWith(seconds)).toContain(`/bin/sleep ${seconds}`),
+      );
     } finally {
       holder.kill('SIGKILL');
       await rm(directory, { recursive: true, force: true });
