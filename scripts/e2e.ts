@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { pauseImage, productImage } from '../test/support/containers/images.ts';
 import { findHelm } from '../test/support/kubernetes/helm.ts';
-import { KubernetesNode } from '../test/support/kubernetes/node.ts';
+import { KubernetesNode, missingForNode } from '../test/support/kubernetes/node.ts';
 
 const root = join(import.meta.dirname, '..');
 const VITEST = [join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--project=e2e', ...process.argv.slice(2)];
@@ -25,6 +25,11 @@ if ((process.env['E2E_KUBECONFIG'] ?? '') === '') process.exitCode = await onOwn
 else process.exitCode = await vitest([], {});
 
 async function onOwnNode(): Promise<number> {
+  const missing = missingForNode();
+  if (missing !== undefined) {
+    say(`${missing}. With Docker, \`make e2e-kind\` runs the same tests; E2E_KUBECONFIG names a cluster`);
+    return 69;
+  }
   const pause = await pauseImage();
   const image = await productImage(say);
   const helm = await findHelm(say);

@@ -89,6 +89,15 @@ describe('the life of a release', () => {
     expect(bodies()).toBe(fetched);
   });
 
+  test('helm test says that it works', async () => {
+    expect(await release.helm.run('test', 'imageproxy', `--namespace=${NAMESPACE}`)).toMatch(/Phase:\s+Succeeded/);
+  });
+
+  test('in the pod, the command shows what kubectl shows', async () => {
+    const inPod = ['exec', 'deployment/imageproxy', `--namespace=${NAMESPACE}`, '--', 'imageproxy'];
+    expect(await kubectl([...inPod, 'get', 'vmimages', '--all-namespaces'])).toContain((await row()).imageID);
+  });
+
   test('uninstalled, it leaves clouds, images and kinds alone, and nothing that waits for its end', async () => {
     const id = (await row()).imageID;
     const said = await release.helm.uninstall({ namespace: NAMESPACE });

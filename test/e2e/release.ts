@@ -34,7 +34,7 @@ export class Release {
       persistence: { size: '10Gi' },
       cache: { quota: '8Gi' },
     };
-    const options = { namespace: this.namespace, flags: ['--wait', '--timeout=90s'] };
+    const options = { namespace: this.namespace, flags: ['--wait', '--timeout=150s'] };
     try {
       return await this.helm.upgrade({ ...own, ...values }, options);
     } catch (error) {

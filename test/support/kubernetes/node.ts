@@ -16,6 +16,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   '/usr/bin/containerd': 'containerd',
   '/usr/sbin/runc': 'runc',
   '/usr/lib/cni/bridge': 'containernetworking-plugins',
+  '/usr/bin/ip': 'iproute2',
   '/usr/sbin/nft': 'nftables',
   '/usr/sbin/conntrack': 'conntrack',
   '/usr/bin/buildah': 'buildah',
