@@ -183,7 +183,10 @@ export class Staging {
   async #cleanUp(id: string, failure: Failure): Promise<void> {
     const { records } = this.#context;
     const signal = AbortSignal.timeout(failure.reason === 'Aborted' ? CLEAN_UP_WHEN_STOPPED_MS : CLEAN_UP_MS);
-    const mayPass = ['Transient', 'Waiting'].includes(failure.failureClass) && failure.reason !== 'Aborted';
+    // A refused token is the account's trouble, not the record's.
+    const mayPass =
+      (['Transient', 'Waiting'].includes(failure.failureClass) && failure.reason !== 'Aborted') ||
+      failure.reason === 'Unauthorized';
     try {
       if (mayPass) {
         if (failure.reason === 'Conflict') return;

@@ -53,6 +53,14 @@ export function isSiteTrouble(reason: string | undefined): boolean {
   return reason === 'NetworkError' || REASONS[reason as Reason] === 'Unauthorized';
 }
 
+/**
+ * Whether it is the site's for certain, so that the image only waits. Else a token that was refused in the moment in which it was
+ * replaced would leave the image Stalled beside a site that is well: nothing changes there that could wake it.
+ */
+function isOfTheSite(reason: string): boolean {
+  return isSiteTrouble(reason) && reason !== 'Forbidden';
+}
+
 /** Somebody asks for a fresh look: every back-off is void, whether or not the site can be looked at in this round. */
 export function askedAgain(row: SiteRow): void {
   // Who asks once more has read that the day's losses are used up.
@@ -67,21 +75,18 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
   if (failure.reason === 'Aborted') return;
   row.attempts = (row.attempts ?? 0) + 1;
   row.inputsHash = inputsHash;
+  const failureClass = isOfTheSite(failure.reason) ? 'Transient' : failure.failureClass;
   tell(
     row,
-    STALLING.includes(failure.failureClass)
-      ? 'Failed'
-      : row.imageID === undefined
-        ? 'Pending'
-        : (row.phase ?? 'Pending'),
+    STALLING.includes(failureClass) ? 'Failed' : row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'),
     failure.reason,
     failure.message,
   );
   const { clock } = round.deps;
   const pause =
-    failure.failureClass === 'Transient'
+    failureClass === 'Transient'
       ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts, SITE_BACKOFF, clock))
-      : failure.failureClass === 'Waiting'
+      : failureClass === 'Waiting'
         ? Math.max(failure.retryAfterMs ?? 0, failure.reason === 'SiteNotReady' ? SITE_LOOK_MS : WAITING_LOOK_MS)
         : undefined;
   if (pause === undefined) delete row.nextAttemptTime;

@@ -45,12 +45,22 @@ describe('a failed step at a site', () => {
   const pauseOf = ({ row, bench }: ReturnType<typeof fail>) =>
     Date.parse(row.nextAttemptTime ?? '') - bench.clock.now();
 
-  test.each(['FormatNotAccepted', 'CloudDigestMismatch', 'UnsafeImage', 'Unauthorized'] as const)(
+  test.each(['FormatNotAccepted', 'CloudDigestMismatch', 'UnsafeImage', 'Forbidden'] as const)(
     'that only a change can mend (%s) stalls, without a date',
     (reason) => {
       const { row } = fail(reason);
       expect(row).toMatchObject({ phase: 'Failed', reason, message: 'no', attempts: 1, inputsHash: 'inputs' });
       expect(row.nextAttemptTime).toBeUndefined();
+    },
+  );
+
+  test.each(['Unauthorized', 'TlsFailed', 'NetworkError'] as const)(
+    'that is the trouble of the site itself (%s) waits for it, and is tried again',
+    (reason) => {
+      const { row } = fail(reason);
+      expect(row).toMatchObject({ reason, message: 'no', attempts: 1 });
+      expect(row.phase).not.toBe('Failed');
+      expect(row.nextAttemptTime).toBeDefined();
     },
   );
 
