@@ -91,15 +91,7 @@ export async function keep(
   documents: readonly TakenDocument[],
 ): Promise<KeptList> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const lines = [
-    ...catalog.entries.map((entry): Line => ({ entry })),
-    ...catalog.skipped.map((skipped): Line => ({ skipped })),
-  ].map((line) => `${JSON.stringify(line)}\n`);
-  const hash = createHash('sha256');
-  for (const line of lines) hash.update(line);
-  const revision = nameOf(hash);
-  // What is there may be damaged: then it is why the list was read again.
-  if (!(await isWhole(folder, revision))) await replaceFile(entriesFile(folder, revision), lines);
+  const revision = await writeEntries(folder, catalog);
   const has = new Set(await readdir(folder));
   for (const { sha256, bytes } of documents) {
     if (!has.has(`document-${sha256}`)) await replaceFile(documentFile(folder, sha256), [bytes]);
@@ -116,14 +108,33 @@ export async function keep(
     })),
     ...head,
   };
-  await writeHead(folder, kept);
-  await removeOthers(folder, kept);
-  return kept;
+  return writeHead(folder, kept);
 }
 
-/** Writes the head alone: the entries and documents that it names are there. */
-export async function writeHead(folder: string, kept: KeptList): Promise<void> {
+/** Entries of the same documents that are judged otherwise now: some of their signers are out. */
+export async function keepJudged(folder: string, before: KeptList, catalog: KeptEntries): Promise<KeptList> {
+  return writeHead(folder, { ...before, revision: await writeEntries(folder, catalog) });
+}
+
+/** @returns the revision that names them */
+async function writeEntries(folder: string, catalog: KeptEntries): Promise<string> {
+  const lines = [
+    ...catalog.entries.map((entry): Line => ({ entry })),
+    ...catalog.skipped.map((skipped): Line => ({ skipped })),
+  ].map((line) => `${JSON.stringify(line)}\n`);
+  const hash = createHash('sha256');
+  for (const line of lines) hash.update(line);
+  const revision = nameOf(hash);
+  // What is there may be damaged: then it is why the list was read again.
+  if (!(await isWhole(folder, revision))) await replaceFile(entriesFile(folder, revision), lines);
+  return revision;
+}
+
+/** To be written last: the entries and documents that it names are there, and no others are when it returns. */
+export async function writeHead(folder: string, kept: KeptList): Promise<KeptList> {
   await replaceFile(join(folder, HEAD), [JSON.stringify(kept)]);
+  await removeOthers(folder, kept);
+  return kept;
 }
 
 async function removeOthers(folder: string, { revision, documents }: KeptList): Promise<void> {

@@ -6,7 +6,7 @@ import type { Trust } from '../trust/trust.ts';
 import { accept, type AcceptedList } from './acceptance.ts';
 import type { Catalog, CatalogFormat, FetchDocument, ReadRequest } from './catalog.ts';
 import { Documents, keptDocuments } from './documents.ts';
-import { type Distrust, keep, type KeptList, readKept, writeHead } from './kept.ts';
+import { type Distrust, keep, keepJudged, type KeptList, readKept, writeHead } from './kept.ts';
 
 /** One look at a list: plain data, for it goes to a thread. */
 export interface ReadTask {
@@ -87,7 +87,10 @@ async function judgeAgain(
   const fetch: FetchDocument = keptDocuments(folder, before.documents);
   let distrust: Distrust | undefined;
   try {
-    await readCatalog(format, { url: source.url, trust, at, fetch, signal });
+    const catalog = await readCatalog(format, { url: source.url, trust, at, fetch, signal });
+    // Each entry of some formats has a signer of its own: those that are out are among the skipped now.
+    const out = catalog.skipped.some(({ reason }) => isDistrust(reason, trust.kind));
+    if (out) return await keepJudged(folder, rest, catalog);
   } catch (error) {
     const { reason, message } = Failure.from(error);
     if (isDistrust(reason, trust.kind)) distrust = { reason, message };
@@ -95,9 +98,7 @@ async function judgeAgain(
     else if (reason !== 'ListExpired') return before;
   }
   if (distrust?.message === before.distrust?.message) return before;
-  const kept = distrust === undefined ? rest : { ...rest, distrust };
-  await writeHead(folder, kept);
-  return kept;
+  return writeHead(folder, distrust === undefined ? rest : { ...rest, distrust });
 }
 
 /** A key that is no longer named is as certain as an endorser who is not: the keys themselves are what is trusted. */

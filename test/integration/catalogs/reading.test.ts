@@ -181,6 +181,22 @@ describe('a refused list', () => {
   });
 });
 
+test('an entry whose own signer is out is among the skipped ones, although the list cannot be fetched', async () => {
+  origin.route('/list', { body: Buffer.from('a\nb\n') });
+  const judging = (out: readonly string[]) => async (_: unknown, request: ReadRequest) => {
+    const catalog = lines(await fetched(request, request.url));
+    const skipped = out.map((id) => ({ id, reason: 'EndorserNotTrusted' as const, message: 'he is out' }));
+    return { ...catalog, entries: catalog.entries.filter(({ id }) => !out.includes(id)), skipped };
+  };
+  await readList(task(), judging([]), never);
+  origin.route('/list', { status: 503 });
+  const { kept } = await readList(task(), judging(['b']), never);
+  const left = kept === undefined ? undefined : await readEntries(folder, kept);
+  expect(left?.entries.map(({ id }) => id)).toEqual(['a']);
+  expect(left?.skipped).toMatchObject([{ id: 'b', reason: 'EndorserNotTrusted' }]);
+  expect(readdirSync(folder)).toHaveLength(3);
+});
+
 describe('the thread', () => {
   let readers: CatalogReaders;
   beforeEach(() => {
