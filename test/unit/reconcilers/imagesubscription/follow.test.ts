@@ -1,0 +1,278 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Failure, type Reason } from '../../../../src/api/failure.ts';
+import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../../../src/api/types.ts';
+import type { Entry, Skipped } from '../../../../src/catalogs/catalog.ts';
+import { keep, type KeptList } from '../../../../src/catalogs/kept.ts';
+import type { Deps } from '../../../../src/reconcilers/deps.ts';
+import { attentionOf, countsOf } from '../../../../src/reconcilers/imagesubscription/counts.ts';
+import { follow } from '../../../../src/reconcilers/imagesubscription/follow.ts';
+import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
+import { beginLook } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import type { Draft } from '../../../../src/stores/store.ts';
+import { createLogger } from '../../../../src/telemetry/log.ts';
+import { HeldClock } from '../../../support/clock.ts';
+import { entry, list, stored, subscription } from './entries.ts';
+
+/** Entries on one side, VMImages in memory on the other. */
+let root: string;
+let lists: KeptLists;
+let clock: HeldClock;
+let images: Map<string, VMImage>;
+let writes: string[];
+let refuse: (name: string) => Reason | undefined;
+let mayWrite: boolean;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'follow-'));
+  lists = new KeptLists(root);
+  clock = new HeldClock();
+  images = new Map();
+  writes = [];
+  refuse = () => undefined;
+  mayWrite = true;
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const many = (count: number): Entry[] =>
+  Array.from({ length: count }, (_, i) => entry({ id: `e-${i}`, title: `Entry ${i}` }));
+
+async function publish(entries: readonly Entry[], skipped: readonly Skipped[] = []): Promise<KeptList> {
+  const catalog = { list: list(), entries, skipped, warnings: [] };
+  const head = { warnings: [], url: 'https://lists.example.org/image.list', acceptedAt: '2026-01-01T00:00:00Z' };
+  const kept = await keep(lists.folder('uid-egi'), catalog, head, []);
+  lists.set('uid-egi', kept);
+  return kept;
+}
+
+async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) {
+  const one: ImageSubscription = subscription(spec, { generation });
+  const deps = {
+    store: {
+      list: (kind: string) => (kind === 'VMImage' ? [...images.values()] : [one]),
+      get: (_: string, { name }: { name: string }) => images.get(name),
+      async apply(draft: Draft) {
+        const { name } = draft.metadata;
+        writes.push(name);
+        const reason = refuse(name);
+        if (reason !== undefined) throw new Failure(reason, `${name} is refused`);
+        images.set(name, stored(draft, { generation: (images.get(name)?.metadata.generation ?? 0) + 1 }));
+      },
+      async delete(_: string, { name }: { name: string }) {
+        writes.push(`-${name}`);
+        images.delete(name);
+      },
+    },
+    lists,
+    clock,
+    log: createLogger({ level: 'silent' }),
+    authority: { goodForMs: () => mayWrite },
+    settings: { instance: 'test' },
+  } as unknown as Deps;
+  const look = beginLook(one, deps);
+  const done = await follow(look, kept);
+  if (done === undefined) throw new Error('the entries are lost');
+  return { ...done, look };
+}
+
+const states = () =>
+  [...images.values()].map(({ metadata, spec }) => [metadata.annotations?.[ANNOTATIONS.entry], spec.state]);
+const retired = () => [...images.values()].map(({ metadata }) => metadata.annotations?.[ANNOTATIONS.retired]);
+
+describe('following a list', () => {
+  test('writes each image once, and nothing the next time, nor after a restart', async () => {
+    const kept = await publish(many(3));
+    expect((await round(kept)).summary).toMatchObject({ entries: 3, selected: 3, attention: [] });
+    expect(writes).toHaveLength(3);
+    await round(kept);
+    lists = new KeptLists(root);
+    await round(kept);
+    expect(writes).toHaveLength(3);
+  });
+
+  test('writes only the one that somebody has changed', async () => {
+    const kept = await publish(many(3));
+    await round(kept);
+    const [name, image] = [...images][1] as [string, VMImage];
+    images.set(name, {
+      ...image,
+      metadata: { ...image.metadata, generation: 2 },
+      spec: { ...image.spec, source: { http: { urls: ['https://evil/'] } } },
+    });
+    writes = [];
+    await round(kept);
+    expect(writes).toEqual([name]);
+  });
+
+  test('comes to an end with more than one round can hold, and says so', async () => {
+    const kept = await publish(many(1100));
+    const first = await round(kept);
+    expect(first.more).toBe(true);
+    expect(first.look.lookAgainAt).toBe(clock.now());
+    expect((await round(kept)).more).toBe(false);
+    expect(images.size).toBe(1100);
+  });
+
+  test('begins nothing while the right to write may end', async () => {
+    mayWrite = false;
+    expect(await round(await publish(many(3)))).toMatchObject({ more: true });
+    expect(writes).toEqual([]);
+  });
+
+  test('goes on past what is refused, tells it, and does not ask for it again until the list is read anew', async () => {
+    const kept = await publish(many(1100));
+    refuse = () => 'InvalidSpec';
+    await round(kept);
+    refuse = () => undefined;
+    expect((await round(kept)).more).toBe(false);
+    expect(images.size).toBe(1100 - 1024);
+    const { summary } = await round(kept);
+    expect(summary.attention).toHaveLength(1024);
+    expect(attentionOf([], summary)).toHaveLength(100);
+    delete lists.memory('uid-egi').refused;
+    delete lists.memory('uid-egi').followed;
+    await round(kept);
+    expect(images.size).toBe(1100);
+  });
+
+  test('throws what may succeed the next time', async () => {
+    refuse = (name) => (name.includes('e-1') ? 'NetworkError' : undefined);
+    await expect(round(await publish(many(3)))).rejects.toMatchObject({ reason: 'NetworkError' });
+    expect(images.size).toBe(2);
+  });
+
+  test('gives two entries of one name to nobody twice', async () => {
+    const { summary } = await round(await publish([entry(), entry({ title: 'Again' })]));
+    expect(writes).toHaveLength(1);
+    expect(summary.attention).toMatchObject([{ reason: 'NameInUse' }]);
+  });
+
+  test('knows when it comes out otherwise by itself', async () => {
+    const soon = new Date(clock.now() + 60_000).toISOString();
+    const kept = await publish([entry({ expiresAt: soon })]);
+    expect((await round(kept)).summary.dueAt).toBe(clock.now() + 60_000);
+    clock.advance(60_000);
+    await round(kept);
+    expect(retired()).toEqual(['Expired']);
+  });
+});
+
+describe('an image whose entry is gone', () => {
+  const gone = async (
+    spec: Record<string, unknown> = {},
+    skipped: readonly Skipped[] = [],
+    more: Partial<KeptList> = {},
+  ) => {
+    await round(await publish(many(2)), spec);
+    writes = [];
+    const { summary } = await round({ ...(await publish(many(1), skipped)), ...more }, spec);
+    return summary;
+  };
+  const fault = (reason: Reason): Skipped => ({ id: 'e-1', reason, message: 'what is wrong' });
+  const distrust = { reason: 'EndorserNotTrusted' as const, message: 'he is out' };
+
+  test.each<[string, Record<string, unknown>, Skipped[], Partial<KeptList>, unknown, unknown]>([
+    [
+      'is deactivated',
+      {},
+      [],
+      {},
+      [
+        ['e-0', 'Active'],
+        ['e-1', 'Deactivated'],
+      ],
+      [undefined, 'Removed'],
+    ],
+    ['is deleted where that is said', { onRemoved: 'Delete' }, [], {}, [['e-0', 'Active']], [undefined]],
+    [
+      'stays where that is said',
+      { onRemoved: 'Retain' },
+      [],
+      {},
+      [
+        ['e-0', 'Active'],
+        ['e-1', 'Active'],
+      ],
+      [undefined, undefined],
+    ],
+    [
+      'stays where only its entry is faulty',
+      {},
+      [fault('InvalidEntry')],
+      {},
+      [
+        ['e-0', 'Active'],
+        ['e-1', 'Active'],
+      ],
+      [undefined, undefined],
+    ],
+    [
+      'stays where a CRL is missing',
+      {},
+      [fault('CrlMissing')],
+      {},
+      [
+        ['e-0', 'Active'],
+        ['e-1', 'Active'],
+      ],
+      [undefined, undefined],
+    ],
+    [
+      'is untrusted where its own signer is',
+      {},
+      [fault('CertificateRevoked')],
+      {},
+      [
+        ['e-0', 'Active'],
+        ['e-1', 'Deactivated'],
+      ],
+      [undefined, 'Untrusted'],
+    ],
+    [
+      'is untrusted with all the others where the signer of the list is',
+      {},
+      [],
+      { distrust },
+      [
+        ['e-0', 'Deactivated'],
+        ['e-1', 'Deactivated'],
+      ],
+      ['Untrusted', 'Untrusted'],
+    ],
+  ])('%s', async (_, spec, skipped, more, expected, why) => {
+    await gone(spec, skipped, more);
+    expect(states()).toEqual(expected);
+    expect(retired()).toEqual(why);
+  });
+
+  test('is counted, and written once', async () => {
+    const summary = await gone();
+    expect(writes).toHaveLength(1);
+    expect(countsOf([...images.values()], summary)).toMatchObject({ images: 2, retired: 1 });
+    await round(await publish(many(1)));
+    expect(writes).toHaveLength(1);
+  });
+
+  test('is left to its finalizer when it is on its way out', async () => {
+    await round(await publish(many(2)));
+    const [name, image] = [...images][1] as [string, VMImage];
+    images.set(name, { ...image, metadata: { ...image.metadata, deletionTimestamp: '2026-11-21T12:00:00Z' } });
+    writes = [];
+    await round(await publish(many(1)), { onRemoved: 'Delete' });
+    expect(writes).toEqual([]);
+  });
+
+  test('of many that nobody has signed waits for a person, and those that stay are brought up to date meanwhile', async () => {
+    await round(await publish(many(30)));
+    writes = [];
+    const kept = await publish([entry({ id: 'e-0', title: 'Renamed' })]);
+    const { summary } = await round(kept);
+    expect(summary.held).toMatchObject({ reason: 'ConfirmationRequired' });
+    expect(writes).toHaveLength(1);
+    const { summary: signed } = await round(kept, { trust: { minisign: { publicKeys: [`RW${'A'.repeat(54)}`] } } }, 2);
+    expect(signed).toMatchObject({ retired: 29 });
+    expect(signed.held).toBeUndefined();
+  });
+});
