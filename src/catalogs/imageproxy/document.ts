@@ -59,7 +59,7 @@ function plainValue(node: Node | null, path: (string | number)[], repeat: Report
   if (!isScalar(node) && !isMap<Node, Node>(node) && !isSeq<Node>(node)) {
     throw invalidList('it has an alias (*name): write out what is meant');
   }
-  if (node.anchor !== undefined || (node.tag !== undefined && !node.tag.startsWith('tag:yaml.org,2002:'))) {
+  if (node.anchor !== undefined || node.tag !== undefined) {
     throw invalidList('it has an anchor (&name) or a tag (!name): write out what is meant');
   }
   if (isScalar(node)) return node.value;

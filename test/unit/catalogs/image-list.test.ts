@@ -1,4 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import fc from 'fast-check';
+import { describe, expect, it, test } from 'vitest';
+import { stringify } from 'yaml';
+import { parseDocument } from '../../../src/catalogs/imageproxy/document.ts';
 import { one, read, refusal, SHA256, SHA512, skipped } from './reading.ts';
 
 const HEAD = `apiVersion: imageproxy.dev/v1beta1
@@ -139,6 +142,16 @@ describe("ImageProxy's own list", () => {
     ],
     ['has a tag', `${HEAD}images: !!js/function 'x'`, /^InvalidList: /],
     [
+      'has a tag of YAML itself',
+      `${HEAD}images: !!set {a, b}`,
+      /^InvalidList: the list cannot be read: it has an anchor/,
+    ],
+    [
+      'has dates of YAML 1.1',
+      `%YAML 1.1\n---\n${list()}`,
+      /^InvalidList: the list cannot be read: metadata: createdAt must be a date, not/,
+    ],
+    [
       'is nested too deep',
       `${HEAD}images: ${'['.repeat(100)}${']'.repeat(100)}`,
       'InvalidList: the list cannot be read: it is nested more than 32 deep',
@@ -232,6 +245,16 @@ describe("ImageProxy's own list", () => {
     const reading = read('ImageProxy', list(`${image}${IMAGE.replace('debian-13', 'good')}`));
     expect(await skipped(reading)).toMatch(expected);
     expect((await reading).entries.map(({ id }) => id)).toEqual(['good']);
+  });
+
+  test('reads what a YAML library writes', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 4 }), { minKeys: 1 }), (value) => {
+        const text = stringify(value, { aliasDuplicateObjects: false });
+        const again: unknown = JSON.parse(JSON.stringify(value));
+        expect(parseDocument(text)).toEqual({ value: again, repeated: [] });
+      }),
+    );
   });
 
   it('takes keys of JavaScript for keys', async () => {
