@@ -132,6 +132,7 @@ function positionals(command: Command, words: readonly string[]): string[] {
 async function valuesOf(option: Option, lookup: Lookup): Promise<string[]> {
   if (option.argChoices !== undefined) return [...option.argChoices];
   if (option.long === '--namespace') return lookup.namespaces();
+  if (option.long === '--context') return lookup.contexts();
   if (option.long === '--site') return lookup.names('ImageSite');
   if (option.long === '--for')
     return ['condition=Ready', 'condition=Available', 'condition=Stalled', 'delete', 'create', 'jsonpath='];
@@ -212,6 +213,11 @@ class Lookup {
       const { attention = [] } = (found?.status ?? {}) as Partial<ImageSubscription['status']>;
       return attention.filter(({ reason }) => reason === 'PendingApproval').map(({ id }) => id);
     });
+  }
+
+  async contexts(): Promise<string[]> {
+    const { contextsOf } = await import('../stores/kubernetes/credentials.ts');
+    return contextsOf(this.#options().kubeconfig).catch(() => []);
   }
 
   namespaces(): Promise<string[]> {

@@ -181,14 +181,16 @@ async function watchSites({ session, sites }: Asked, context: CommandContext): P
   const { promise: trouble, reject } = Promise.withResolvers<never>();
   trouble.catch(() => undefined);
   const stop = new AbortController();
-  const begun = context.now();
+  // Our own controllers try a site that was in trouble before they came; others have tried it already. (And other machines have
+  // other clocks.)
+  const since = session.elsewhere === undefined ? context.now() - 1000 : 0;
   try {
     await session.watch(
       'ImageSite',
       {},
       ({ object }) => {
         if (!sites.includes(object.metadata.name)) return;
-        const said = troubleOfSite(object as unknown as ImageSite, begun);
+        const said = troubleOfSite(object as unknown as ImageSite, since);
         if (said !== undefined) reject(new CommandError(EXIT.failed, said));
       },
       stop.signal,
@@ -209,13 +211,11 @@ function needsSomebody(reason: string | undefined): boolean {
   return known !== undefined && known[1] === 'Waiting' && !PASSING.includes(known[0]);
 }
 
-function troubleOfSite({ metadata, status }: ImageSite, begun: number): string | undefined {
+function troubleOfSite({ metadata, status }: ImageSite, since: number): string | undefined {
   const ready = findCondition(status?.conditions, READY);
   if (ready === undefined || ready.status === 'True' || ready.reason === 'Probing') return undefined;
   const known = Object.entries(REASONS).find(([name]) => name === ready.reason);
-  // What was so before we came may be being tried again just now.
-  const fresh =
-    Date.parse(ready.lastTransitionTime) >= begun - 1000 || kstatus({ metadata, status }).status === 'Failed';
+  const fresh = Date.parse(ready.lastTransitionTime) >= since || kstatus({ metadata, status }).status === 'Failed';
   if (known?.[1] === 'Transient' || !fresh) return undefined;
   return `ImageSite ${metadata.name} is not ready: ${printable(ready.message)} (${ready.reason})`;
 }

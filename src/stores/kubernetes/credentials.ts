@@ -109,7 +109,12 @@ class CredentialsImpl implements Credentials {
   }
 }
 
-async function readConfig({ kubeconfig, context }: CredentialsOptions): Promise<KubeConfig> {
+/** Names of the kubeconfig's contexts. @throws Failure InvalidSpec when it cannot be read */
+export async function contextsOf(kubeconfig: string | undefined): Promise<string[]> {
+  return (await loadConfig(kubeconfig)).getContexts().map(({ name }) => name);
+}
+
+async function loadConfig(kubeconfig: string | undefined): Promise<KubeConfig> {
   const { KubeConfig } = await import('./client-node.ts');
   const config = new KubeConfig();
   try {
@@ -119,6 +124,11 @@ async function readConfig({ kubeconfig, context }: CredentialsOptions): Promise<
     const file = kubeconfig ?? process.env['KUBECONFIG'] ?? 'the kubeconfig';
     throw new Failure('InvalidSpec', `${file} cannot be read: ${textOf(error)}`, { cause: error });
   }
+  return config;
+}
+
+async function readConfig({ kubeconfig, context }: CredentialsOptions): Promise<KubeConfig> {
+  const config = await loadConfig(kubeconfig);
   if (context !== undefined) {
     if (config.getContextObject(context) === null) {
       const known = config.getContexts().map(({ name }) => name);

@@ -177,6 +177,19 @@ describe.each([
     });
   });
 
+  test('register says at once that a site has been in trouble that only a person can end', async () => {
+    await world.apply(directorySite('gone', join(world.shelf, 'not-there')));
+    expect(await world.run('wait', 'imgsite/gone', '--for=condition=Ready=False', '--timeout', '30s')).toMatchObject({
+      code: 0,
+    });
+    const line = ['register', `${origin.url}/a`, '--sha256', '5'.repeat(64), '--site', 'gone', '--timeout', '30s'];
+    expect(await world.run(...line)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/^imageproxy: ImageSite gone is not ready: .*not-there.*\n$/m),
+    });
+    await world.run('delete', `vmimg/sha256-${'5'.repeat(32)}`, 'imgsite/gone');
+  });
+
   test('watch and get --watch tell changes until they are interrupted', async () => {
     const watching = world.begin('watch', 'vmimg/w');
     await watching.says(/waiting for vmimage w …/);

@@ -363,6 +363,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('imageproxy on a 
       expect(await completed('get', 'vmimg', 'a')).toBe('a\n:4\n');
       expect(await completed('describe', 'imgsite')).toBe('imgsite\n:4\n');
       expect(await completed('delete', 'vmimg')).toBe('vmimg/\n:6\n');
+      expect(await completed('get', '--context', '')).toBe('test\n:4\n');
       expect(await completed('get', 'vmimg', '--kubeconfig', '/nowhere', '')).toBe(':0\n');
     });
   });
