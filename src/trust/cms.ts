@@ -27,9 +27,9 @@ export async function verifyCms(message: Uint8Array, trust: X509Trust, circumsta
   const covered = coveredBytes(body, signedData, signer);
   return OpenSsl.use(circumstances, async (openssl) => {
     const certificate = await proveSignature(openssl, cms, covered, body !== undefined);
+    requireEndorser(certificate, trust);
     const extra = readable(signedData.certificates);
     const chain = await verifyChain(openssl, certificate, extra, trust, circumstances.at);
-    requireEndorser(certificate, trust);
     return { content: withoutTextHeader(covered), signer: signerOf(chain, signer) };
   });
 }

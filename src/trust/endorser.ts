@@ -14,7 +14,11 @@ export function isSigner(endorser: Endorser, { names }: Signer): boolean {
   return names !== undefined && isNamed(endorser.subject, names.subject) && isNamed(endorser.issuer, names.issuer);
 }
 
-/** That the anchors vouch for somebody does not make him an endorser. @throws Failure EndorserNotTrusted */
+/**
+ * That the anchors vouch for somebody does not make him an endorser. Asked before the chain is: an endorser who was taken out of the
+ * trust is out, even while a CRL is missing or his certificate has ended.
+ * @throws Failure EndorserNotTrusted
+ */
 export function requireEndorser({ subject, issuer }: Certificate, { endorsers }: X509Trust): void {
   if (endorsers === undefined) return;
   if (endorsers.some((each) => isNamed(each.subject, subject) && isNamed(each.issuer, issuer))) return;

@@ -54,8 +54,8 @@ export async function verifyXmlSignature(
   checkStrength(profile, trust);
   const [certificate, ...extra] = profile.certificates;
   if (certificate === undefined) throw invalid('it carries no certificate of its signer');
-  const chain = await chainOf(certificate, extra, trust, circumstances);
   requireEndorser(certificate, trust);
+  const chain = await chainOf(certificate, extra, trust, circumstances);
   const content = await signedContent(text, certificate, profile);
   return {
     content: Buffer.from(content),

@@ -350,6 +350,23 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
     });
   });
 
+  it('is out when he is no endorser any more, also while his chain cannot be judged', async () => {
+    const endorsers = [{ subject: '/CN=somebody else', issuer: '/DC=org/DC=example/CN=Sub' }];
+    expect(await verdict(signed(alice), trusting(anchors, { endorsers, crl: 'Require' }))).toBe('EndorserNotTrusted');
+    const later = { at: Date.parse('2031-01-01') };
+    expect(await verdict(signed(alice), trusting(anchors, { endorsers }), later)).toBe('EndorserNotTrusted');
+    expect(await verdict(signed(alice), trusting([], { endorsers }))).toBe('EndorserNotTrusted');
+  });
+
+  it('of the right name from an authority that nobody trusts is a stranger', async () => {
+    const impostor = pki.party({ subject: '/DC=org/DC=example/CN=Sub' });
+    const forged = pki.party({ subject: '/DC=org/DC=example/CN=Alice', issuer: impostor });
+    const endorsers = [{ subject: '/DC=org/DC=example/CN=Alice', issuer: '/DC=org/DC=example/CN=Sub' }];
+    const message = signed(forged, '-certfile', `${impostor.name}.pem`);
+    expect(await verdict(message, trusting(anchors, { endorsers }))).toBe('UntrustedSigner');
+    expect(await verdict(signed(alice), trusting(anchors, { endorsers }))).toBe('ok');
+  });
+
   describe('and revocation', () => {
     const crlFile = (name: string, bytes: Buffer): NamedFile => ({ name, bytes });
     const mallory = pki.party({ subject: '/DC=org/DC=example/CN=Mallory', issuer: sub });
