@@ -75,6 +75,39 @@ describe('the chart on an API server', () => {
     }
   });
 
+  test('a release that brings the kinds no more leaves them, and the volume likewise', async () => {
+    await helm.upgrade();
+    await helm.upgrade({ crds: { enabled: false }, persistence: { enabled: false } });
+    expect(await names('crd', ...OURS)).toHaveLength(3);
+    expect(await names('pvc', '-n', 'imageproxy')).toEqual(['persistentvolumeclaim/imageproxy']);
+    await helm.upgrade();
+  });
+
+  test('the notes say what comes next: the site, its Secret, an image of a namespace that is looked at', async () => {
+    const site = { nova: { spec: { openstack: { cloud: 'east', secretRef: { name: 'credentials' } } } } };
+    const notes = await helm.upgrade({ sites: site, watchNamespaces: ['team-b'] });
+    for (const each of [
+      'helm test imageproxy -n imageproxy',
+      'kubectl -n imageproxy get secret credentials',
+      'kubectl get imagesites',
+      'namespace: team-b',
+      '- name: nova',
+      'Uninstalling deletes nothing in any cloud.',
+    ])
+      expect(notes).toContain(each);
+    const [, example = ''] = /^ {2}kubectl apply -f - <<EOF\n([^]*?)^ {2}EOF$/m.exec(notes) ?? [];
+    const image = example
+      .replaceAll(/^ {2}/gm, '')
+      .replace('https://…', 'https://images.example.org/debian.qcow2')
+      .replace('sha512: …', `sha512: ${'ab'.repeat(64)}`);
+    await kubectl(
+      server.kubeconfig,
+      ['apply', '--server-side', '--dry-run=server', '--validate=strict', '-f', '-'],
+      image,
+    );
+    expect(await helm.upgrade()).toContain('It has no site yet.');
+  });
+
   test('kinds that came in another way are taken over only when that is asked for', async () => {
     await server.installCrds();
     await expect(helm.upgrade()).rejects.toThrow('cannot be imported into the current release');
@@ -85,8 +118,7 @@ describe('the chart on an API server', () => {
   });
 
   test('uninstalling leaves kinds, images, sites and the volume, and nothing that waits for its end', async () => {
-    const notes = await helm.upgrade({ sites: { shelf: { spec: SITE } } });
-    expect(notes).toContain('Uninstalling deletes nothing in any cloud');
+    await helm.upgrade({ sites: { shelf: { spec: SITE } } });
     await apply({
       apiVersion: 'imageproxy.dev/v1beta1',
       kind: 'ImageSite',
