@@ -48,6 +48,7 @@ export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<numb
   if (isOthersAlone(round, targetsOf(image, deps.store))) {
     deps.jobs.leaveAll(round.key);
     deps.cache.unpinAll(image.metadata.uid);
+    deps.duties.remembered.delete(round.key);
     return undefined;
   }
   if (image.metadata.deletionTimestamp !== undefined) return finalize(round);

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ImageSite, VMImage } from '../../../src/api/types.ts';
-import { type RunningController, startControllerOn } from '../../../src/cli/controller.ts';
+import { type ControllerOptions, type RunningController, startControllerOn } from '../../../src/cli/controller.ts';
 import {
   type KubernetesStore,
   type KubernetesStoreOptions,
@@ -28,6 +28,40 @@ export function runPod(root: string, name: string, kubeconfig: string, ...more: 
   );
 }
 
+/** A ServiceAccount that may do everything; resolves to the user that the API server takes its token for. */
+export async function makeAccount(server: ApiServer, name: string): Promise<string> {
+  const namespace = 'imageproxy';
+  await server.apply(`/api/v1/namespaces/${namespace}/serviceaccounts/${name}`, {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name, namespace },
+  });
+  await server.apply(`/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/${name}`, {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRoleBinding',
+    metadata: { name },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+    subjects: [{ kind: 'ServiceAccount', name, namespace }],
+  });
+  return `system:serviceaccount:${namespace}:${name}`;
+}
+
+/** A token of it; good for as long as the Secret exists that it is bound to, where one is named. */
+export async function tokenOf(server: ApiServer, account: string, boundTo?: string): Promise<string> {
+  const boundObjectRef =
+    boundTo === undefined ? {} : { boundObjectRef: { kind: 'Secret', apiVersion: 'v1', name: boundTo } };
+  const { status } = await server.request<{ status: { token: string } }>({
+    method: 'POST',
+    path: `/api/v1/namespaces/imageproxy/serviceaccounts/${account}/token`,
+    body: {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { expirationSeconds: 600, ...boundObjectRef },
+    },
+  });
+  return status.token;
+}
+
 export function cacheOf(root: string, name: string): string {
   return join(root, `${name}-cache`);
 }
@@ -51,7 +85,10 @@ export class Cluster {
     this.log = createLogger({ level: 'debug', pretty: false, destination });
   }
 
-  async start(more: Partial<KubernetesStoreOptions> = {}): Promise<this> {
+  async start(
+    more: Partial<KubernetesStoreOptions> = {},
+    how: (store: KubernetesStore) => Partial<ControllerOptions> = () => ({}),
+  ): Promise<this> {
     const stop = new AbortController();
     const { kubeconfig } = this.server;
     const store = await openKubernetesStore({ kubeconfig, controllerNamespace: 'imageproxy', log: this.log, ...more });
@@ -66,6 +103,7 @@ export class Cluster {
         cacheReserveFreeBytes: 0,
         lossConfirmMs: 100,
         log: this.log,
+        ...how(store),
       },
       stop.signal,
     );

@@ -5,6 +5,10 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { Layout } from '../../../src/cache/layout.ts';
+import { Candidacy } from '../../../src/runtime/candidacy.ts';
+import { type Clock, systemClock } from '../../../src/runtime/clock.ts';
+import { LeaseElector } from '../../../src/runtime/lease.ts';
+import type { KubernetesStore } from '../../../src/stores/kubernetes/index.ts';
 import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
 import { qcow2 } from '../../support/disks.ts';
 import { openstackSite, vmimage } from '../../support/house.ts';
@@ -13,7 +17,7 @@ import { type OpenStack, openstackAvailable, startOpenStack } from '../../suppor
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 import { Program } from '../cli/program.ts';
-import { cacheOf, Cluster, runPod } from './cluster.ts';
+import { cacheOf, Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
 
 const LEASE = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases/imageproxy';
 const MiB = 2 ** 20;
@@ -109,6 +113,19 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
         () => true,
         () => false,
       );
+    /** The Lease as the program stands for it. */
+    const candidacyOn = (store: KubernetesStore, clock: Clock): Candidacy => {
+      const elector = new LeaseElector({
+        client: store.lease('imageproxy'),
+        identity: 'in-process',
+        clock,
+        leaseMs: 30_000,
+        log: cluster.log,
+      });
+      const candidacy = new Candidacy(elector);
+      candidacy.stand();
+      return candidacy;
+    };
     const lease = () => server.request<Lease>({ method: 'GET', path: LEASE });
 
     test('etcd hangs for longer than the Lease lasts: the download ends, the cloud hears nothing, then all goes on', async () => {
@@ -198,6 +215,28 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       expect(bodies('restart')).toBe(1);
     }, 120_000);
 
+    test('the machine’s clock is set a day ahead, and back: downloads go on, and nothing is done twice', async () => {
+      let offset = 0;
+      const clock: Clock = { ...systemClock, now: () => Date.now() + offset };
+      await cluster.start({ clock }, (store) => ({
+        clock,
+        lease: candidacyOn(store, clock),
+      }));
+      try {
+        await apply('ahead', { bytesPerSecond: 2 * MiB }, 8);
+        await cluster.until('ahead', ({ status }) => status.phase === 'Fetching', 'being fetched');
+        offset = 24 * 3_600_000;
+        await expectOnce('ahead');
+        expect(bodies('ahead')).toBe(1);
+        offset = -24 * 3_600_000;
+        await apply('back');
+        await expectOnce('back');
+        await expectOnce('ahead');
+      } finally {
+        await cluster.stop();
+      }
+    }, 120_000);
+
     test('answers are lost, refused and delayed at random: every image is registered once, and told right', async () => {
       api = await startApiFaultProxy(server);
       const status = (code: number, reason: string) => ({
@@ -230,34 +269,11 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
     }, 120_000);
 
     test('a token that ends while the process runs is read anew from its file', async () => {
-      const role = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/tokens';
       const home = '/api/v1/namespaces/imageproxy';
-      await server.apply(`${home}/serviceaccounts/tokens`, {
-        apiVersion: 'v1',
-        kind: 'ServiceAccount',
-        metadata: { name: 'tokens', namespace: 'imageproxy' },
-      });
-      await server.apply(role, {
-        apiVersion: 'rbac.authorization.k8s.io/v1',
-        kind: 'ClusterRoleBinding',
-        metadata: { name: 'tokens' },
-        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
-        subjects: [{ kind: 'ServiceAccount', name: 'tokens', namespace: 'imageproxy' }],
-      });
-      /** Good for as long as the Secret that it is bound to exists. */
+      await makeAccount(server, 'tokens');
       const tokenBoundTo = async (name: string): Promise<string> => {
         await server.apply(`${home}/secrets/${name}`, { apiVersion: 'v1', kind: 'Secret', metadata: { name } });
-        const boundObjectRef = { kind: 'Secret', apiVersion: 'v1', name };
-        const { status } = await server.request<{ status: { token: string } }>({
-          method: 'POST',
-          path: `${home}/serviceaccounts/tokens/token`,
-          body: {
-            apiVersion: 'authentication.k8s.io/v1',
-            kind: 'TokenRequest',
-            spec: { expirationSeconds: 600, boundObjectRef },
-          },
-        });
-        return status.token;
+        return tokenOf(server, 'tokens', name);
       };
       const file = join(root, 'token');
       await writeFile(file, await tokenBoundTo('first'), { mode: 0o600 });

@@ -9,7 +9,7 @@ import { directorySite, vmimage } from '../../support/house.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Program } from '../cli/program.ts';
-import { Cluster, runPod } from './cluster.ts';
+import { Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
 
 const LEASES = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases';
 const CRD = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/vmimages.imageproxy.dev';
@@ -27,7 +27,7 @@ describe('the program on a cluster', () => {
 
   beforeAll(async () => {
     root = mkdtempSync(join(tmpdir(), 'imageproxy-run-'));
-    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
+    [server, origin] = await Promise.all([startApiServer({ audit: true }), startOrigin()]);
     for (const name of ['default', 'imageproxy']) await server.namespace(name);
     cluster = new Cluster(server);
     await cluster.apply(directorySite('shelf', cluster.shelf));
@@ -99,6 +99,37 @@ describe('the program on a cluster', () => {
     expect(origin.requests.slice(fetched).filter(({ path }) => path === '/second')).toEqual([]);
   });
 
+  test('at rest it asks the API server for nothing to be written but its Lease', async () => {
+    const user = await makeAccount(server, 'controller');
+    const kubeconfig = await server.writeConfig('controller', { token: await tokenOf(server, 'controller') });
+    const program = runPod(root, 'quiet', kubeconfig, '--lease-name', 'quiet');
+    await program.says(/imageproxy runs/);
+    await apply('rest');
+    await cluster.ready('rest');
+    const before = (await server.audit()).length;
+    // A label concerns nobody, but wakes whoever looks after the object; so does a change of another object that refers to nothing.
+    const body = { metadata: { labels: { seen: 'yes' } } };
+    for (const path of ['namespaces/default/vmimages/rest', 'imagesites/shelf']) {
+      await server.request({
+        method: 'PATCH',
+        path: `/apis/imageproxy.dev/v1beta1/${path}`,
+        contentType: 'application/merge-patch+json',
+        body,
+      });
+    }
+    // What comes later is done when this is done: keys are handled in the order of their coming.
+    await apply('later');
+    await cluster.ready('later');
+    const written = (await server.audit())
+      .slice(before)
+      .filter((event) => event.user.username === user && !['get', 'list', 'watch'].includes(event.verb))
+      .map(({ verb, objectRef }) => `${verb} ${objectRef?.resource} ${objectRef?.name ?? ''}`);
+    // The image that came, its event, and that the site has one more.
+    const expected = /^(update leases|create events|patch vmimages later|patch imagesites shelf)/;
+    expect(written.filter((line) => !expected.test(line))).toEqual([]);
+    expect(written.some((line) => line === 'patch vmimages later')).toBe(true);
+  });
+
   test('a standby that is asked to stop stops at once', async () => {
     const first = run('holder', '--lease-name', 'other');
     await first.says(/imageproxy runs/);
@@ -162,18 +193,12 @@ describe('the program on a cluster', () => {
     });
 
     test('rights that are missing, all of them at once, by verb and resource', async () => {
-      const account = '/api/v1/namespaces/imageproxy/serviceaccounts/nobody';
-      await server.apply(account, {
+      await server.apply('/api/v1/namespaces/imageproxy/serviceaccounts/nobody', {
         apiVersion: 'v1',
         kind: 'ServiceAccount',
         metadata: { name: 'nobody', namespace: 'imageproxy' },
       });
-      const { status } = await server.request<{ status: { token: string } }>({
-        method: 'POST',
-        path: `${account}/token`,
-        body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } },
-      });
-      const config = await server.writeConfig('nobody', { token: status.token });
+      const config = await server.writeConfig('nobody', { token: await tokenOf(server, 'nobody') });
       const { code, err } = await run(
         'nobody',
         '--kubeconfig',
