@@ -45,8 +45,15 @@ export function adviceOn({ object, target, problems, unattended, typed, verdict 
       );
       break;
     case 'Current':
-      if (ready?.status === 'True') lines.push('Nothing: it is as asked for.');
+      if (ready?.status === 'True') lines.push(attentionAdvice(object) ?? 'Nothing: it is as asked for.');
       else lines.push(`It has not been looked at yet: ${typed('reconcile', target)}`);
   }
   return lines;
+}
+
+/** A list may be followed well, and some of its entries wait for a person nevertheless. */
+function attentionAdvice(object: ApiObject): string | undefined {
+  if (object.kind !== 'ImageSubscription') return undefined;
+  const rows = object.status?.attention?.length ?? 0;
+  return rows === 0 ? undefined : `Look at what is under Attention (${rows}); the rest is as asked for.`;
 }

@@ -145,7 +145,7 @@ function countsInWords({ status: { counts = {} } }: Look): string[] {
     failed = 0,
   } = counts;
   const parts: readonly (readonly [number, string])[] = [
-    [pendingApproval, 'wait for approval'],
+    [pendingApproval, 'waiting for approval'],
     [retired, 'retired'],
     [failed, 'stalled'],
     [skipped, 'entries skipped'],
