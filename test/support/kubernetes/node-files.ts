@@ -32,8 +32,16 @@ export interface NodePlan {
   >;
 }
 
-/** @param cgroup of all pods, below which nothing else is */
-export function planNode(directory: string, cgroup: string, pause: string): NodePlan {
+export interface NodeTraits {
+  /** Of all pods; below it nothing else is. */
+  cgroup: string;
+  /** Name of the image that keeps a pod's namespaces. */
+  pause: string;
+  /** How containerd lays layers upon each other. */
+  snapshotter: 'overlayfs' | 'native';
+}
+
+export function planNode(directory: string, { cgroup, pause, snapshotter }: NodeTraits): NodePlan {
   const at = (name: string) => join(directory, name);
   const token = Object.fromEntries(Object.keys(USERS).map((user) => [user, randomBytes(16).toString('hex')]));
   const tokens = Object.entries(USERS).map(([name, entry]) =>
@@ -48,7 +56,7 @@ export function planNode(directory: string, cgroup: string, pause: string): Node
     files: {
       ...(Object.fromEntries(clients) as Record<string, string>),
       'tokens.csv': `${tokens.join('\n')}\n`,
-      'containerd.toml': containerd(directory, pause),
+      'containerd.toml': containerd(directory, pause, snapshotter),
       'cni/10-pods.conflist': json(network(directory)),
       'kubelet.yaml': json(kubelet(directory, cgroup)),
     },
@@ -173,7 +181,7 @@ function config(authority: string, token: string): string {
   });
 }
 
-function containerd(directory: string, pause: string): string {
+function containerd(directory: string, pause: string, snapshotter: string): string {
   return `version = 2
 root = "${directory}/containerd/root"
 state = "${directory}/containerd/state"
@@ -184,6 +192,8 @@ state = "${directory}/containerd/state"
   # In a container nobody may lower its own.
   restrict_oom_score_adj = true
   disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "${snapshotter}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "${directory}/cni"

@@ -91,7 +91,7 @@ export class KubernetesNode {
 
   /** The command line, without the container's id, that ends a container as a power cut would. */
   get killer(): string[] {
-    return [...this.#ctr(), 'task', 'kill', '--signal=SIGKILL'];
+    return ['ctr', ...this.#socket, 'task', 'kill', '--signal=SIGKILL'];
   }
 
   /** The end of what each part wrote. */
@@ -112,21 +112,33 @@ export class KubernetesNode {
 
   async #begin(pause: Archive, images: readonly Archive[]): Promise<void> {
     const volumes = ['volume-1', 'volume-2', 'volume-3'];
-    const plan = planNode(this.directory, `/${this.#cgroup}`, pause.name);
+    const snapshotter = (await this.#canOverlay()) ? 'overlayfs' : 'native';
+    const plan = planNode(this.directory, { cgroup: `/${this.#cgroup}`, pause: pause.name, snapshotter });
     await this.#writeFiles(plan, volumes);
     for (const [program, ...args] of SETUP) await this.#spaces.run(program, args);
     await this.#makeCgroups();
     const load = async () => {
       await this.#start('containerd', '/usr/bin/containerd', plan);
-      await this.#works('containerd', () => this.#spaces.run('ctr', [...this.#ctr().slice(1), 'version']));
+      await this.#works('containerd', () => this.#ctr('version'));
       for (const { file } of [pause, ...images]) {
-        await this.#spaces.run('ctr', [...this.#ctr().slice(1), 'images', 'import', file]);
+        await this.#ctr('images', 'import', `--snapshotter=${snapshotter}`, file);
       }
     };
     await Promise.all([load(), this.#startControlPlane(plan, volumes)]);
     for (const part of ['kube-scheduler', 'kubelet', 'kube-proxy'] as const) await this.#startPart(part, plan);
     await this.#works('kubelet', () =>
       this.#kubectl(['wait', '--for=condition=Ready', `node/${NAME}`, '--timeout=60s']),
+    );
+  }
+
+  /** Overlays do not lie on overlays, which is where most containers have their files. */
+  async #canOverlay(): Promise<boolean> {
+    const at = (name: string) => join(this.directory, 'overlay', name);
+    for (const name of ['lower', 'upper', 'work', 'merged']) await mkdir(at(name), { recursive: true });
+    const options = `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')}`;
+    return this.#spaces.run('mount', ['-t', 'overlay', 'overlay', '-o', options, at('merged')]).then(
+      () => true,
+      () => false,
     );
   }
 
@@ -175,8 +187,12 @@ export class KubernetesNode {
     return this.#spaces.run(kubectl, [...own, ...args], input);
   }
 
-  #ctr(): string[] {
-    return ['ctr', '--address', join(this.directory, 'containerd.sock'), '--namespace', 'k8s.io'];
+  #ctr(...args: string[]): Promise<string> {
+    return this.#spaces.run('ctr', [...this.#socket, ...args]);
+  }
+
+  get #socket(): string[] {
+    return ['--address', join(this.directory, 'containerd.sock'), '--namespace', 'k8s.io'];
   }
 
   /** One in each hierarchy (cgroup v1), or the one (v2), so that no other node and nothing of this machine is disturbed. */
