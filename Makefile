@@ -41,7 +41,7 @@ integration: setup-cluster ## Tests against real parts: Keystone, Glance, an API
 e2e: setup-cluster ## As root: the container image and the chart on a node of our own, which runs pods; no Docker
 	@$(NODE) scripts/e2e.ts
 
-e2e-kind: setup ## The same tests on kind, for those who have Docker
+e2e-kind: setup-tests ## The same tests on kind, for those who have Docker
 	@sh scripts/e2e-kind.sh
 
 test: setup-cluster ## All of it: check, unit, integration and e2e tests; the last line counts

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ImageSite, VMImage } from '../../src/api/types.ts';
 import { eventually } from '../support/apiserver.ts';
 import { ext4 } from '../support/disks.ts';
-import { type OpenStack, startOpenStack } from '../support/openstack.ts';
+import { type OpenStack, openstackAvailable, startOpenStack } from '../support/openstack.ts';
 import { type Origin, startOrigin } from '../support/origin.ts';
 import { ADDRESS, apply, get, killContainer, kubectl } from './cluster.ts';
 import { Release } from './release.ts';
@@ -12,7 +12,7 @@ const NAMESPACE = 'e2e-life';
 const MiB = 2 ** 20;
 
 /** One story, told in order: what a controller lives through. The site comes from the chart's values. */
-describe('the life of a release', () => {
+describe.skipIf(!openstackAvailable())('the life of a release', () => {
   let release: Release;
   let origin: Origin;
   let cloud: OpenStack;
