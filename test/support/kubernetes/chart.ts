@@ -70,10 +70,19 @@ export class Helm {
     return objectsOf(text);
   }
 
-  /** Installs the release, or upgrades it; what is printed is the notes. */
+  /** Installs the release, or upgrades it, with these values and no former ones; what is printed is the notes. */
   upgrade(values: Values = {}, options: ReleaseOptions = {}): Promise<string> {
     return this.#with(values, (file) =>
-      this.run('upgrade', '--install', '--create-namespace', ...place(options), '-f', file, ...(options.flags ?? [])),
+      this.run(
+        'upgrade',
+        '--install',
+        '--create-namespace',
+        '--reset-values',
+        ...place(options),
+        '-f',
+        file,
+        ...(options.flags ?? []),
+      ),
     );
   }
 
