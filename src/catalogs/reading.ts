@@ -37,7 +37,7 @@ export type ReadOutcome =
 export type ReadCatalog = (format: CatalogFormat, request: ReadRequest) => Promise<Catalog>;
 
 /** A slow origin must not hold a place among the readers for ever. */
-const LONGEST_MS = 10 * 60_000;
+export const LONGEST_MS = 10 * 60_000;
 
 /**
  * These end the trust in a list that was accepted before, for certain. A CRL that is missing, an authority that is gone from the

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { Failure } from '../api/failure.ts';
 import type { FromReader, ToReader } from './protocol.ts';
-import type { ReadOutcome, ReadTask } from './reading.ts';
+import { LONGEST_MS, type ReadOutcome, type ReadTask } from './reading.ts';
 
 /** Where lists are read: fetched, proven and parsed without holding up the program. */
 export interface CatalogReaders {
@@ -16,6 +16,9 @@ export interface CatalogReaders {
  * this thread and not the program.
  */
 const HEAP = { maxOldGenerationSizeMb: 1024 };
+
+/** How long the thread may take to hear that a reading is given up. */
+const PATIENCE_MS = 10_000;
 
 /** The handle on the thread. It is started by the first reading, ended by a minute without any, and holds no process. */
 export function startCatalogReaders(options: { log?: Logger; idleMs?: number } = {}): CatalogReaders {
@@ -49,9 +52,18 @@ class ThreadReaders implements CatalogReaders {
     this.#worker ??= this.#start();
     this.#post({ type: 'read', reading, task });
     this.#readings.set(reading, { resolve, reject });
-    const abort = () => this.#post({ type: 'abort', reading });
+    // A thread that is busy with something that does not end hears nothing: it must hold up neither other lists nor a stop.
+    let patience = this.#patience(this.#worker, LONGEST_MS + PATIENCE_MS);
+    const abort = () => {
+      this.#post({ type: 'abort', reading });
+      clearTimeout(patience);
+      if (this.#worker !== undefined) patience = this.#patience(this.#worker, PATIENCE_MS);
+    };
     signal.addEventListener('abort', abort, { once: true });
-    return promise.finally(() => signal.removeEventListener('abort', abort));
+    return promise.finally(() => {
+      clearTimeout(patience);
+      signal.removeEventListener('abort', abort);
+    });
   }
 
   async close(): Promise<void> {
@@ -61,6 +73,10 @@ class ThreadReaders implements CatalogReaders {
     this.#worker = undefined;
     await worker?.terminate();
     this.#endAll(new Failure('Aborted', 'stopped'));
+  }
+
+  #patience(worker: Worker, ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.#died(worker, new Error('a reading does not end')), ms).unref();
   }
 
   #start(): Worker {

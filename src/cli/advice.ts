@@ -28,7 +28,9 @@ export function adviceOn({ object, target, problems, unattended, typed, verdict 
   const ready = findCondition(object.status?.conditions, READY);
   switch (verdict) {
     case 'Terminating':
-      if (object.kind !== 'VMImage')
+      if (object.kind === 'ImageSubscription')
+        lines.push('Its images are let go of, or deleted, first; Ready says how many are left.');
+      else if (object.kind !== 'VMImage')
         lines.push('It goes when nothing needs it any more; the condition DeletionHeld says what does.');
       else
         lines.push(

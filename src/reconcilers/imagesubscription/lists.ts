@@ -22,12 +22,14 @@ export interface Memory {
 /** The accepted lists of this process, by the uids of their subscriptions; each in a folder of the state. */
 export class KeptLists {
   readonly #root: string;
+  readonly #maxEntries: number;
   readonly #heads = new Map<string, KeptList | undefined>();
   readonly #entries = new Map<string, { revision: string; kept: KeptEntries }>();
   readonly #memories = new Map<string, Memory>();
 
-  constructor(root: string) {
+  constructor(root: string, maxEntries = MAX_ENTRIES) {
     this.#root = root;
+    this.#maxEntries = maxEntries;
   }
 
   folder(uid: string): string {
@@ -78,7 +80,7 @@ export class KeptLists {
     let total = 0;
     for (const { kept } of this.#entries.values()) total += kept.entries.length;
     for (const [uid, { kept }] of this.#entries) {
-      if (total <= MAX_ENTRIES || uid === current) continue;
+      if (total <= this.#maxEntries || uid === current) continue;
       this.#entries.delete(uid);
       total -= kept.entries.length;
     }

@@ -170,4 +170,27 @@ describe('metrics', () => {
     expect(told).toHaveLength(201);
     expect(told).toContain('imageproxy_site_ready{site="other"} 0');
   });
+
+  test('tell of each followed list when it was read, when it expires, and what is in it; of one that is gone nothing', async () => {
+    const metrics = make();
+    metrics.listRead('HEPiX', 'Accepted');
+    metrics.listRead('HEPiX', 'SignatureInvalid');
+    const expiresAt = Date.parse('2026-12-01T00:00:00Z');
+    const entries = [['selected', 3] as const, ['ready', 2] as const];
+    metrics.watchLists(() => [
+      { subscription: 'physics/egi', readAt: 1000, expiresAt, entries },
+      { subscription: 'physics/new', readAt: undefined, expiresAt: undefined, entries: [] },
+    ]);
+    expect(await lines(metrics)).toEqual(
+      expect.arrayContaining([
+        'imageproxy_list_reads_total{format="HEPiX",result="SignatureInvalid"} 1',
+        'imageproxy_list_read_timestamp_seconds{subscription="physics/egi"} 1',
+        `imageproxy_list_expiry_timestamp_seconds{subscription="physics/egi"} ${expiresAt / 1000}`,
+        'imageproxy_list_entries{subscription="physics/egi",state="ready"} 2',
+      ]),
+    );
+    expect((await lines(metrics)).join('\n')).not.toContain('physics/new');
+    metrics.watchLists(() => []);
+    expect((await lines(metrics)).join('\n')).not.toContain('physics/egi');
+  });
 });
