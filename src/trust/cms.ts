@@ -4,7 +4,7 @@ import { printable } from '../api/printable.ts';
 import { weaknessOfDigest } from './algorithms.ts';
 import { type Certificate, readCertificate } from './certificate.ts';
 import { verifyChain } from './chain.ts';
-import { requireEndorser, signerOf } from './endorser.ts';
+import { endorsedChain, signerOf } from './endorser.ts';
 import { NO_SYSTEM_AUTHORITIES, OpenSsl } from './openssl.ts';
 import { derBlocks } from './pem.ts';
 import { readSignedData, type SignedData, type SignerInfo } from './signed-data.ts';
@@ -27,9 +27,10 @@ export async function verifyCms(message: Uint8Array, trust: X509Trust, circumsta
   const covered = coveredBytes(body, signedData, signer);
   return OpenSsl.use(circumstances, async (openssl) => {
     const certificate = await proveSignature(openssl, cms, covered, body !== undefined);
-    requireEndorser(certificate, trust);
     const extra = readable(signedData.certificates);
-    const chain = await verifyChain(openssl, certificate, extra, trust, circumstances.at);
+    const chain = await endorsedChain(certificate, trust, () =>
+      verifyChain(openssl, certificate, extra, trust, circumstances.at),
+    );
     return { content: withoutTextHeader(covered), signer: signerOf(chain, signer) };
   });
 }

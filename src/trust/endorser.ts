@@ -15,11 +15,27 @@ export function isSigner(endorser: Endorser, { names }: Signer): boolean {
 }
 
 /**
- * That the anchors vouch for somebody does not make him an endorser. Asked before the chain is: an endorser who was taken out of the
- * trust is out, even while a CRL is missing or his certificate has ended.
- * @throws Failure EndorserNotTrusted
+ * The chain of a signer who is an endorser as well: that the anchors vouch for somebody does not make him one. An endorser who was taken
+ * out of the trust is out also while his chain cannot be judged: while a CRL is missing, or when his certificate has ended. A stranger,
+ * whom no anchor vouches for, is a stranger first: his name is what he says himself.
+ * @throws Failure EndorserNotTrusted, or what the chain lacks
  */
-export function requireEndorser({ subject, issuer }: Certificate, { endorsers }: X509Trust): void {
+export async function endorsedChain(
+  signer: Certificate,
+  trust: X509Trust,
+  chain: () => Promise<Chain>,
+): Promise<Chain> {
+  try {
+    const found = await chain();
+    requireEndorser(signer, trust);
+    return found;
+  } catch (error) {
+    if (error instanceof Failure && error.reason !== 'UntrustedSigner') requireEndorser(signer, trust);
+    throw error;
+  }
+}
+
+function requireEndorser({ subject, issuer }: Certificate, { endorsers }: X509Trust): void {
   if (endorsers === undefined) return;
   if (endorsers.some((each) => isNamed(each.subject, subject) && isNamed(each.issuer, issuer))) return;
   throw new Failure(

@@ -5,7 +5,7 @@ import { weaknessOfDigest } from './algorithms.ts';
 import { type Certificate, readCertificate } from './certificate.ts';
 import { type Chain, verifyChain } from './chain.ts';
 import type { Circumstances } from './circumstances.ts';
-import { requireEndorser, signerOf } from './endorser.ts';
+import { endorsedChain, signerOf } from './endorser.ts';
 import { OpenSsl } from './openssl.ts';
 import type { Proven, X509Trust } from './trust.ts';
 import { outlineSignatures, readText, type SignatureOutline, type XmlElement } from './xml-outline.ts';
@@ -54,8 +54,7 @@ export async function verifyXmlSignature(
   checkStrength(profile, trust);
   const [certificate, ...extra] = profile.certificates;
   if (certificate === undefined) throw invalid('it carries no certificate of its signer');
-  requireEndorser(certificate, trust);
-  const chain = await chainOf(certificate, extra, trust, circumstances);
+  const chain = await endorsedChain(certificate, trust, () => chainOf(certificate, extra, trust, circumstances));
   const content = await signedContent(text, certificate, profile);
   return {
     content: Buffer.from(content),

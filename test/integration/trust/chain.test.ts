@@ -355,7 +355,7 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
     expect(await verdict(signed(alice), trusting(anchors, { endorsers, crl: 'Require' }))).toBe('EndorserNotTrusted');
     const later = { at: Date.parse('2031-01-01') };
     expect(await verdict(signed(alice), trusting(anchors, { endorsers }), later)).toBe('EndorserNotTrusted');
-    expect(await verdict(signed(alice), trusting([], { endorsers }))).toBe('EndorserNotTrusted');
+    expect(await verdict(signed(alice), trusting([], { endorsers }))).toBe('UntrustedSigner');
   });
 
   it('of the right name from an authority that nobody trusts is a stranger', async () => {
