@@ -9,13 +9,11 @@ import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
 import { createImages } from '../images/index.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
-import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import { Siblings } from '../reconcilers/vmimage/siblings.ts';
 import type { Settings } from '../reconcilers/settings.ts';
-import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Candidacy } from '../runtime/candidacy.ts';
 import { Jobs } from '../runtime/jobs.ts';
@@ -26,7 +24,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { ListNumbers } from '../telemetry/lists.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
-import type { LabelSelector } from './label-selector.ts';
+import { dutiesOf, type Hub, standWith } from './hub.ts';
 import { readinessOf } from './readiness.ts';
 import { VERSION } from './version.ts';
 
@@ -65,14 +63,6 @@ export interface ControllerOptions {
   clock?: Clock;
   timeouts?: Settings['timeouts'];
   lossConfirmMs?: number;
-}
-
-/** This controller's part, where several share an API server. */
-export interface Hub {
-  /** Labels of the ImageSites that it serves. */
-  siteSelector: LabelSelector;
-  /** Its holder writes what all rows together say, and ends finalizers. */
-  summary: Candidacy;
 }
 
 export interface RunningController<S extends OwnStore = DirectoryStore> {
@@ -239,29 +229,6 @@ async function patiently(
       signal.throwIfAborted();
     }
   }
-}
-
-function dutiesOf(hub: Hub | undefined, store: Store): Duties {
-  if (hub === undefined) return ALONE;
-  const { siteSelector, summary } = hub;
-  return sharedDuties(
-    store,
-    (labels) => matchesSelector(labels, siteSelector),
-    () => summary.goodForMs(0),
-  );
-}
-
-/** Who may not write at all shall not keep the others from summarizing. */
-function standWith(lease: Candidacy, summary: Candidacy, controllers: Controllers): void {
-  const follow = (holds: boolean): void => {
-    if (holds) summary.stand();
-    else void summary.withdraw();
-  };
-  lease.onChange(follow);
-  follow(lease.goodForMs(0));
-  summary.onChange((holds) => {
-    if (holds) controllers.wakeAll();
-  });
 }
 
 function phasesOf(images: readonly VMImage[]): Map<string, number> {

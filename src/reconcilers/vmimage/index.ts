@@ -6,8 +6,9 @@ import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
 import { Downloads } from './downloads.ts';
 import { type DownloadView } from './download.ts';
+import { endOf, withdrawAll } from './end.ts';
 import { hashOf } from './identity.ts';
-import { clear, departing, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted, withdraw } from './leave.ts';
+import { clear, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted } from './leave.ts';
 import { jobKey } from './operations.ts';
 import {
   describeFromRows,
@@ -236,42 +237,6 @@ function boundOf(round: Round, targets: readonly Target[]): { maxBytes: number; 
 function cloudDigests(round: Round, targets: readonly Target[]): Algorithm[] {
   const digests = targets.map((target) => round.deps.sites.get(target.name)?.cloud.traits.digest);
   return [...new Set(digests.filter((digest) => digest !== undefined))];
-}
-
-/** Whether the image is to be out of service, and why. */
-function endOf(round: Round): 'Deactivated' | 'Expired' | undefined {
-  const { spec } = round.image;
-  if (spec.state === 'Deactivated') return 'Deactivated';
-  if (spec.expiresAt === undefined) return undefined;
-  const at = Date.parse(spec.expiresAt);
-  if (at > round.now) {
-    lookAgain(round, at);
-    return undefined;
-  }
-  return spec.onExpiry === 'Retain' ? undefined : 'Expired';
-}
-
-function withdrawAll(round: Round, targets: readonly Target[], end: 'Deactivated' | 'Expired'): void {
-  const { image, deps } = round;
-  deps.jobs.leaveAll(round.key, (key) => key.startsWith('site/'));
-  const remove = end === 'Expired' && image.spec.onExpiry === 'Delete';
-  for (const target of targets) {
-    const row = rowOf(round, target.name);
-    const inputsHash = `${end}/${image.spec.onExpiry}`;
-    if (!remove) withdraw(round, target, row, end, inputsHash);
-    else if (clear(round, target, row, inputsHash)) {
-      row.observedGeneration = round.generation;
-      tell(row, end, end, 'removed here when it expired');
-    }
-  }
-  // The switch for an image with a hole in it reaches every place where it is, also those that nothing asks for any more.
-  const unasked = round.status.sites.filter(
-    (row) => row.imageID !== undefined && row.retired !== true && !targets.some((target) => target.name === row.name),
-  );
-  const leaving = unasked.map((row) => departing(round, row));
-  for (const target of leaving) withdraw(round, target, rowOf(round, target.name), end, end);
-  leaveUnwanted(round, [...targets, ...leaving], true);
-  deps.cache.unpinAll(image.metadata.uid);
 }
 
 async function finalize(round: Round): Promise<number | undefined> {

@@ -1,11 +1,12 @@
-import { admit, isFields } from '../../api/admission.ts';
+import { isFields } from '../../api/admission.ts';
 import { Failure } from '../../api/failure.ts';
-import { isApiKind, type Schemas } from '../../api/schema.ts';
+import type { Schemas } from '../../api/schema.ts';
 import { ApiError } from '../../runtime/api-error.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { pause } from '../../runtime/pause.ts';
 import { Serial } from '../directory/concurrency.ts';
 import { type Draft, type Kind, keyOf, type ObjectKey, type Resource, type StatusShare } from '../store.ts';
+import { admittedSpec, admittedStatus } from './admitted.ts';
 import { type ApiClient, type ApiRequest, PATCH } from './client.ts';
 import type { LocalCopy } from './copy.ts';
 import { failureOf } from './errors.ts';
@@ -49,7 +50,7 @@ export class Writer {
   applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined> {
     return this.#onObject(object, 'write the status of', async (type, key) => {
       const { fieldOwner, statusOwner = fieldOwner } = this.#options;
-      const wanted = this.#admitted(object.kind as Kind, status);
+      const wanted = admittedStatus(object.kind, status, this.#options.schemas);
       let now = this.#sameAsKnown(object);
       for (const part of partsOf(isFields(wanted) ? wanted : {}, share, statusOwner)) {
         if (now !== undefined && isWritten(part, statusOf(now))) continue;
@@ -110,7 +111,7 @@ export class Writer {
     const { type, key } = this.#typeOf(draft.kind, draft.metadata);
     return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
       const { apiVersion, kind, metadata } = draft;
-      const spec = this.#admittedSpec(draft, key);
+      const spec = admittedSpec(draft, key, this.#options.schemas);
       const object = await this.#request<T>(
         {
           method: 'PATCH',
@@ -277,33 +278,6 @@ export class Writer {
       return object;
     }
     return copy.applied(object) ?? object;
-  }
-
-  /** As the API server will have it, so that it can be compared: defaulted, pruned, without what is undefined. */
-  #admitted(kind: Kind, status: object): unknown {
-    const plain = JSON.parse(JSON.stringify(status)) as unknown;
-    if (!isApiKind(kind)) return plain;
-    const schema = this.#options.schemas.crd(kind).schema.properties?.['status'];
-    return schema === undefined || !isFields(plain) ? plain : admit(schema, plain, 'status', []);
-  }
-
-  /**
-   * Server-side apply answers 500 to a field that the schema does not know, where every other write prunes it. So it is judged
-   * here first, by the same schema; what depends on the object as it is (immutable fields) is the server's to say.
-   */
-  #admittedSpec(draft: Draft, key: ObjectKey): unknown {
-    const { apiVersion, kind, spec = {} } = draft;
-    if (!isApiKind(kind)) return spec;
-    const { object, errors, warnings } = this.#options.schemas.validate(kind, {
-      apiVersion,
-      kind,
-      metadata: key,
-      spec,
-    });
-    // As it was written where that can be sent: a default that we sent would be ours, and nobody else's to change.
-    if (object !== undefined) return warnings.length === 0 ? spec : object['spec'];
-    const faults = errors.map(({ path, message }) => `${path} ${message}`.trim()).join('; ');
-    throw new Failure('InvalidSpec', `${kind} ${keyOf(key)} is not valid: ${faults}`);
   }
 
   #typeOf(kind: string, ref: ObjectKey): { type: ResourceType; key: ObjectKey } {
