@@ -4,7 +4,7 @@ import type { Look, PublishImage, Registration } from '../../clouds/cloud.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
-import { isHalfMade, register, type Registered, type RegisterJob } from './register.ts';
+import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
 import { type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
 import { tell } from './rows.ts';
@@ -156,9 +156,22 @@ export function startRegister(
         onProgress: shown,
       },
       signal,
-    );
+    ).catch(async (error: unknown) => {
+      throw await judged(error, job.parts, signal);
+    });
     return { kind: 'Register', registered, registrationHash, digest };
   });
+}
+
+/** Where the cloud holds other bytes than were proven, it may have been sent others: the cache's disk may have rotted since. */
+async function judged(error: unknown, parts: readonly SitePart[], signal: AbortSignal): Promise<unknown> {
+  if (!(error instanceof Failure) || error.reason !== 'CloudDigestMismatch') return error;
+  for (const { role, recheck } of parts) {
+    if ((await recheck?.(signal)) !== false) continue;
+    const what = `the ${role.toLowerCase()} in the cache is not what it was (does its disk have errors?)`;
+    return new Failure('Conflict', `${what}: it was dropped, and is fetched again`, { cause: error });
+  }
+  return error;
 }
 
 /** Brings a retired registration (a former digest, or the current one) back into service. */

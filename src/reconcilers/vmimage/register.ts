@@ -14,6 +14,8 @@ export interface SitePart {
   format: Format;
   virtualSize?: number;
   bytes: PartBytes;
+  /** Whether the bytes in the cache are still what they were; those that are not are dropped. Asked when the cloud holds others. */
+  recheck?(signal: AbortSignal): Promise<boolean>;
   /** What was done to the published bytes; part of the id. */
   transform: string;
 }

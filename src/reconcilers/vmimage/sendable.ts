@@ -1,7 +1,9 @@
 import { type Algorithm, provable, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
+import type { Blob } from '../../cache/cache.ts';
 import type { PartBytes } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
+import type { Deps } from '../deps.ts';
 import { type Content, sourceDigestOf } from './content.ts';
 import type { DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
@@ -12,6 +14,9 @@ import { percentOf } from './progress.ts';
 import { mayStillFinish } from './release.ts';
 import { recordSiteFailure, tell } from './rows.ts';
 
+/** The largest image, read slowly. */
+const DIGEST_MS = 3_600_000;
+
 /** An upload that follows a download is begun when both should end together, or a little before. */
 const JUST_IN_TIME = 1.2;
 
@@ -21,6 +26,8 @@ interface Sendable {
   transform: string;
   sourceDigest: string;
   bytes: PartBytes;
+  /** See `SitePart`; bytes that follow a download have just been proven. */
+  recheck?(signal: AbortSignal): Promise<boolean>;
   follows: boolean;
 }
 
@@ -47,16 +54,14 @@ export async function sendable(
     transform: ready.transform,
     sourceDigest: sourceDigestOf(part, blob) ?? `sha256:${blob.sha256}`,
     follows: false,
+    recheck: (signal) => recheck(ready.blob, deps, signal),
     bytes: {
       path: ready.blob.path,
       size: ready.blob.size,
       mayFinish: () => mayStillFinish(work),
       digest: async (algorithm) => {
         const known = (await deps.cache.get(ready.blob.sha256))?.digests[algorithm] ?? ready.blob.digests[algorithm];
-        if (known !== undefined) return known;
-        const digests = await deps.transfers.digest(ready.blob.path, [algorithm], AbortSignal.timeout(3_600_000));
-        await deps.cache.annotate(ready.blob.sha256, { digests: { ...ready.blob.digests, ...digests } });
-        return digests[algorithm] ?? '';
+        return known ?? digestOf(ready.blob, algorithm, deps);
       },
     },
   };
@@ -152,11 +157,7 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
       digest: async (algorithm: Algorithm) => {
         await growing.proof;
         const blob = await view.blob;
-        const known = blob.digests[algorithm];
-        if (known !== undefined) return known;
-        return (
-          (await round.deps.transfers.digest(blob.path, [algorithm], AbortSignal.timeout(3_600_000)))[algorithm] ?? ''
-        );
+        return blob.digests[algorithm] ?? digestOf(blob, algorithm, round.deps);
       },
     },
   };
@@ -188,4 +189,37 @@ export function tellContent(work: SiteWork, content: Content): void {
     // Written before the bytes were here, by an upload that was to follow them; it goes on when they are.
     row.operation.message = 'waits for the complete image';
   }
+}
+
+/**
+ * A digest that was not wanted when the bytes came. It is believed only together with the blob's own name: of bytes that have rotted
+ * since, the cloud's hash and ours would agree, and nothing else would tell that they are not what was proven.
+ * @throws Failure CloudDigestMismatch
+ */
+async function digestOf(blob: Blob, algorithm: Algorithm, { cache, transfers }: Deps): Promise<string> {
+  const signal = AbortSignal.timeout(DIGEST_MS);
+  const { [algorithm]: found = '', sha256 } = await transfers.digest(
+    blob.path,
+    [...new Set([algorithm, 'sha256'] as const)],
+    signal,
+  );
+  if (sha256 !== blob.sha256)
+    throw new Failure(
+      'CloudDigestMismatch',
+      `the bytes in the cache have sha256 ${sha256}, and were proven as ${blob.sha256}`,
+    );
+  await cache.annotate(blob.sha256, { digests: { ...blob.digests, [algorithm]: found } });
+  return found;
+}
+
+/** A disk that rots changes neither size nor date: only reading all of it again tells. What is damaged is dropped. */
+async function recheck(blob: Blob, { cache, transfers, log }: Deps, signal: AbortSignal): Promise<boolean> {
+  const { sha256 } = await transfers.digest(blob.path, ['sha256'], signal);
+  if (sha256 === blob.sha256) return true;
+  log.error(
+    { sha256: blob.sha256, found: sha256, path: blob.path },
+    'a blob is damaged: it is dropped; look at the disk',
+  );
+  await cache.drop(blob.sha256);
+  return false;
 }

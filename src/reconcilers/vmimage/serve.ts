@@ -160,6 +160,7 @@ async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
       format: sent.format,
       ...(sent.virtualSize === undefined ? {} : { virtualSize: sent.virtualSize }),
       bytes: sent.bytes,
+      ...(sent.recheck === undefined ? {} : { recheck: sent.recheck }),
       transform: sent.transform,
     });
   }
