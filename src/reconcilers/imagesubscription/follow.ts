@@ -6,7 +6,7 @@ import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
 import { isDistrust } from '../../catalogs/reading.ts';
 import { approvalOf, digestOf } from './approval.ts';
 import { byClaim, isSigned } from './claims.ts';
-import { draftOf, existingDraft, isAsDrafted, type Making, type Retirement } from './draft.ts';
+import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
 import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
 import { selectionOf } from './select.ts';
@@ -216,7 +216,9 @@ class Comparison {
   #retireTheRest(seen: ReadonlySet<string>, listed: ReadonlySet<string>, skipped: readonly Skipped[]): void {
     const { ours } = this.#inventory;
     const faulty = new Map(skipped.map((each) => [each.id, each]));
-    const left = [...ours].filter(([id]) => !seen.has(id));
+    // What a former subscription of this name has left is taken up where an entry asks for it, and else left alone.
+    const { uid } = this.#look.subscription.metadata;
+    const left = [...ours].filter(([id, image]) => !seen.has(id) && isOwnedBy(image, uid));
     const gone = left.filter(([id, image]) => !listed.has(id) && !faulty.has(id) && !isRetired(image));
     this.#held = this.#kept.distrust === undefined ? this.#heldBack(gone.length) : undefined;
     for (const [id, image] of left) {
