@@ -1,4 +1,4 @@
-import { Failure } from '../api/failure.ts';
+import { Failure, type Reason } from '../api/failure.ts';
 import type { Entry, Skipped } from './catalog.ts';
 import { MAX_ENTRIES, MAX_ID, MAX_TITLE } from './limits.ts';
 import { invalidList, plain } from './text.ts';
@@ -13,6 +13,8 @@ interface Found {
   readonly entry: Entry;
   readonly place: number;
 }
+
+const NOT_ABOUT_THE_IMAGE: readonly Reason[] = ['ToolMissing', 'DiskFull'];
 
 /** Gathers the images of a list: those that can be used, and the others with the reason why not. */
 export class Gathering {
@@ -79,9 +81,9 @@ export class Gathering {
 
   #skip(hint: Hint, place: number, error: unknown): Failure {
     if (!(error instanceof Failure)) throw error;
-    // Nobody's word decides over an image when the whole reading is stopped, or cannot be done here.
-    if (error.reason === 'Aborted' || error.failureClass === 'Waiting' || error.failureClass === 'Transient')
-      throw error;
+    // These say nothing of the image: the reading was stopped, or cannot be done here. A CRL that is missing is a matter of this one
+    // endorser, who may be nobody's: he must not keep the others' images from being read.
+    if (error.failureClass === 'Transient' || NOT_ABOUT_THE_IMAGE.includes(error.reason)) throw error;
     this.#skipped.push({
       id: nameOf(hint.id, MAX_ID) ?? `#${place}`,
       ...title(nameOf(hint.title, MAX_TITLE)),
