@@ -8,7 +8,7 @@ import { openPlace } from './open-place.ts';
 import type { Place, PlaceOptions } from './place.ts';
 
 /** A cluster that has not answered by then is not waited for. */
-const PATIENCE_MS = 2_000;
+const PATIENCE_MS = 3_000;
 
 /** The scripts hand the words before the cursor to `imageproxy __complete`, which prints what may follow, a candidate a line. */
 const SCRIPTS = {
@@ -225,12 +225,18 @@ class Lookup {
   }
 
   async #ask(look: (place: Place) => Promise<string[]>): Promise<string[]> {
-    const signal = AbortSignal.any([this.#context.signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const impatience = new AbortController();
+    const signal = AbortSignal.any([this.#context.signal, impatience.signal]);
+    let timer: NodeJS.Timeout | undefined;
     try {
       await using place = await openPlace(this.#options(), { ...this.#context, signal }, { mayBeNew: true });
+      // From here on: a busy machine may take as long to load the program.
+      timer = setTimeout(() => impatience.abort(), PATIENCE_MS);
       return await look(place);
     } catch {
       return [];
+    } finally {
+      clearTimeout(timer);
     }
   }
 
