@@ -446,6 +446,13 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
       expect(await verdict(signed(alice), trusting(all, { crl: 'Ignore' }))).toBe('ok');
     });
 
+    it('of an authority that may not sign revocation lists is none', async () => {
+      const extensions = [...without(AUTHORITY, 'keyUsage'), 'keyUsage=critical,keyCertSign'];
+      const mute = pki.party({ subject: '/CN=Mute', issuer: root, extensions });
+      const files = [...withCrls(good[0]!, crlFile('mute.r0', pki.crl(mute))), pem('mute.0', mute)];
+      expect(await verdict(signed(signer(mute)), trusting(files))).toBe('CrlInvalid');
+    });
+
     it('is waited for, so that nothing is retired because fetch-crl has stopped', async () => {
       const refused = await judge(signed(alice), trusting(anchors, { crl: 'Require' }));
       expect(refused).toMatchObject({
