@@ -4,6 +4,7 @@ import type { Look, PublishImage, Registration } from '../../clouds/cloud.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
+import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
 import { type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
@@ -168,8 +169,7 @@ async function judged(error: unknown, parts: readonly SitePart[], signal: AbortS
   if (!(error instanceof Failure) || error.reason !== 'CloudDigestMismatch') return error;
   for (const { role, recheck } of parts) {
     if ((await recheck?.(signal)) !== false) continue;
-    const what = `the ${role.toLowerCase()} in the cache is not what it was (does its disk have errors?)`;
-    return new Failure('Conflict', `${what}: it was dropped, and is fetched again`, { cause: error });
+    return damaged(`the ${role.toLowerCase()}`, error);
   }
   return error;
 }

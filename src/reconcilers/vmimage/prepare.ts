@@ -6,6 +6,7 @@ import type { Format } from '../../images/format.ts';
 import type { Deps } from '../deps.ts';
 import { headOf } from './admission.ts';
 import { keepAhead } from './growing.ts';
+import { damaged, isIntact } from './intact.ts';
 import type { Part } from './plan.ts';
 import { spaceFor, type Transform } from './rows.ts';
 
@@ -27,7 +28,10 @@ function accepts(formats: readonly Format[], format: Format): Format | undefined
 }
 
 type PrepareDeps = Pick<Deps, 'cache' | 'images'>;
-type WorkDeps = PrepareDeps & Pick<Deps, 'settings' | 'clock' | 'metrics'>;
+type WorkDeps = PrepareDeps & Pick<Deps, 'settings' | 'clock' | 'metrics' | 'transfers' | 'log'>;
+
+/** What was proven so recently is not read once more before something is made of it. */
+const FRESH_MS = 3_600_000;
 
 /**
  * What the site gets, if all of it is in the cache already.
@@ -212,6 +216,9 @@ async function transform(
   const space = keepAhead(reservation, to, clock, { quotaBytes, besideBytes: source.size });
   const started = clock.now();
   try {
+    // What is made of bytes that have rotted would have a digest of its own, and nothing would tell.
+    const old = started - Date.parse(source.fetchedAt) > FRESH_MS;
+    if (old && !(await isIntact(source, deps, signal))) throw damaged('the image');
     const made = await make(to, AbortSignal.any([signal, space.signal]));
     metrics.transferred({ step: kind, bytes: made.size, seconds: (clock.now() - started) / 1000 });
     return made;

@@ -1,21 +1,17 @@
 import { type Algorithm, provable, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
-import type { Blob } from '../../cache/cache.ts';
 import type { PartBytes } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
-import type { Deps } from '../deps.ts';
 import { type Content, sourceDigestOf } from './content.ts';
 import type { DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
+import { digestOf, isIntact } from './intact.ts';
 import { jobKey, type SiteWork } from './operations.ts';
 import type { Part } from './plan.ts';
 import { AS_PUBLISHED, prepare, prepared, type Prepared, sendableAsPublished } from './prepare.ts';
 import { percentOf } from './progress.ts';
 import { mayStillFinish } from './release.ts';
 import { recordSiteFailure, tell } from './rows.ts';
-
-/** The largest image, read slowly. */
-const DIGEST_MS = 3_600_000;
 
 /** An upload that follows a download is begun when both should end together, or a little before. */
 const JUST_IN_TIME = 1.2;
@@ -54,7 +50,7 @@ export async function sendable(
     transform: ready.transform,
     sourceDigest: sourceDigestOf(part, blob) ?? `sha256:${blob.sha256}`,
     follows: false,
-    recheck: (signal) => recheck(ready.blob, deps, signal),
+    recheck: (signal) => isIntact(ready.blob, deps, signal),
     bytes: {
       path: ready.blob.path,
       size: ready.blob.size,
@@ -189,37 +185,4 @@ export function tellContent(work: SiteWork, content: Content): void {
     // Written before the bytes were here, by an upload that was to follow them; it goes on when they are.
     row.operation.message = 'waits for the complete image';
   }
-}
-
-/**
- * A digest that was not wanted when the bytes came. It is believed only together with the blob's own name: of bytes that have rotted
- * since, the cloud's hash and ours would agree, and nothing else would tell that they are not what was proven.
- * @throws Failure CloudDigestMismatch
- */
-async function digestOf(blob: Blob, algorithm: Algorithm, { cache, transfers }: Deps): Promise<string> {
-  const signal = AbortSignal.timeout(DIGEST_MS);
-  const { [algorithm]: found = '', sha256 } = await transfers.digest(
-    blob.path,
-    [...new Set([algorithm, 'sha256'] as const)],
-    signal,
-  );
-  if (sha256 !== blob.sha256)
-    throw new Failure(
-      'CloudDigestMismatch',
-      `the bytes in the cache have sha256 ${sha256}, and were proven as ${blob.sha256}`,
-    );
-  await cache.annotate(blob.sha256, { digests: { ...blob.digests, [algorithm]: found } });
-  return found;
-}
-
-/** A disk that rots changes neither size nor date: only reading all of it again tells. What is damaged is dropped. */
-async function recheck(blob: Blob, { cache, transfers, log }: Deps, signal: AbortSignal): Promise<boolean> {
-  const { sha256 } = await transfers.digest(blob.path, ['sha256'], signal);
-  if (sha256 === blob.sha256) return true;
-  log.error(
-    { sha256: blob.sha256, found: sha256, path: blob.path },
-    'a blob is damaged: it is dropped; look at the disk',
-  );
-  await cache.drop(blob.sha256);
-  return false;
 }

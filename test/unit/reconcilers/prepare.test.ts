@@ -49,7 +49,7 @@ const part: Part = {
   key: 'k',
 };
 
-describe('an image that is unpacked and waits for room to be converted', () => {
+describe('an image that is unpacked or converted', () => {
   let folder: string;
   let cache: Cache;
   beforeEach(async () => {
@@ -67,17 +67,31 @@ describe('an image that is unpacked and waits for room to be converted', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it('is taken up as soon as there is some, and not when it is looked at next', async () => {
-    const bench = new Workbench();
-    Object.assign(bench.deps, { cache, images });
+  const publish = async (): Promise<Blob> => {
     const path = cache.scratch('.packed');
     await write(path, packed);
-    const published: Blob = await cache.admit(
-      path,
-      sha256(packed),
-      { digests: {}, size: packed.length, compression: 'Gzip', fetchedAt: '2026-11-21T12:00:00Z' },
-      'public',
-    );
+    const facts = { digests: {}, size: packed.length, compression: 'Gzip', fetchedAt: '2026-11-21T12:00:00Z' } as const;
+    return cache.admit(path, sha256(packed), facts, 'public');
+  };
+
+  it('is not made of bytes that have rotted since they were fetched: they are dropped', async () => {
+    const bench = new Workbench();
+    const transfers = { digest: async () => ({ sha256: '0'.repeat(64) }) };
+    Object.assign(bench.deps, { cache, images, transfers });
+    const published = await publish();
+    bench.clock.advance(24 * 3_600_000);
+    await expect(prepare(part, published, ['Raw'], bench.deps, () => undefined, never)).rejects.toMatchObject({
+      reason: 'Conflict',
+      message: expect.stringContaining('fetched again'),
+    });
+    expect(await cache.get(published.sha256)).toBeUndefined();
+    expect(cache.stats()).toMatchObject({ blobs: 0, reservedBytes: 0 });
+  });
+
+  it('and waits for room after the first of both is taken up as soon as there is some, not when it is looked at next', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const published = await publish();
     const image = bench.add(
       vmimage({}, { artifacts: [{ role: 'Disk', digest: `sha256:${published.sha256}` }], sites: [{ name: 'nova' }] }),
     );
