@@ -16,10 +16,15 @@ import { KubernetesNode, missingForNode } from '../test/support/kubernetes/node.
 const root = join(import.meta.dirname, '..');
 const VITEST = [join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--project=e2e', ...process.argv.slice(2)];
 
-// A signal ends vitest, and then what was started is stopped. Ctrl-C reaches it by itself.
+// A signal ends vitest, and then what was started is stopped. Ctrl-C reaches it by itself. Before, there is nothing to stop but the
+// processes of a node, which end with this one.
 let tests: ChildProcess | undefined;
-process.on('SIGINT', () => undefined);
-for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => tests?.kill(signal));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    if (tests === undefined) process.exit(1);
+    else if (signal !== 'SIGINT') tests.kill(signal);
+  });
+}
 
 if ((process.env['E2E_KUBECONFIG'] ?? '') === '') process.exitCode = await onOwnNode();
 else process.exitCode = await vitest([], {});
