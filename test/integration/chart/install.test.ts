@@ -56,6 +56,24 @@ describe('the chart on an API server', () => {
     expect(answer.trim().split('\n')).toHaveLength(objects.length);
   });
 
+  test('its pods are taken where only restricted ones are', async () => {
+    const labels = ['pod-security.kubernetes.io/enforce=restricted', '--overwrite'];
+    await run('label', 'namespace', 'dry', ...labels);
+    const objects = await helm.template(VALUE_SETS['one OpenStack site'], { namespace: 'dry' });
+    const deployment = objects.find(({ kind }) => kind === 'Deployment') as unknown as {
+      spec: { template: { metadata: object; spec: object } };
+    };
+    const { metadata, spec } = deployment.spec.template;
+    const pods = [
+      ...objects.filter(({ kind }) => kind === 'Pod'),
+      { apiVersion: 'v1', kind: 'Pod', metadata: { ...metadata, name: 'controller', namespace: 'dry' }, spec },
+    ];
+    const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: pods });
+    const answer = await kubectl(server.kubeconfig, ['apply', '--server-side', '--dry-run=server', '-f', '-'], list);
+    expect(answer.trim().split('\n')).toHaveLength(2);
+    await run('label', 'namespace', 'dry', 'pod-security.kubernetes.io/enforce-');
+  });
+
   test('an upgrade brings new fields of the kinds', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'imageproxy-chart-'));
     try {

@@ -68,8 +68,42 @@ none idle.
 {{- end }}
 {{- end -}}
 
-{{- define "imageproxy.subjects" -}}
-- kind: ServiceAccount
-  name: {{ include "imageproxy.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
-{{- end -}}
+{{/*
+A role of these rules and its binding to the controller's ServiceAccount; for the whole cluster where no namespace is named:
+(dict "root" $ "name" … "namespace" … "rules" (list …))
+*/}}
+{{- define "imageproxy.grant" -}}
+{{- $scope := ternary "" "Cluster" (hasKey . "namespace") }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}Role
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "imageproxy.labels" .root | nindent 4 }}
+rules:
+  {{- range .rules }}
+  {{- . | nindent 2 }}
+  {{- end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}RoleBinding
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "imageproxy.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $scope }}Role
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "imageproxy.serviceAccountName" .root }}
+    namespace: {{ .root.Release.Namespace }}
+{{ end -}}
