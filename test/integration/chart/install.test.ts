@@ -32,7 +32,6 @@ describe('the chart on an API server', () => {
   afterEach(async () => {
     for (const each of JSON.parse(await helm.run('list', '-A', '-o', 'json')) as { name: string; namespace: string }[])
       await helm.uninstall({ release: each.name, namespace: each.namespace });
-    await run('delete', 'crd', ...OURS, '--ignore-not-found');
     await run('delete', 'pvc', '-A', '--all', '--wait=false');
   });
 
@@ -126,13 +125,17 @@ describe('the chart on an API server', () => {
     expect(await helm.upgrade()).toContain('It has no site yet.');
   });
 
-  test('kinds that came in another way are taken over only when that is asked for', async () => {
-    await server.installCrds();
-    await expect(helm.upgrade()).rejects.toThrow('cannot be imported into the current release');
-    await helm.upgrade({}, { flags: ['--take-ownership'] });
-    expect((await read('crd', 'vmimages.imageproxy.dev')).metadata.labels).toMatchObject({
-      'app.kubernetes.io/managed-by': 'Helm',
+  test('kinds that another release has left are taken over only when that is asked for', async () => {
+    await helm.upgrade();
+    await helm.uninstall();
+    const other = { release: 'other', namespace: 'imageproxy' };
+    await expect(helm.upgrade({}, other)).rejects.toThrow('cannot be imported into the current release');
+    await helm.upgrade({}, { ...other, flags: ['--take-ownership'] });
+    expect((await read('crd', 'vmimages.imageproxy.dev')).metadata.annotations).toMatchObject({
+      'meta.helm.sh/release-name': 'other',
     });
+    await helm.uninstall(other);
+    await helm.upgrade({}, { flags: ['--take-ownership'] });
   });
 
   test('uninstalling leaves kinds, images, sites and the volume, and nothing that waits for its end', async () => {
@@ -161,6 +164,7 @@ describe('the chart on an API server', () => {
       (before.metadata as unknown as { uid: string }).uid,
     );
     await run('patch', 'imagesite', 'shelf', '--type=merge', '-p', '{"metadata":{"finalizers":null}}');
+    await run('delete', 'imagesite', 'shelf');
   });
 
   test('releases of one name in two namespaces share nothing', async () => {
