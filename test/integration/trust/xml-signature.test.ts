@@ -24,6 +24,8 @@ interface Template {
   body?: string;
 }
 
+const RDF = 'http://www.w3.org/1999/02/22-rdf-syntax-ns#:RDF';
+
 const BODY =
   '\n  <rdf:Description rdf:about="#MMZu9WvwKIro-rtBQfDk4PsKO7_">\r\n    <dcterms:title>a &amp; b &lt; "c" é</dcterms:title>' +
   '<!-- a comment --><slterms:os><![CDATA[<linux>]]></slterms:os>\n    <x xmlns="urn:x" b="2" a="1"/></rdf:Description>\n';
@@ -64,7 +66,7 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv', 'xmlsec1'))('an XML 
   function sign(document: string, party: Party = alice): Buffer {
     const key = `${pki.path(`${party.name}.key`)},${pki.path(`${party.name}.pem`)}`;
     pki.write('entry.xml', document);
-    const args = ['--sign', '--privkey-pem', key, '--id-attr:Id', 'part', pki.path('entry.xml')];
+    const args = ['--sign', '--privkey-pem', key, '--id-attr:Id', 'part', '--id-attr:Id', RDF, pki.path('entry.xml')];
     return execFileSync('xmlsec1', args, { cwd: pki.folder, stdio: ['ignore', 'pipe', 'pipe'] });
   }
 
@@ -192,6 +194,11 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv', 'xmlsec1'))('an XML 
       ],
       ['when its root is a signature', 'SignatureInvalid', () => Buffer.from(signatureOf(signed))],
       ['when it covers a part alone', 'SignatureInvalid', () => sign(template({ body: withPart, references: part }))],
+      [
+        'when it covers the root by its name, which another element may have in another reading',
+        'SignatureInvalid',
+        () => sign(template({ uri: '#p' }).replace('<rdf:RDF ', '<rdf:RDF Id="p" ')),
+      ],
       [
         'when it covers a part as well',
         'SignatureInvalid',
