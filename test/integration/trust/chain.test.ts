@@ -271,6 +271,14 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
         }),
       ],
       [
+        'when his authority has an RSA key of 1024 bits',
+        'WeakSignature',
+        () => {
+          const short = pki.party({ subject: '/CN=Short root', key: 'rsa-1024' });
+          return { party: signer(short), files: [pem('short.0', short)] };
+        },
+      ],
+      [
         'with an RSA key of 1024 bits',
         'WeakSignature',
         () => ({ party: pki.party({ subject: '/CN=K', issuer: root, key: 'rsa-1024' }) }),
