@@ -73,9 +73,10 @@ async function eventsOf(place: Place, object: StoredResource, now: number): Prom
   }
 }
 
-/** Problems name files, documents and messages; an object's are those of its file that speak of it. */
-function concerns({ file, message }: Problem, { kind, key }: Target, manifest: string | undefined): boolean {
+/** An object's problems are those that name it, and those of its file that name none: what cannot be read may have been meant for it. */
+function concerns({ file, message, object }: Problem, { kind, key }: Target, manifest: string | undefined): boolean {
   const name = `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
+  if (object !== undefined) return object === name;
   return message.includes(name) || (manifest !== undefined && file === manifest);
 }
 

@@ -13,6 +13,7 @@ import {
   namespaceFault,
   STORED_KINDS,
   type Validate,
+  nameOf,
 } from './kinds.ts';
 import { isMapping } from './seams.ts';
 import { decodeConfigMap, decodeSecret } from './secret.ts';
@@ -29,6 +30,8 @@ export interface Problem {
   field: string;
   message: string;
   severity: 'error' | 'warning';
+  /** `VMImage default/ubuntu`, where the document says so much: a file may hold many, and the others are well. */
+  object?: string;
 }
 
 /** What a manifest says of one object, validated and defaulted. Secrets and ConfigMaps are decoded. */
@@ -161,8 +164,9 @@ function readObject(
   }
   const content =
     errors.length > 0 ? undefined : readContent(kind, key, input, labels, annotations, validate, errors, warnings);
-  for (const note of errors) result.problems.push(place.problem(note, 'error'));
-  for (const note of warnings) result.problems.push(place.problem(note, 'warning'));
+  const named = { object: nameOf(kind, key) };
+  for (const note of errors) result.problems.push({ ...place.problem(note, 'error'), ...named });
+  for (const note of warnings) result.problems.push({ ...place.problem(note, 'warning'), ...named });
   if (content === undefined || errors.length > 0) {
     result.refused.push(idOf(kind, key));
     return;

@@ -359,6 +359,19 @@ describe('imageproxy for people', () => {
     expect(await run('validate', manifests)).toMatchObject({ code: 1, out: expect.stringContaining('is also in') });
   });
 
+  it('describes an object without what is wrong with others of its file', async () => {
+    const calm = imageManifest('calm', '/calm', '0'.repeat(64)).replace(
+      'spec:',
+      'spec:\n  suspend: true\n  sourced: 1',
+    );
+    writeFileSync(join(manifests, 'both.yaml'), `${calm}---\n${imageManifest('broken', '/broken', 'xyz')}`);
+    await start();
+    expect((await run('wait', 'vmimg/calm', '--for=create', '--timeout', '20s')).code).toBe(0);
+    const { out } = await run('describe', 'vmimg/calm');
+    expect(out).toMatch(/Problems:[^]*spec\.sourced: unknown field/);
+    expect(out).not.toContain('document 2');
+  });
+
   it('explains fields from the CRD', async () => {
     const { out } = await run('explain', 'vmimage.spec.source.http');
     expect(out).toMatch(/^KIND: +VMImage\nVERSION: +imageproxy\.dev\/v1beta1\nFIELD: +spec\.source\.http <Object>/);
