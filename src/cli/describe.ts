@@ -80,9 +80,14 @@ function concerns({ file, message, object }: Problem, { kind, key }: Target, man
   return message.includes(name) || (manifest !== undefined && file === manifest);
 }
 
+/** Characters; what is shorter is read sooner than looked up. */
+const LONG = 60;
+
 class Page {
   readonly #out: Output;
   readonly #now: number;
+  /** Long messages that stand on the page already. */
+  readonly #told = new Set<string>();
 
   constructor(out: Output, now: number) {
     this.#out = out;
@@ -123,7 +128,7 @@ class Page {
       const again =
         failure.nextAttemptTime === undefined ? 'only a change helps' : `${what} at ${failure.nextAttemptTime}`;
       this.block('Failure', [
-        `${failure.reason}: ${printable(failure.message ?? '')}`,
+        `${failure.reason}: ${this.#once(printable(failure.message ?? ''))}`,
         `attempts: ${failure.attempts ?? 1}; ${again}`,
       ]);
     }
@@ -185,7 +190,7 @@ class Page {
     const ready = conditions.find(({ type }) => type === READY)?.message;
     const rows = conditions.map(({ type, status, reason, lastTransitionTime, message }) => {
       // One failure is the message of every condition that it keeps from being met: told once, it is found.
-      const text = type !== READY && message === ready ? '(as Ready)' : cell(message);
+      const text = type !== READY && message === ready ? '(as Ready)' : this.#once(cell(message));
       const good = status === (type === 'Stalled' || type === 'Reconciling' ? 'False' : 'True');
       return [type, this.#out.paint(good ? 'green' : 'yellow', status), reason, this.#age(lastTransitionTime), text];
     });
@@ -206,16 +211,15 @@ class Page {
       this.#out.paint(type === 'Warning' ? 'yellow' : 'reset', type),
       reason,
       String(count),
-      cell(message),
+      this.#once(cell(message)),
     ]);
     this.#table('Events', ['Last seen', 'Type', 'Reason', 'Count', 'Message'], rows);
   }
 
   advice(situation: Situation): void {
-    this.block(
-      'What to do next',
-      adviceOn(situation).map((line) => printable(line)),
-    );
+    const lines = adviceOn(situation).map((line) => printable(line));
+    const fresh = lines.filter((line) => !this.#told.has(line));
+    this.block('What to do next', fresh.length > 0 ? fresh : lines);
   }
 
   block(title: string, lines: readonly string[]): void {
@@ -236,6 +240,14 @@ class Page {
     for (const line of renderTable(titles, rows, { indent: '  ' })) this.#out.line(line);
   }
 
+  /** One failure is the message of many things that it keeps from being well: told in full where it comes first. */
+  #once(message: string): string {
+    if (message.length < LONG) return message;
+    if (this.#told.has(message)) return '(as above)';
+    this.#told.add(message);
+    return message;
+  }
+
   #title(text: string): string {
     return this.#out.paint('bold', `${text}:`);
   }
@@ -247,7 +259,7 @@ class Page {
       paintPhase(this.#out, phase),
       cell(imageID),
       registeredAt === undefined ? '' : this.#ago(registeredAt),
-      `${doing}${cell(message)}`,
+      `${doing}${this.#once(cell(message))}`,
     ];
   }
 

@@ -43,7 +43,7 @@ export function addLooking(program: Command, invoke: Invoke): void {
       program,
       'watch',
       'follow the work with live progress bars',
-      'Until Ctrl-C. Where the output is no terminal, a line at every milestone.',
+      'Until Ctrl-C; what ends by itself when something is so is "imageproxy wait". Where the output is no terminal, a line at every milestone.',
       `imageproxy watch
      imageproxy watch vmimg/ubuntu-24.04
      imageproxy watch -A`,

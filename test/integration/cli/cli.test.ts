@@ -132,6 +132,7 @@ describe('imageproxy run', () => {
       err: expect.stringMatching(/^imageproxy: VMImage default\/bad is stalled: .*declared is 0{64}.*\n$/),
     });
     const page = (await run('describe', 'vmimg', 'bad')).out;
+    expect(page.match(/declared is 0{64}/g), 'the reason is told once').toHaveLength(1);
     expect(page).toMatch(/Conditions:[^]*Ready +False +DigestMismatch/);
     expect(page).toMatch(/Events:[^]*Warning +DigestMismatch/);
     expect(page).toMatch(/What to do next:[^]*imageproxy reconcile vmimg\/bad/);
