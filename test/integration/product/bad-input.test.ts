@@ -500,7 +500,7 @@ describe('an image', () => {
       {
         what: 'a file without length that is larger than the site takes',
         reason: 'TooLarge',
-        says: /more than 67108864 bytes/,
+        says: /more than the 67108864 bytes that ImageSite shelf takes/,
         bad: (p) => at(p, { body: Buffer.alloc(66 * 2 ** 20, 0x81), length: 'chunked' }),
         fetches: 1,
       },
