@@ -15,6 +15,11 @@ export function byClaim(a: Claimant, b: Claimant): number {
   return a.metadata.uid < b.metadata.uid ? -1 : 1;
 }
 
+/** Whether only the uids tell two subscriptions apart: times of creation are whole seconds. */
+export function isEven(a: Claimant, b: Claimant): boolean {
+  return isSigned(a) === isSigned(b) && a.metadata.creationTimestamp === b.metadata.creationTimestamp;
+}
+
 export function isSigned({ spec }: Pick<ImageSubscription, 'spec'>): boolean {
   return spec.trust.unsigned === undefined;
 }

@@ -5,7 +5,7 @@ import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
 import { isDistrust } from '../../catalogs/reading.ts';
 import { approvalOf, digestOf } from './approval.ts';
-import { byClaim, isSigned } from './claims.ts';
+import { byClaim, isEven, isSigned } from './claims.ts';
 import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
 import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
@@ -172,7 +172,7 @@ class Comparison {
     }
     names.add(name);
     const { guid } = draft.spec as { guid: string };
-    const rival = this.#inventory.others.get(guid)?.find((other) => this.#goesFirst(other));
+    const rival = this.#inventory.others.get(guid)?.find((other) => this.#goesFirst(other, image));
     if (rival !== undefined) {
       this.#yield(entry, image, rival, guid);
       return;
@@ -192,13 +192,12 @@ class Comparison {
   }
 
   /** Whether a guid is the other image's before it is ours: a person's always, another subscription's if that one goes first. */
-  #goesFirst(other: VMImage): boolean {
-    const maker = makerOf(other, this.#look.deps.store);
-    return (
-      maker === undefined ||
-      maker.metadata.deletionTimestamp !== undefined ||
-      byClaim(maker, this.#look.subscription) < 0
-    );
+  #goesFirst(other: VMImage, ours: VMImage | undefined): boolean {
+    const { subscription, deps } = this.#look;
+    const maker = makerOf(other, deps.store);
+    if (maker === undefined || maker.metadata.deletionTimestamp !== undefined) return true;
+    // Of two made in the same second the one that has the image keeps it, whatever chance made of their uids.
+    return (ours === undefined && isEven(maker, subscription)) || byClaim(maker, subscription) < 0;
   }
 
   #yield(entry: Entry, image: VMImage | undefined, rival: VMImage, guid: string): void {
