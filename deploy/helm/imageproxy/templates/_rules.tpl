@@ -56,7 +56,7 @@ none idle.
   resources: [imagesites]
   resourceNames:
     {{- range $name, $_ := . }}
-    - {{ $name }}
+    - {{ $name | quote }}
     {{- end }}
   verbs: [create]
 {{- end }}
