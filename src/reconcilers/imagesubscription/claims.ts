@@ -20,6 +20,6 @@ export function isEven(a: Claimant, b: Claimant): boolean {
   return isSigned(a) === isSigned(b) && a.metadata.creationTimestamp === b.metadata.creationTimestamp;
 }
 
-export function isSigned({ spec }: Pick<ImageSubscription, 'spec'>): boolean {
+function isSigned({ spec }: Pick<ImageSubscription, 'spec'>): boolean {
   return spec.trust.unsigned === undefined;
 }

@@ -5,7 +5,7 @@ import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
 import { isDistrust } from '../../catalogs/reading.ts';
 import { approvalOf, digestOf } from './approval.ts';
-import { byClaim, isEven, isSigned } from './claims.ts';
+import { byClaim, isEven } from './claims.ts';
 import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
 import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
@@ -89,7 +89,9 @@ class Comparison {
     const names = new Set<string>();
     for (const [index, entry] of entries.entries()) {
       if (index % ENTRIES_AT_ONCE === ENTRIES_AT_ONCE - 1) await turn();
-      const choice = isChosen(entry);
+      // Where a list is signed as a whole, its signer endorses each of its entries.
+      const signer = entry.signer ?? this.#kept.list.signer;
+      const choice = isChosen(signer === undefined ? entry : { ...entry, signer });
       if (choice !== true) {
         if (choice !== false) {
           this.#conflict(entry, 'InvalidSpec', `spec.select.expression: ${choice.fault}`);
@@ -214,29 +216,34 @@ class Comparison {
 
   #retireTheRest(seen: ReadonlySet<string>, listed: ReadonlySet<string>, skipped: readonly Skipped[]): void {
     const { ours } = this.#inventory;
-    const faulty = new Map(skipped.map((each) => [each.id, each]));
+    const faulty = faultsOf(skipped);
     // What a former subscription of this name has left is taken up where an entry asks for it, and else left alone.
     const { uid } = this.#look.subscription.metadata;
     const left = [...ours].filter(([id, image]) => !seen.has(id) && isOwnedBy(image, uid));
     const gone = left.filter(([id, image]) => !listed.has(id) && !faulty.has(id) && !isRetired(image));
-    this.#held = this.#kept.distrust === undefined ? this.#heldBack(gone.length) : undefined;
+    this.#held = this.#kept.distrust === undefined ? this.#heldBack(gone.length, listed.size) : undefined;
     for (const [id, image] of left) {
-      const fault = faulty.get(id);
-      if (this.#kept.distrust !== undefined) this.#retire(image, 'Untrusted');
-      else if (fault !== undefined) {
-        // Something is wrong with the entry, and nobody has said that the image must go: only a signer who is out certainly has.
-        if (isDistrust(fault.reason, 'x509')) this.#retire(image, 'Untrusted');
-      } else if (listed.has(id) || this.#held === undefined || isRetired(image)) this.#retire(image, 'Removed');
+      // What a believed entry says of the image goes before what is wrong with others of its id: anybody may have written those.
+      const fault = listed.has(id) ? undefined : faulty.get(id);
+      if (this.#kept.distrust !== undefined || fault === 'Distrust') this.#retire(image, 'Untrusted');
+      // Something is wrong with the entry, and nobody has said that the image must go.
+      else if (fault === 'Defect') continue;
+      else if (listed.has(id) || this.#held === undefined || isRetired(image)) this.#retire(image, 'Removed');
     }
   }
 
-  /** An empty list is how a publisher retires one, if he has signed it. From an unsigned one a person has to say that it is meant. */
-  #heldBack(gone: number): Summary['held'] {
-    const { subscription } = this.#look;
+  /**
+   * An empty list is how a publisher retires one, if he has signed it. From one that nobody has signed as a whole (a Marketplace's answer
+   * never is, whatever its entries are), a person has to say that it is meant.
+   */
+  #heldBack(gone: number, listed: number): Summary['held'] {
+    const { list } = this.#kept;
     const living = [...this.#inventory.ours.values()].filter((image) => !isRetired(image)).length;
-    if (isSigned(subscription) || gone <= Math.max(MASS_COUNT, MASS_SHARE * living)) return undefined;
-    const word = this.#kept.list.digest.slice(0, 19);
-    if (subscription.metadata.annotations?.[ANNOTATIONS.confirmListRemoval] === word) return undefined;
+    // A query that finds nothing, or a server that has lost its entries, answers as a Marketplace would from which all was taken.
+    const most = list.format === 'Marketplace' && listed === 0 ? 0 : Math.max(MASS_COUNT, MASS_SHARE * living);
+    if (list.signer !== undefined || gone <= most) return undefined;
+    const word = list.digest.slice(0, 19);
+    if (this.#look.subscription.metadata.annotations?.[ANNOTATIONS.confirmListRemoval] === word) return undefined;
     return {
       reason: 'ConfirmationRequired',
       message: `${gone} of ${living} images are no longer in the list, which nobody has signed: nothing is taken out of service until you say that it is meant, by the annotation ${ANNOTATIONS.confirmListRemoval}: "${word}" on the ImageSubscription`,
@@ -271,6 +278,19 @@ class Comparison {
       ...(image === undefined ? {} : { image: image.metadata.name }),
     };
   }
+}
+
+/**
+ * Why there is no entry of an id that was skipped. Several endorsers may have written one for the same image, and strangers too:
+ * `Distrust` only where every one of them is out for certain.
+ */
+function faultsOf(skipped: readonly Skipped[]): ReadonlyMap<string, 'Distrust' | 'Defect'> {
+  const faults = new Map<string, 'Distrust' | 'Defect'>();
+  for (const { id, reason } of skipped) {
+    if (!isDistrust(reason, 'x509')) faults.set(id, 'Defect');
+    else if (!faults.has(id)) faults.set(id, 'Distrust');
+  }
+  return faults;
 }
 
 function isRetired({ spec, metadata }: VMImage): boolean {

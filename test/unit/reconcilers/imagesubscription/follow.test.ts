@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Failure, type Reason } from '../../../../src/api/failure.ts';
 import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../../../src/api/types.ts';
-import type { Entry, Skipped } from '../../../../src/catalogs/catalog.ts';
+import type { Entry, ListFacts, Skipped } from '../../../../src/catalogs/catalog.ts';
 import { keep, type KeptList } from '../../../../src/catalogs/kept.ts';
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
 import { attentionOf, countsOf } from '../../../../src/reconcilers/imagesubscription/counts.ts';
@@ -39,8 +39,12 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 const many = (count: number): Entry[] =>
   Array.from({ length: count }, (_, i) => entry({ id: `e-${i}`, title: `Entry ${i}` }));
 
-async function publish(entries: readonly Entry[], skipped: readonly Skipped[] = []): Promise<KeptList> {
-  const catalog = { list: list(), entries, skipped, warnings: [] };
+async function publish(
+  entries: readonly Entry[],
+  skipped: readonly Skipped[] = [],
+  facts: ListFacts = list(),
+): Promise<KeptList> {
+  const catalog = { list: facts, entries, skipped, warnings: [] };
   const head = { warnings: [], url: 'https://lists.example.org/image.list', acceptedAt: '2026-01-01T00:00:00Z' };
   const kept = await keep(lists.folder('uid-egi'), catalog, head, []);
   lists.set('uid-egi', kept);
@@ -75,6 +79,12 @@ async function round(kept: KeptList, spec: Record<string, unknown> = {}, generat
   const done = await follow(look, kept);
   if (done === undefined) throw new Error('the entries are lost');
   return { ...done, look };
+}
+
+/** Nobody has signed it as a whole. */
+function unsigned(more: Partial<ListFacts> = {}): ListFacts {
+  const { signer: _, ...facts } = list(more);
+  return facts;
 }
 
 const states = () =>
@@ -275,15 +285,60 @@ describe('an image whose entry is gone', () => {
     expect(retired()).toEqual([undefined, undefined]);
   });
 
+  test('stays where one of several endorsers of it may be in order again tomorrow, whoever else has written of it', async () => {
+    const faults = [fault('EndorserNotTrusted'), fault('CertificateExpired'), fault('EndorserNotTrusted')];
+    await gone({}, faults);
+    expect(retired()).toEqual([undefined, undefined]);
+    await gone({}, [fault('EndorserNotTrusted'), fault('CertificateRevoked')]);
+    expect(retired()).toEqual([undefined, 'Untrusted']);
+  });
+
+  test('goes by the entry that is believed, not by what a stranger has written of it', async () => {
+    await round(await publish(many(1)));
+    const stranger: Skipped = { id: 'e-0', reason: 'EndorserNotTrusted', message: 'he is none' };
+    await round(await publish([entry({ id: 'e-0', deprecated: 'it has a hole' })], [stranger]));
+    expect(retired()).toEqual(['Removed']);
+  });
+
   test('of many that nobody has signed waits for a person, and those that stay are brought up to date meanwhile', async () => {
-    await round(await publish(many(30)));
+    await round(await publish(many(30), [], unsigned()));
     writes = [];
-    const kept = await publish([entry({ id: 'e-0', title: 'Renamed' })]);
-    const { summary } = await round(kept);
+    const left = [entry({ id: 'e-0', title: 'Renamed' })];
+    const { summary } = await round(await publish(left, [], unsigned()));
     expect(summary.held).toMatchObject({ reason: 'ConfirmationRequired' });
     expect(writes).toHaveLength(1);
-    const { summary: signed } = await round(kept, { trust: { minisign: { publicKeys: [`RW${'A'.repeat(54)}`] } } }, 2);
+    const { summary: signed } = await round(await publish(left));
     expect(signed).toMatchObject({ retired: 29 });
     expect(signed.held).toBeUndefined();
+  });
+
+  test('of a Marketplace that answers with nothing waits for a person, for nobody signs its answers', async () => {
+    const directoryRef = { kind: 'ConfigMap', name: 'anchors' };
+    const trust = { x509: { endorsers: [{ subject: '/CN=alice', issuer: '/CN=CA' }], directoryRef } };
+    const marketplace = unsigned({ format: 'Marketplace' });
+    await round(await publish(many(2), [], marketplace), { trust });
+    const { summary } = await round(await publish([], [], marketplace), { trust });
+    expect(summary.held).toMatchObject({ reason: 'ConfirmationRequired' });
+    expect(retired()).toEqual([undefined, undefined]);
+    await round(await publish(many(1), [], marketplace), { trust });
+    expect(retired()).toEqual([undefined, 'Removed']);
+  });
+});
+
+describe('an endorser on a white or black list', () => {
+  test.each([
+    [{ include: { endorsers: ['/CN=alice'] } }, 2],
+    [{ include: { endorsers: ['/CN=bob'] } }, 0],
+    [{ exclude: { endorsers: ['/CN=al*'] } }, 0],
+    [{ matchFields: [{ key: 'endorser', operator: 'In', values: ['/CN=alice'] }] }, 2],
+    [{ expression: 'entry.endorser == "/CN=bob"' }, 0],
+  ])('is who signed the list, where that is signed as a whole: %j', async (select, selected) => {
+    expect((await round(await publish(many(2)), { select })).summary).toMatchObject({ selected });
+  });
+
+  test('is who signed the entry, where entries are', async () => {
+    const bob = { kind: 'x509', name: '/CN=bob', subject: '/CN=bob', issuer: '/CN=CA', fingerprint: 'cd' } as const;
+    const kept = await publish([entry({ signer: bob })]);
+    expect((await round(kept, { select: { include: { endorsers: ['/CN=alice'] } } })).summary.selected).toBe(0);
   });
 });
