@@ -42,5 +42,7 @@ USER 65532:65532
 EXPOSE 9464
 # No init: Node.js handles SIGTERM itself and reaps its children, and they start none of their own that outlive them. No
 # HEALTHCHECK: the kubelet ignores it, and asks /healthz and /readyz.
+# As bin/imageproxy has it; another value in the environment of the pod goes before it.
+ENV NODE_OPTIONS=--max-old-space-size=1024
 ENTRYPOINT ["/usr/local/bin/node", "--disable-warning=ExperimentalWarning", "--max-semi-space-size=2", "/opt/imageproxy/dist/main.js"]
 CMD ["run", "--telemetry", "0.0.0.0:9464"]

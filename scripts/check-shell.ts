@@ -13,7 +13,7 @@ for (const script of tracked.trim().split('\n')) {
   ];
   for (const [program, args] of checks) {
     const { error, status, stdout, stderr } = spawnSync(program, args, { cwd: root, encoding: 'utf8' });
-    if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT' && program === 'shellcheck') continue;
+    if (program === 'shellcheck' && error !== undefined && 'code' in error && error.code === 'ENOENT') continue;
     if (error === undefined && status === 0) continue;
     failed = true;
     console.error(`${program} ${args.join(' ')}: ${error?.message ?? ''}\n${stdout}${stderr}`.trim());
