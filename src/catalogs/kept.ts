@@ -22,6 +22,8 @@ export interface KeptList {
   readonly url: string;
   /** RFC 3339. */
   readonly acceptedAt: string;
+  /** Names what it was read with: another name is a reason to read it again. */
+  readonly inputs?: string;
   /** Set when it is certain that who signed the list is trusted no longer. */
   readonly distrust?: Distrust;
 }

@@ -21,6 +21,8 @@ export interface ReadTask {
   /** The list that was accepted last, also where the folder is lost. */
   readonly accepted: AcceptedList | undefined;
   readonly rollback: 'Refuse' | 'Accept';
+  /** Names all that decides how the list is read and judged; kept with it. */
+  readonly inputs?: string;
 }
 
 export type ReadOutcome =
@@ -68,7 +70,13 @@ export async function readList(task: ReadTask, readCatalog: ReadCatalog, signal:
   }
   const fresh = accepted?.digest !== catalog.list.digest;
   const acceptedAt = fresh || before === undefined ? timestamp(at) : before.acceptedAt;
-  const kept = await keep(folder, catalog, { warnings, url: cleanUrl(url), acceptedAt }, documents.taken);
+  const head = {
+    warnings,
+    url: cleanUrl(url),
+    acceptedAt,
+    ...(task.inputs === undefined ? {} : { inputs: task.inputs }),
+  };
+  const kept = await keep(folder, catalog, head, documents.taken);
   return { kind: 'Accepted', kept, fresh };
 }
 

@@ -182,9 +182,17 @@ export async function startControllerOn<S extends OwnStore>(
     lease?.onChange((holds) => {
       if (holds) controllers.wakeAll();
       // What writes to a cloud ends now, while the Lease cannot be another's yet; downloads go on.
-      else jobs.abort((key) => key.startsWith('site/') || key.startsWith('probe/'));
+      else {
+        jobs.abort((key) => key.startsWith('site/') || key.startsWith('probe/'));
+        deps.lists.doubt();
+      }
     });
-    if (options.hub !== undefined && lease !== undefined) standWith(lease, options.hub.summary, controllers);
+    if (options.hub !== undefined && lease !== undefined) {
+      standWith(lease, options.hub.summary, () => {
+        deps.lists.doubt();
+        controllers.wakeAll();
+      });
+    }
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       try {

@@ -1,4 +1,3 @@
-import type { Controllers } from '../controllers/index.ts';
 import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
 import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
 import type { Candidacy } from '../runtime/candidacy.ts';
@@ -24,8 +23,8 @@ export function dutiesOf(hub: Hub | undefined, store: Store): Duties {
   );
 }
 
-/** Who may not write at all shall not keep the others from summarizing. */
-export function standWith(lease: Candidacy, summary: Candidacy, controllers: Controllers): void {
+/** Who may not write at all shall not keep the others from summarizing. `gained`: it is ours to summarize from now on. */
+export function standWith(lease: Candidacy, summary: Candidacy, gained: () => void): void {
   const follow = (holds: boolean): void => {
     if (holds) summary.stand();
     else void summary.withdraw();
@@ -33,6 +32,6 @@ export function standWith(lease: Candidacy, summary: Candidacy, controllers: Con
   lease.onChange(follow);
   follow(lease.goodForMs(0));
   summary.onChange((holds) => {
-    if (holds) controllers.wakeAll();
+    if (holds) gained();
   });
 }

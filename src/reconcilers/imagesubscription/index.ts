@@ -11,7 +11,7 @@ import { follow } from './follow.ts';
 import { ownedBy } from './inventory.ts';
 import { FINALIZER, leave } from './leave.ts';
 import { beginLook, type Look, lookAgain, note, told } from './look.ts';
-import { lastFailure, readWhenDue, takeReading, wordsOf } from './reading.ts';
+import { isAccepted, lastFailure, readWhenDue, takeReading, wordsOf } from './reading.ts';
 import type { Summary } from './summary.ts';
 import { conclude, tellImages, type Verdict } from './verdict.ts';
 
@@ -60,8 +60,7 @@ export async function reconcileImageSubscription(key: ObjectKey, deps: Deps): Pr
 
 async function verdictOf(look: Look, kept: KeptList | undefined, needed: boolean): Promise<Verdict> {
   const { spec } = look.subscription;
-  // What is kept belongs to another place than the spec names now: nothing is compared with it any more.
-  const current = kept !== undefined && isOf(kept, look.subscription) ? kept : undefined;
+  const current = kept !== undefined && isAccepted(kept, look) ? kept : undefined;
   let followed: { summary: Summary; more: boolean } | undefined;
   try {
     followed = current === undefined ? undefined : await follow(look, current);
@@ -95,11 +94,6 @@ async function verdictOf(look: Look, kept: KeptList | undefined, needed: boolean
   }
   const message = [wordsOf(look.status.list ?? {}), ...countsInWords(look)].join('; ');
   return more ? { state: 'Going', reason: 'Applying', message } : { state: 'Ready', reason: 'Followed', message };
-}
-
-/** Whether the kept list is what the spec speaks of: another place's says nothing about it. */
-function isOf({ url, list }: KeptList, { spec }: ImageSubscription): boolean {
-  return url === cleanUrl(spec.url) && list.format === spec.format;
 }
 
 function tellSummary(look: Look, { summary }: { summary: Summary }): void {

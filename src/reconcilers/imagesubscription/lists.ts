@@ -11,6 +11,8 @@ const MAX_ENTRIES = 200_000;
 export interface Memory {
   /** What the last reading was done with; another one is a reason to read again. */
   inputs?: string;
+  /** The kept list has to be read or judged anew before anything is made of it. */
+  doubtful?: boolean;
   /** Not before this date, in milliseconds since the epoch: those that were all overdue at a start do not go at once. */
   spreadUntil?: number;
   /** What the images were last compared with, and what came of it. */
@@ -26,6 +28,7 @@ export class KeptLists {
   readonly #heads = new Map<string, KeptList | undefined>();
   readonly #entries = new Map<string, { revision: string; kept: KeptEntries }>();
   readonly #memories = new Map<string, Memory>();
+  #doubted = false;
 
   constructor(root: string, maxEntries = MAX_ENTRIES) {
     this.#root = root;
@@ -38,8 +41,14 @@ export class KeptLists {
 
   memory(uid: string): Memory {
     let memory = this.#memories.get(uid);
-    if (memory === undefined) this.#memories.set(uid, (memory = {}));
+    if (memory === undefined) this.#memories.set(uid, (memory = this.#doubted ? { doubtful: true } : {}));
     return memory;
+  }
+
+  /** Somebody else may have followed the lists meanwhile: what is remembered of them, and whom they are signed by, is the past. */
+  doubt(): void {
+    this.#doubted = true;
+    for (const uid of this.#memories.keys()) this.#memories.set(uid, { doubtful: true });
   }
 
   async head(uid: string): Promise<KeptList | undefined> {

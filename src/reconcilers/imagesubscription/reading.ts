@@ -29,13 +29,16 @@ export function readingKey(uid: string): string {
 
 /** Takes the outcome of a reading into the status. Whether there was one. */
 export function takeReading(look: Look): boolean {
-  const { deps, uid, asker, subscription } = look;
+  const { deps, uid, asker, memory, subscription } = look;
   const outcome = deps.jobs.take<ReadOutcome>(readingKey(uid), asker);
   if (outcome === undefined) return false;
+  const failed = outcome.ok ? undefined : Failure.from(outcome.error);
+  if (failed?.reason === 'Aborted') return false;
+  // What was judged by trust that has been taken away meanwhile is applied only when it has been judged anew.
+  if (memory.inputs === inputsOf(subscription, deps.store)) delete memory.doubtful;
   const { format } = subscription.spec;
   if (!outcome.ok) {
     const failure = Failure.from(outcome.error);
-    if (failure.reason === 'Aborted') return false;
     deps.metrics.listRead(format, failure.reason);
     refused(look, failure, 'Fetch');
     return true;
@@ -115,7 +118,8 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
   const key = readingKey(uid);
   const inputs = inputsOf(subscription, deps.store);
   const kept = await deps.lists.head(uid);
-  const need = needOf(look, kept, inputs);
+  if (isOutdated(look, kept, inputs)) memory.doubtful = true;
+  const need = needOf(look, kept);
   if (deps.jobs.runs(key)) {
     if (memory.inputs === inputs) return need === 'Needed' ? 'Needed' : 'Runs';
     // What runs was begun with what counts no longer; it ends, and wakes us for the next.
@@ -129,18 +133,34 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
     return undefined;
   }
   memory.inputs = inputs;
-  look.starts.push(() => deps.jobs.start(key, asker, { lane: LANE, view: {} }, ({ signal }) => read(look, signal)));
+  look.starts.push(() =>
+    deps.jobs.start(key, asker, { lane: LANE, view: {} }, ({ signal }) => read(look, inputs, signal)),
+  );
   return need ?? 'Periodic';
 }
 
-function needOf(look: Look, kept: KeptList | undefined, inputs: string): 'Needed' | undefined {
-  const { memory, subscription, status, generation } = look;
-  // The first look after a start: only a new spec shows that something may have changed meanwhile.
-  const changed =
-    memory.inputs === undefined ? subscription.status.observedGeneration !== generation : memory.inputs !== inputs;
-  if (changed) return 'Needed';
+/** Whether the kept list was read, or last judged, with something else than what counts now. */
+function isOutdated({ memory, subscription, generation }: Look, kept: KeptList | undefined, inputs: string): boolean {
+  if (memory.inputs !== undefined) return memory.inputs !== inputs;
+  // The first look after a start: a keyring or a bundle may have changed while nobody looked.
+  return kept?.inputs === undefined ? subscription.status.observedGeneration !== generation : kept.inputs !== inputs;
+}
+
+function needOf(look: Look, kept: KeptList | undefined): 'Needed' | undefined {
+  if (look.memory.doubtful === true) return 'Needed';
   // A look that failed has its own date; nothing is gained by coming before it.
-  return kept === undefined && status.attempts === undefined ? 'Needed' : undefined;
+  const lost = kept === undefined || !isAccepted(kept, look);
+  return lost && look.status.attempts === undefined ? 'Needed' : undefined;
+}
+
+/**
+ * Whether the kept list is what images may be compared with: that of the place which the spec names, and the one which the status says
+ * was accepted last. Another one is left of the time before another controller followed the list, or of a backup: it would bring
+ * old images back.
+ */
+export function isAccepted({ url, list }: KeptList, { subscription: { spec }, status, memory }: Look): boolean {
+  if (memory.doubtful === true || url !== cleanUrl(spec.url) || list.format !== spec.format) return false;
+  return status.list?.digest === undefined || status.list.digest === list.digest;
 }
 
 function dateOfNext(look: Look): number {
@@ -163,7 +183,7 @@ function dateOfNext(look: Look): number {
   return Math.max(dueAt, memory.spreadUntil ?? 0);
 }
 
-async function read({ subscription, deps, uid }: Look, signal: AbortSignal): Promise<ReadOutcome> {
+async function read({ subscription, deps, uid }: Look, inputs: string, signal: AbortSignal): Promise<ReadOutcome> {
   const { spec, status } = subscription;
   const { format, rollback } = spec;
   if (format === 'OCI') {
@@ -172,7 +192,8 @@ async function read({ subscription, deps, uid }: Look, signal: AbortSignal): Pro
   const source = await listSource(subscription, deps);
   const trust = await trustOf(subscription, deps);
   const accepted = status.list?.digest === undefined ? undefined : status.list;
-  const task = { format, source, trust, at: deps.clock.now(), folder: deps.lists.folder(uid), accepted, rollback };
+  const [at, folder] = [deps.clock.now(), deps.lists.folder(uid)];
+  const task = { format, source, trust, at, folder, accepted, rollback, inputs };
   return deps.catalogs.read(task, signal);
 }
 

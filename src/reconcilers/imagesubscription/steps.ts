@@ -37,7 +37,8 @@ export async function carryOut(
   let tried = 0;
   for (let at = 0; at < now.length; at += STEPS_AT_ONCE) {
     // It may end in the middle: a stop, or a Lease that is lost, waits for no list.
-    if (!look.deps.authority.goodForMs(LEASE_MARGIN_MS)) {
+    const { authority, duties } = look.deps;
+    if (!authority.goodForMs(LEASE_MARGIN_MS) || !duties.summarizes) {
       lookAgain(look, look.now + AUTHORITY_LOOK_MS);
       return { more: true, refusals };
     }

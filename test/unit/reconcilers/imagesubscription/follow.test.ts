@@ -7,6 +7,7 @@ import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../../../s
 import type { Entry, ListFacts, Skipped } from '../../../../src/catalogs/catalog.ts';
 import { keep, type KeptList } from '../../../../src/catalogs/kept.ts';
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
+import { ALONE, type Duties } from '../../../../src/reconcilers/duties.ts';
 import { attentionOf, countsOf } from '../../../../src/reconcilers/imagesubscription/counts.ts';
 import { follow } from '../../../../src/reconcilers/imagesubscription/follow.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
@@ -24,6 +25,7 @@ let images: Map<string, VMImage>;
 let writes: string[];
 let refuse: (name: string) => Reason | undefined;
 let mayWrite: boolean;
+let summarizes: () => boolean;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'follow-'));
@@ -33,6 +35,7 @@ beforeEach(() => {
   writes = [];
   refuse = () => undefined;
   mayWrite = true;
+  summarizes = () => true;
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
@@ -50,6 +53,13 @@ async function publish(
   lists.set('uid-egi', kept);
   return kept;
 }
+
+const duties = (): Duties => ({
+  ...ALONE,
+  get summarizes() {
+    return summarizes();
+  },
+});
 
 async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) {
   const one: ImageSubscription = subscription(spec, { generation });
@@ -73,6 +83,7 @@ async function round(kept: KeptList, spec: Record<string, unknown> = {}, generat
     clock,
     log: createLogger({ level: 'silent' }),
     authority: { goodForMs: () => mayWrite },
+    duties: duties(),
     settings: { instance: 'test' },
   } as unknown as Deps;
   const look = beginLook(one, deps);
@@ -129,6 +140,12 @@ describe('following a list', () => {
     mayWrite = false;
     expect(await round(await publish(many(3)))).toMatchObject({ more: true });
     expect(writes).toEqual([]);
+  });
+
+  test('ends in the middle when another controller is to follow the lists from now on', async () => {
+    summarizes = () => writes.length < 32;
+    expect(await round(await publish(many(100)))).toMatchObject({ more: true });
+    expect(writes).toHaveLength(32);
   });
 
   test('goes on past what is refused, tells it, and does not ask for it again until the list is read anew', async () => {

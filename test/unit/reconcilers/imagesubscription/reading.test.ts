@@ -7,7 +7,7 @@ import type { ReadOutcome, ReadTask } from '../../../../src/catalogs/reading.ts'
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
 import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
-import { readWhenDue, takeReading } from '../../../../src/reconcilers/imagesubscription/reading.ts';
+import { isAccepted, readWhenDue, takeReading } from '../../../../src/reconcilers/imagesubscription/reading.ts';
 import { Jobs } from '../../../../src/runtime/jobs.ts';
 import { createLogger } from '../../../../src/telemetry/log.ts';
 import { HeldClock, settled } from '../../../support/clock.ts';
@@ -100,6 +100,12 @@ async function read(): Promise<Look> {
   return look();
 }
 
+/** Whether images are compared with what is kept. */
+async function current(one: Look): Promise<boolean> {
+  const head = await lists.head(one.uid);
+  return head !== undefined && isAccepted(head, one);
+}
+
 const due = ({ lookAgainAt }: Look) => ((lookAgainAt ?? Number.NaN) - clock.now()) / MINUTE;
 
 describe('a list', () => {
@@ -163,6 +169,56 @@ describe('a list', () => {
     change();
     await look();
     expect(tasks).toHaveLength(2);
+  });
+
+  test('that is older than the one accepted, left of a backup or of former times, is read again and not applied', async () => {
+    await read();
+    start();
+    lists.set(object.metadata.uid, kept({ list: list({ digest: `sha256:${'0'.repeat(64)}` }) }));
+    const first = await look();
+    expect(await current(first)).toBe(false);
+    expect(tasks).toHaveLength(2);
+    expect(await current(await look())).toBe(true);
+  });
+
+  test('that somebody else may have followed meanwhile is read again before it is applied', async () => {
+    await read();
+    lists.doubt();
+    expect(await current(await look())).toBe(false);
+    expect(tasks).toHaveLength(2);
+    expect(await current(await look())).toBe(true);
+    expect(await current(await look())).toBe(true);
+    expect(tasks).toHaveLength(2);
+  });
+
+  test('that cannot be read just then is applied as it was, when it is the one accepted', async () => {
+    await read();
+    lists.doubt();
+    outcome = new Failure('NetworkError', 'no');
+    await look();
+    expect(await current(await look())).toBe(true);
+  });
+
+  test('that was read with trust taken away meanwhile is not applied before it has been judged anew', async () => {
+    await look();
+    object = { ...object, spec: { ...object.spec, trust: { minisign: { publicKeys: [] } } } };
+    expect(await current(await look())).toBe(false);
+    expect(tasks).toHaveLength(2);
+    expect(await current(await look())).toBe(true);
+  });
+
+  test('is read at once when the Secret has changed while the program was down', async () => {
+    object = { ...object, spec: { ...object.spec, caRef: { kind: 'Secret', name: 'ca', key: 'ca.crt' } } };
+    secretVersion = '1';
+    await read();
+    const inputs = tasks[0]?.inputs ?? '';
+    for (const version of ['1', '2']) {
+      start();
+      lists.set(object.metadata.uid, kept({ inputs }));
+      secretVersion = version;
+      await look();
+      expect(tasks).toHaveLength(Number(version));
+    }
   });
 
   test('is not read for a change of what its images are made with', async () => {
