@@ -26,7 +26,7 @@ export interface AcceptanceRules {
  * would otherwise bring back the images with the holes in them.
  *
  * The identity may change only where a person has pointed the subscription to another place. Versions are compared as vmcatcher did;
- * where a list has none, its date decides. The same version with other bytes is a mistake of the publisher's, told but taken.
+ * where a list has none, its date decides; one without either does not follow one that had it. The same version with other bytes is a mistake of the publisher's, told but taken.
  *
  * @returns warnings @throws Failure ListIdentityChanged | ListRollback
  */
@@ -44,6 +44,13 @@ export function accept(list: ListFacts, before: AcceptedList | undefined, rules:
   // Without a name of its own, only the place says that it is the same list.
   if (list.identity === undefined && elsewhere) return [];
   const order = orderOf(list, before);
+  // Otherwise an old list from which the date is missing would pass for a new one.
+  if (order === undefined && (before.version ?? before.createdAt) !== undefined) {
+    throw new Failure(
+      'ListRollback',
+      `${where}: the list (${ageOf(list)}) cannot be told to be newer than the one accepted before (${ageOf(before)}): somebody may be serving an old one. Ask its publisher; if it is meant so, set spec.rollback: Accept until the list is accepted`,
+    );
+  }
   if (order !== undefined && order < 0) {
     throw new Failure(
       'ListRollback',

@@ -22,6 +22,8 @@ export interface ReadRequest {
   readonly at: number;
   readonly fetch: FetchDocument;
   readonly signal: AbortSignal;
+  /** The documents are those of a list that was accepted before: what is asked is who of its signers is still trusted. */
+  readonly accepted?: boolean;
 }
 
 /**

@@ -62,7 +62,7 @@ export class Gathering {
     try {
       return await read();
     } catch (error) {
-      return this.#skip(hint, this.#attempts, error);
+      return this.#skip(hint, this.#attempts, faultOf(error));
     }
   }
 
@@ -108,6 +108,18 @@ export class Gathering {
     }
     return { entries: Array.from(this.#found.values(), ({ entry }) => entry), skipped };
   }
+}
+
+/**
+ * What trips over the bytes of one image is about this image: a stranger's, which he may have made for that, must not make all the
+ * others unreadable. What the machine refuses (it names the call) is not.
+ */
+function faultOf(error: unknown): unknown {
+  const failure = Failure.from(error);
+  if (failure === error || failure.reason !== 'InternalError') return failure;
+  return error instanceof Error && 'syscall' in error
+    ? error
+    : invalidEntry(`it cannot be read: ${plain(failure.message, 200)}`);
 }
 
 function nameOf(value: unknown, limit: number): string | undefined {

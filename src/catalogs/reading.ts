@@ -1,10 +1,11 @@
 import { timestamp } from '../api/conditions.ts';
-import { Failure, type PlainFailure, type Reason } from '../api/failure.ts';
+import { Failure, type PlainFailure } from '../api/failure.ts';
 import type { HttpSourceSpec } from '../sources/source.ts';
 import { cleanUrl } from '../sources/url.ts';
 import type { Trust } from '../trust/trust.ts';
 import { accept, type AcceptedList } from './acceptance.ts';
 import type { Catalog, CatalogFormat, FetchDocument, ReadRequest } from './catalog.ts';
+import { isDistrust } from './distrust.ts';
 import { Documents, keptDocuments } from './documents.ts';
 import { type Distrust, keep, keepJudged, type KeptList, readKept, writeHead } from './kept.ts';
 
@@ -40,12 +41,6 @@ export type ReadCatalog = (format: CatalogFormat, request: ReadRequest) => Promi
 
 /** A slow origin must not hold a place among the readers for ever. */
 export const LONGEST_MS = 10 * 60_000;
-
-/**
- * These end the trust in a list that was accepted before, for certain. A CRL that is missing, an authority that is gone from the
- * bundle or a certificate past its date do not: nothing may happen to images because an update of the anchors went wrong.
- */
-const DISTRUSTED: readonly Reason[] = ['EndorserNotTrusted', 'CertificateRevoked', 'KeyRevoked'];
 
 /** Fetches, proves, parses and judges a list, and keeps it when it is accepted. @throws Failure Aborted | DiskFull | InternalError */
 export async function readList(task: ReadTask, readCatalog: ReadCatalog, signal: AbortSignal): Promise<ReadOutcome> {
@@ -95,7 +90,7 @@ async function judgeAgain(
   const fetch: FetchDocument = keptDocuments(folder, before.documents);
   let distrust: Distrust | undefined;
   try {
-    const catalog = await readCatalog(format, { url: source.url, trust, at, fetch, signal });
+    const catalog = await readCatalog(format, { url: source.url, trust, at, fetch, signal, accepted: true });
     // Each entry of some formats has a signer of its own: those that are out are among the skipped now.
     const out = catalog.skipped.some(({ reason }) => isDistrust(reason, trust.kind));
     if (out) return await keepJudged(folder, rest, catalog);
@@ -107,10 +102,4 @@ async function judgeAgain(
   }
   if (distrust?.message === before.distrust?.message) return before;
   return writeHead(folder, distrust === undefined ? rest : { ...rest, distrust });
-}
-
-/** A key that is no longer named is as certain as an endorser who is not: the keys themselves are what is trusted. */
-export function isDistrust(reason: Reason, kind: Trust['kind']): boolean {
-  if (DISTRUSTED.includes(reason)) return true;
-  return reason === 'UntrustedSigner' && (kind === 'openpgp' || kind === 'minisign');
 }

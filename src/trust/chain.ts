@@ -33,10 +33,12 @@ export async function verifyChain(
   trust: X509Trust,
   at: number,
 ): Promise<Chain> {
-  checkPurpose(signer);
-  checkKey(signer, trust);
   const anchors = anchorsIn(trust.anchors);
   const chains = chainsOf(signer, extra.slice(0, MAX_EXTRA), anchors);
+  // First of all whether anybody vouches for him: of a stranger's certificate, which he may have made himself, nothing else is told.
+  if (chains.length === 0) throw noChain(signer);
+  checkPurpose(signer);
+  checkKey(signer, trust);
   let first: Failure | undefined;
   for (const chain of chains) {
     try {

@@ -13,18 +13,25 @@ import { outlineSignatures, readText, type SignatureOutline, type XmlElement } f
 /** Loaded when somebody trusts a signer of XML documents, not with the program. */
 const loadLibrary = () => import('xml-crypto');
 
-/** https://www.w3.org/TR/xmldsig-core1/#sec-AlgID: all that is understood, with the digest that each rests on. */
-const SIGNATURE_METHODS: Readonly<Record<string, string | undefined>> = {
-  'http://www.w3.org/2000/09/xmldsig#rsa-sha1': 'sha1',
-  'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256': 'sha256',
-  'http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1': 'sha256',
-  'http://www.w3.org/2001/04/xmldsig-more#rsa-sha512': 'sha512',
-};
-const DIGEST_METHODS: Readonly<Record<string, string | undefined>> = {
-  'http://www.w3.org/2000/09/xmldsig#sha1': 'sha1',
-  'http://www.w3.org/2001/04/xmlenc#sha256': 'sha256',
-  'http://www.w3.org/2001/04/xmlenc#sha512': 'sha512',
-};
+/**
+ * https://www.w3.org/TR/xmldsig-core1/#sec-AlgID: all that is understood, with the digest that each rests on. Maps, for the names come
+ * from documents, and "constructor" is a member of every object.
+ */
+const SIGNATURE_METHODS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    'http://www.w3.org/2000/09/xmldsig#rsa-sha1': 'sha1',
+    'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256': 'sha256',
+    'http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1': 'sha256',
+    'http://www.w3.org/2001/04/xmldsig-more#rsa-sha512': 'sha512',
+  }),
+);
+const DIGEST_METHODS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    'http://www.w3.org/2000/09/xmldsig#sha1': 'sha1',
+    'http://www.w3.org/2001/04/xmlenc#sha256': 'sha256',
+    'http://www.w3.org/2001/04/xmlenc#sha512': 'sha512',
+  }),
+);
 const INCLUSIVE = [
   'http://www.w3.org/TR/2001/REC-xml-c14n-20010315',
   'http://www.w3.org/TR/2001/REC-xml-c14n-20010315#WithComments',
@@ -123,7 +130,7 @@ function readProfile({ signature, source, xmlAttributes }: SignatureOutline): Pr
   }
   const canonical = algorithmOf(canonicalization);
   const digestAlgorithm = algorithmOf(digestMethod);
-  const digest = DIGEST_METHODS[digestAlgorithm];
+  const digest = DIGEST_METHODS.get(digestAlgorithm);
   if (!CANONICALIZATIONS.has(canonical) || digest === undefined) throw unknown(digestAlgorithm);
   return {
     source,
@@ -137,7 +144,7 @@ function readProfile({ signature, source, xmlAttributes }: SignatureOutline): Pr
 }
 
 function checkStrength({ signatureMethod, digest }: Profile, trust: X509Trust): void {
-  const signatureDigest = SIGNATURE_METHODS[signatureMethod];
+  const signatureDigest = SIGNATURE_METHODS.get(signatureMethod);
   if (signatureDigest === undefined) throw unknown(signatureMethod);
   const weakness = weaknessOfDigest(signatureDigest, trust) ?? weaknessOfDigest(digest, trust);
   if (weakness === undefined) return;

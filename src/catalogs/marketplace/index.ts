@@ -3,6 +3,7 @@ import { Failure } from '../../api/failure.ts';
 import { isSigner, type Verification, verifySigned } from '../../trust/index.ts';
 import type { Signer } from '../../trust/trust.ts';
 import type { Catalog, Entry, ReadRequest } from '../catalog.ts';
+import { isDistrust } from '../distrust.ts';
 import { Gathering, invalidEntry } from '../gathering.ts';
 import { bring } from '../proof.ts';
 import { decode, digestOf, plain } from '../text.ts';
@@ -13,7 +14,7 @@ import { splitEntries } from './xml.ts';
 /**
  * Reads a StratusLab Marketplace: `/metadata` with its queries, one entry, or a tag. Nobody signs the list; each entry is proven by
  * its own XML signature, and one that is not to be believed is skipped.
- * @throws Failure of the fetch; InvalidTrust; InvalidList; the reason of the first entry when none can be believed
+ * @throws Failure of the fetch; InvalidTrust; InvalidList; why no entry can be believed, when none can
  */
 export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
   const { trust, at, signal } = request;
@@ -29,20 +30,21 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
   const gathering = new Gathering();
   const chains: Verification['chains'] = new Map();
   const vouched: Vouched[] = [];
-  let refused: Failure | undefined;
+  const refused: Failure[] = [];
   for (const text of texts) {
     // Between two entries the event loop has its turn: each is a signature.
     await setImmediate();
     if (signal.aborted) throw new Failure('Aborted', 'stopped');
     const read = await gathering.attempt(hintOf(text), () => readEntry(text, tag, { trust, at, signal, chains }));
-    if (read instanceof Failure) refused ??= read;
+    if (read instanceof Failure) refused.push(read);
     else vouched.push(read);
   }
   // One bad answer must not look like a Marketplace from which every image has been taken away.
-  if (vouched.length === 0 && refused !== undefined) throw refused;
-  const chosen = tag === undefined ? oneEach(vouched, at) : tagged(vouched, tag, at);
-  for (const each of chosen) gathering.read({}, () => entryOf(each));
-  const endorsedAt = tag === undefined ? undefined : chosen[0]?.endorsedAt;
+  if (vouched.length === 0) checkRefused(refused, request, tag);
+  const each = oneEach(vouched, at);
+  const chosen = tag === undefined ? each : tagged(each, tag, at);
+  for (const entry of chosen) gathering.read({}, () => entryOf(entry));
+  const endorsedAt = tag === undefined ? undefined : newestOf(vouched);
   return {
     list: {
       format: 'Marketplace',
@@ -53,6 +55,28 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
     ...gathering.done(),
     warnings: [],
   };
+}
+
+/**
+ * No entry can be believed. Strangers' entries are in every answer, and are none of a trusted endorser's: as the failure of the whole
+ * list that word would be about those who only miss a CRL, so another comes first. A kept answer is told entry by entry instead where
+ * both are in it: the revoked endorser is out, and the one beside him is not. Not under a tag: there an image has another id.
+ */
+function checkRefused(refused: readonly Failure[], { accepted = false }: ReadRequest, tag: Tag | undefined): void {
+  const unclear = refused.find(({ reason }) => !isDistrust(reason, 'x509'));
+  const out = refused.find(({ reason }) => isDistrust(reason, 'x509'));
+  if (accepted && tag === undefined && unclear !== undefined && out !== undefined) return;
+  const failure = unclear ?? out;
+  if (failure !== undefined) throw failure;
+}
+
+/** An entry that is deprecated or has ended counts too: once its endorser has said so, an answer without it is an old one. */
+function newestOf(vouched: readonly Vouched[]): string | undefined {
+  const [first, ...others] = vouched.map(({ endorsedAt }) => endorsedAt);
+  return others.reduce(
+    (newest, each) => (newest !== undefined && Date.parse(each) > Date.parse(newest) ? each : newest),
+    first,
+  );
 }
 
 async function readEntry(text: string, tag: Tag | undefined, verification: Verification): Promise<Vouched> {

@@ -72,10 +72,10 @@ async function readParts(parts: readonly StreamPart[], root: string, request: Re
 
 /** Each document is signed by itself, so an old one can be put beside a new index: then the index tells. */
 function checkAge({ url, stream }: Proof, expected: string): void {
-  if (stream.updated === undefined || Date.parse(stream.updated) >= Date.parse(expected)) return;
+  if (stream.updated !== undefined && Date.parse(stream.updated) >= Date.parse(expected)) return;
   throw new Failure(
     'SourceChanged',
-    `${cleanUrl(url)} is of ${stream.updated}, but the index speaks of one of ${expected}: the mirror is being updated, or serves old documents`,
+    `${cleanUrl(url)} ${stream.updated === undefined ? 'does not say when it was updated' : `is of ${stream.updated}`}, but the index speaks of one of ${expected}: the mirror is being updated, or serves old documents`,
   );
 }
 

@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { ANNOTATIONS, type EntryAttention, type VMImage } from '../../api/types.ts';
 import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
-import { isDistrust } from '../../catalogs/reading.ts';
+import { isDistrust } from '../../catalogs/distrust.ts';
 import { approvalOf, digestOf } from './approval.ts';
 import { byClaim, isEven } from './claims.ts';
 import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';

@@ -1,13 +1,17 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { CatalogFormat } from '../../../src/catalogs/catalog.ts';
 import { readCatalog, recognise } from '../../../src/catalogs/index.ts';
+import { readEntries } from '../../../src/catalogs/kept.ts';
+import { readList } from '../../../src/catalogs/reading.ts';
 import type { Trust } from '../../../src/trust/trust.ts';
 import { type Site, refusal, request, SHA256, SHA512 } from '../../unit/catalogs/reading.ts';
 import { describePublished } from './published.ts';
 import { entryOf, identifierFor, metadata } from '../../support/marketplace.ts';
+import { startOrigin } from '../../support/origin.ts';
 import { installed } from '../images/workspace.ts';
 import { ENDORSERS, makePublisher, type Person, PROGRAMS, type Publisher } from './publisher.ts';
 
@@ -394,6 +398,53 @@ describe.skipIf(!installed(...PROGRAMS))('with the programs that publishers use'
       expect(await refusal(market([publisher.xmlsign(entryOf(bobs), 'bob')], publisher.x509('alice')))).toMatch(
         /^EndorserNotTrusted: /,
       );
+    });
+
+    describe('while revocation lists are missing', () => {
+      const ours = () => publisher.xmlsign(entryOf());
+      const strangers = () => publisher.xmlsign(entryOf({ content: 'b', ...bobs }), 'bob');
+      const required = (...people: Person[]): Trust => ({ ...publisher.x509(...people), crl: 'Require' });
+
+      it('are refused for that, not for the strangers among them', async () => {
+        const [own, other] = [ours(), strangers()];
+        expect(await refusal(market([other, own], required('alice')))).toMatch(/^CrlMissing: /);
+        expect(await refusal(market([own, other], required('alice')))).toMatch(/^CrlMissing: /);
+      });
+
+      it('leave the kept list as it is, but for those whose endorser is out', async () => {
+        const folder = join(mkdtempSync(join(tmpdir(), 'marketplace-')), 'uid');
+        const origin = await startOrigin();
+        const path = '/metadata';
+        const network = { allow: ['127.0.0.0/8'] };
+        const timeouts = { connectMs: 5000, headersMs: 5000, stallMs: 5000 };
+        const look = async (trust: Trust) => {
+          const source = { kind: 'http', url: origin.url + path, headers: {}, network, timeouts } as const;
+          const task = { format: 'Marketplace', source, trust, at: NOW, folder, accepted: undefined } as const;
+          const { kept } = await readList({ ...task, rollback: 'Refuse' }, readCatalog, new AbortController().signal);
+          if (kept === undefined) throw new Error('nothing is kept');
+          const { entries = [], skipped = [] } = (await readEntries(folder, kept)) ?? {};
+          const out = skipped.map(({ id, reason }) => [id, reason]);
+          return { distrust: kept.distrust?.reason, ids: entries.map(({ id }) => id), out };
+        };
+        try {
+          origin.route(path, { body: Buffer.from(metadata(strangers(), ours())) });
+          const both = [identifierFor('b'), identifierFor('ttylinux')];
+          expect(await look(publisher.x509('alice', 'bob'))).toEqual({ distrust: undefined, ids: both, out: [] });
+          expect(await look(required('alice', 'bob'))).toEqual({ distrust: undefined, ids: both, out: [] });
+          expect(await look(required('alice'))).toEqual({
+            distrust: undefined,
+            ids: [],
+            out: [
+              [identifierFor('b'), 'EndorserNotTrusted'],
+              [identifierFor('ttylinux'), 'CrlMissing'],
+            ],
+          });
+          expect(await look(publisher.x509())).toMatchObject({ distrust: 'EndorserNotTrusted' });
+        } finally {
+          await origin.close();
+          rmSync(join(folder, '..'), { recursive: true, force: true });
+        }
+      });
     });
 
     it('under a tag are one, whoever answers', async () => {

@@ -121,6 +121,20 @@ describe.skipIf(!able)('who signed an S/MIME list', () => {
   });
 
   describe('is not believed', () => {
+    it.each(['extendedKeyUsage=serverAuth', 'keyUsage=critical,keyEncipherment'])(
+      'and is a stranger first when nobody vouches for him, whatever his certificate is for: %s',
+      async (extension) => {
+        const self = pki.party({ subject: '/CN=Self-made', extensions: [extension] });
+        const endorsers = [{ subject: '/DC=org/DC=example/CN=Alice', issuer: '/DC=org/DC=example/CN=Sub' }];
+        expect(await verdict(signed(self), trusting(anchors, { endorsers }))).toBe('UntrustedSigner');
+      },
+    );
+
+    it('and is a stranger first when nobody vouches for him, however weak his key is', async () => {
+      const weak = pki.party({ subject: '/CN=Self-made', key: 'rsa-1024' });
+      expect(await verdict(signed(weak), trusting(anchors, { endorsers: [] }))).toBe('UntrustedSigner');
+    });
+
     const cases: [string, string, () => { party: Party; files?: NamedFile[]; rules?: Partial<X509Trust> }][] = [
       [
         'when what is trusted cannot be read',

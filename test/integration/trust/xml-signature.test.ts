@@ -224,6 +224,10 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv', 'xmlsec1'))('an XML 
       ],
       ['when its method is HMAC', 'WeakSignature', () => edited(signed, RSA_SHA256, `${DSIG}hmac-sha1`)],
       ['when its method is unknown', 'WeakSignature', () => edited(signed, RSA_SHA256, 'urn:none')],
+      ...['constructor', 'toString', '__proto__'].flatMap((member): [string, string, () => Buffer][] => [
+        [`when its method is called ${member}`, 'WeakSignature', () => edited(signed, RSA_SHA256, member)],
+        [`when its digest is called ${member}`, 'WeakSignature', () => edited(signed, SHA256, member)],
+      ]),
       [
         'when its digest is unknown',
         'WeakSignature',

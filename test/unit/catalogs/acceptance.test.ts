@@ -29,7 +29,8 @@ describe('a list in the place of the accepted one', () => {
     ['a newer one', list(), before],
     ['one whose number is greater, not its letters', list({ version: '1.100' }), { ...before, version: '1.99' }],
     ['a newer date where there is no version', plain({ createdAt: '2026-01-11T00:00:00Z' }), dated],
-    ['one without version and date', plain(), { url: rules.url, format: 'HEPiX', digest: 'sha256:old' }],
+    ['one without version and date, as before', plain(), { url: rules.url, format: rules.format, digest: 'sha256:x' }],
+    ['the same, without version and date', plain(), { url: rules.url, format: 'HEPiX', digest: 'sha256:old' }],
     [
       'another list at another place',
       list({ identity: 'other', version: '0' }),
@@ -53,6 +54,13 @@ describe('a list in the place of the accepted one', () => {
       'ListRollback',
     ],
     ['an older date', plain({ createdAt: '2026-01-09T00:00:00Z' }), dated, 'ListRollback'],
+    ['one without date, where the accepted one had it', plain(), dated, 'ListRollback'],
+    [
+      'one without version and date, where the accepted one had them',
+      { format: 'HEPiX', identity: 'list', digest: 'sha256:new' },
+      before,
+      'ListRollback',
+    ],
     ['another list', list({ identity: 'other' }), before, 'ListIdentityChanged'],
     ['one that has lost its name', plain(), before, 'ListIdentityChanged'],
   ])('is refused: %s', (_, next, last, reason) => {

@@ -40,6 +40,21 @@ describe('the images of a list', () => {
     },
   );
 
+  it('are gathered without one whose bytes trip a parser over', async () => {
+    const gathering = new Gathering();
+    await gathering.attempt({ id: 'x' }, () => Promise.reject(new TypeError('digest.test is not a function')));
+    gathering.read({}, () => entry('y'));
+    expect(gathering.done()).toEqual({
+      entries: [entry('y')],
+      skipped: [{ id: 'x', reason: 'InvalidEntry', message: 'it cannot be read: digest.test is not a function' }],
+    });
+  });
+
+  it.each(['EMFILE', 'ENOSPC'])('are not gathered at all when the machine refuses: %s', async (code) => {
+    const error = Object.assign(new Error(code), { code, syscall: 'open' });
+    await expect(new Gathering().attempt({}, () => Promise.reject(error))).rejects.toThrow(code);
+  });
+
   it('do not hide a mistake in the program', () => {
     const read = () => {
       throw new TypeError('a mistake');

@@ -1,4 +1,5 @@
 import { describe, expect, it, test } from 'vitest';
+import { accept } from '../../../src/catalogs/acceptance.ts';
 import { fortyDigits, identifierOf } from '../../../src/catalogs/marketplace/identifier.ts';
 import { splitEntries } from '../../../src/catalogs/marketplace/xml.ts';
 import { readCatalog } from '../../../src/catalogs/index.ts';
@@ -349,6 +350,37 @@ describe('a tag', () => {
       { fields: { 'dcterms:identifier': identifierFor('old') } },
     ]);
     expect((await tagged(gone)).entries).toMatchObject([{ id: 'alice@example.org/base', deprecated: 'hole' }]);
+    const expired = young.replace(
+      '<dcterms:type>',
+      '<dcterms:valid>2026-02-02T00:00:00Z</dcterms:valid><dcterms:type>',
+    );
+    expect((await tagged(expired, old)).entries).toMatchObject([
+      { fields: { 'dcterms:identifier': identifierFor('old') } },
+    ]);
+  });
+
+  it('that falls back to an older image is no older list for that', async () => {
+    const before = (await tagged(old, young)).list;
+    const gone = young.replace('<dcterms:type>', '<slterms:deprecated>hole</slterms:deprecated><dcterms:type>');
+    const rules = { url, format: 'Marketplace', rollback: 'Refuse' } as const;
+    expect(accept((await tagged(gone, old)).list, { ...before, url }, rules)).toEqual([]);
+    expect(() =>
+      accept({ ...before, digest: 'sha256:x', createdAt: '2026-01-01T00:00:00Z' }, { ...before, url }, rules),
+    ).toThrow(expect.objectContaining({ reason: 'ListRollback' }));
+  });
+
+  it('hears the newest word on each image: one that was deprecated later is not taken by what was said before', async () => {
+    const gone = young
+      .replace('<dcterms:type>', '<slterms:deprecated>hole</slterms:deprecated><dcterms:type>')
+      .replaceAll('2026-02-01T00:00:00Z', '2026-02-02T00:00:00Z');
+    for (const answer of [
+      [old, young, gone],
+      [gone, young, old],
+    ]) {
+      const { list, entries } = await tagged(...answer);
+      expect(entries).toMatchObject([{ fields: { 'dcterms:identifier': identifierFor('old') } }]);
+      expect(list.createdAt).toBe('2026-02-02T00:00:00Z');
+    }
   });
 
   it('is in what the endorser signed: an answer with another image of his, or of another, is refused', async () => {

@@ -178,6 +178,20 @@ describe('a simplestreams index', () => {
     expect(await refusal(readCatalog('Simplestreams', request(INDEX, { documents })))).toContain(expected);
   });
 
+  it('beside a products document without a date is refused, if it says one', async () => {
+    const undated = { [PRODUCTS]: products({}, { updated: undefined }) };
+    const updated = 'Thu, 20 Nov 2026 10:10:11 +0000';
+    const reading = (changes: object) =>
+      readCatalog(
+        'Simplestreams',
+        request(INDEX, { documents: { [INDEX]: index({ a: { ...part(), ...changes } }), ...undated } }),
+      );
+    expect(await refusal(reading({ updated }))).toMatch(
+      /^SourceChanged: .* does not say when it was updated, but the index/,
+    );
+    expect(await refusal(reading({}))).toContain('accepted');
+  });
+
   it('that refers to an index is refused', async () => {
     const documents = { [INDEX]: index({ a: part() }), [PRODUCTS]: index({}) };
     expect(await refusal(readCatalog('Simplestreams', request(INDEX, { documents })))).toBe(
