@@ -15,7 +15,7 @@ import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import { Siblings } from '../reconcilers/vmimage/siblings.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
-import type { Candidacy } from '../runtime/candidacy.ts';
+import type { Standing } from '../runtime/candidacy.ts';
 import { Jobs } from '../runtime/jobs.ts';
 import { pause } from '../runtime/pause.ts';
 import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
@@ -55,7 +55,7 @@ export interface ControllerOptions {
   /** Default: of this controller alone. */
   metrics?: Metrics;
   /** The Lease under which clouds and status are written; given back at the end. Default: none is needed. */
-  lease?: Candidacy;
+  lease?: Standing;
   /** Where several controllers share the API server: which sites are this one's, and the Lease of who summarizes. */
   hub?: Hub;
   /** How long to wait for a cache that somebody else is still leaving, in milliseconds; default: not at all. */

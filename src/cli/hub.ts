@@ -1,6 +1,6 @@
 import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
 import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
-import type { Candidacy } from '../runtime/candidacy.ts';
+import type { Candidacy, Standing } from '../runtime/candidacy.ts';
 import type { Store } from '../stores/store.ts';
 import type { LabelSelector } from './label-selector.ts';
 
@@ -24,7 +24,7 @@ export function dutiesOf(hub: Hub | undefined, store: Store): Duties {
 }
 
 /** Who may not write at all shall not keep the others from summarizing. `gained`: it is ours to summarize from now on. */
-export function standWith(lease: Candidacy, summary: Candidacy, gained: () => void): void {
+export function standWith(lease: Standing, summary: Candidacy, gained: () => void): void {
   const follow = (holds: boolean): void => {
     if (holds) summary.stand();
     else void summary.withdraw();

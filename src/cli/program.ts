@@ -114,7 +114,7 @@ function addWork(program: Command, invoke: Invoke): void {
     .addOption(
       new Option(
         '--summary-namespace <name>',
-        'with --site-selector: namespace of the Lease of who summarizes; "default" else',
+        'namespace of the Lease of who summarizes, the same for all of a cluster; "default" else',
       ),
     )
     .addOption(

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { Candidacy } from '../runtime/candidacy.ts';
+import { Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
 import { LeaseElector } from '../runtime/lease.ts';
 import { type KubernetesStore, openKubernetesStore } from '../stores/kubernetes/index.ts';
@@ -8,6 +8,7 @@ import type { Health } from '../telemetry/health.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { type RunningController, startControllerOn } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
+import type { Hub } from './hub.ts';
 import type { LabelSelector } from './label-selector.ts';
 import { applySites, readSites } from './own-sites.ts';
 import type { Setting, Started } from './setting.ts';
@@ -59,7 +60,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   const telemetry = await setting.serve(metrics);
 
   const sites = cluster.sites === undefined ? [] : await readSites(cluster.sites);
-  let lease: Candidacy | undefined;
+  let lease: Standing | undefined;
   const store = await openKubernetesStore({
     controllerNamespace,
     fieldOwner: FIELD_OWNER,
@@ -73,9 +74,13 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     clock,
   });
   const summaryNamespace = cluster.summaryNamespace ?? SUMMARY.namespace;
-  const facts = { server: store.server, lease: `${controllerNamespace}/${leaseName}` };
+  const facts = {
+    server: store.server,
+    lease: `${controllerNamespace}/${leaseName}`,
+    summary: `${summaryNamespace}/${SUMMARY.name}`,
+  };
   const identity = identityOf(cluster.identity ?? wordOf(env['POD_NAME']));
-  const candidacy = (name: string, namespace: string): Candidacy =>
+  const candidacy = (name: string, namespace: string, after?: Candidacy): Candidacy =>
     new Candidacy(
       new LeaseElector({
         client: store.lease(name, namespace),
@@ -83,18 +88,23 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
         clock,
         leaseMs: cluster.leaseDuration ?? LEASE_MS,
         log: log.child({ lease: `${namespace}/${name}` }),
+        ...(after === undefined ? {} : { after }),
       }),
     );
-  lease = candidacy(leaseName, controllerNamespace);
-  const hub =
-    cluster.siteSelector === undefined
-      ? undefined
-      : { siteSelector: cluster.siteSelector, summary: candidacy(SUMMARY.name, summaryNamespace) };
+  const own = candidacy(leaseName, controllerNamespace);
+  let hub: Hub | undefined;
+  if (cluster.siteSelector === undefined) {
+    // It serves every site and summarizes, so there must be no other such one in the cluster, whatever its release and its Lease are.
+    lease = new JointCandidacy(own, candidacy(SUMMARY.name, summaryNamespace, own));
+  } else {
+    lease = own;
+    hub = { siteSelector: cluster.siteSelector, summary: candidacy(SUMMARY.name, summaryNamespace) };
+  }
   try {
     await store.preflight({
       leases: [
         { namespace: controllerNamespace, name: leaseName },
-        ...(hub === undefined ? [] : [{ namespace: summaryNamespace, name: SUMMARY.name }]),
+        { namespace: summaryNamespace, name: SUMMARY.name },
       ],
       sites: sites.map(({ metadata }) => metadata.name),
     });
@@ -169,7 +179,7 @@ function watchHearing(health: Health, store: KubernetesStore, clock: Clock, sign
  */
 function endWhenReplaced(
   controller: RunningController<KubernetesStore>,
-  lease: Candidacy,
+  lease: Standing,
   identity: string,
   { options, end, signal }: Setting,
 ): void {

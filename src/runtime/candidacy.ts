@@ -1,7 +1,23 @@
 import type { LeaseElector } from './lease.ts';
 
-/** A Lease that this process stands for, from `stand` to `withdraw`. It may be held, lost and held again in between. */
-export class Candidacy {
+/** What this process may do while it holds a Lease: from `stand` to `withdraw`, held, lost and held again in between. */
+export interface Standing {
+  /** Who holds it, as far as we have seen. */
+  readonly holder: string | undefined;
+  /** Whether it is certain to be ours for so many milliseconds more. */
+  goodForMs(ms: number): boolean;
+  /** Called when it becomes ours, and when it is ours no more. */
+  onChange(listener: (holds: boolean) => void): () => void;
+  /** Begins to ask for it. Asking twice is asking once. */
+  stand(): void;
+  /** Resolves when it is ours; rejects with the signal's reason when that comes first. */
+  held(signal: AbortSignal): Promise<void>;
+  /** Gives it back, so that the next one need not wait for it to run out. */
+  withdraw(): Promise<void>;
+}
+
+/** One Lease. */
+export class Candidacy implements Standing {
   readonly #elector: LeaseElector;
   #stop: AbortController | undefined;
   #ended: Promise<void> = Promise.resolve();
@@ -10,22 +26,18 @@ export class Candidacy {
     this.#elector = elector;
   }
 
-  /** Who holds it, as far as we have seen. */
   get holder(): string | undefined {
     return this.#elector.holder;
   }
 
-  /** Whether the Lease is certain to be ours for so many milliseconds more. */
   goodForMs(ms: number): boolean {
     return this.#elector.goodForMs(ms);
   }
 
-  /** Called when the Lease becomes ours, and when it is ours no more. */
   onChange(listener: (holds: boolean) => void): () => void {
     return this.#elector.onChange(listener);
   }
 
-  /** Begins to ask for it. Asking twice is asking once. */
   stand(): void {
     if (this.#stop !== undefined) return;
     const { signal } = (this.#stop = new AbortController());
@@ -33,28 +45,83 @@ export class Candidacy {
     this.#ended = this.#ended.then(() => this.#elector.run(signal));
   }
 
-  /** Resolves when the Lease is ours; rejects with the signal's reason when that comes first. */
-  async held(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.goodForMs(0)) return;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const give = (): void => reject(signal.reason);
-    signal.addEventListener('abort', give, { once: true });
-    const end = this.onChange((holds) => {
-      if (holds) resolve();
-    });
-    try {
-      await promise;
-    } finally {
-      end();
-      signal.removeEventListener('abort', give);
-    }
+  held(signal: AbortSignal): Promise<void> {
+    return untilHeld(this, signal);
   }
 
-  /** Gives it back, so that the next one need not wait for it to run out. */
   async withdraw(): Promise<void> {
     this.#stop?.abort();
     this.#stop = undefined;
     await this.#ended;
+  }
+}
+
+/**
+ * Two Leases that are of use only together. The second is to be one that is taken `after` the first: two processes that hold one
+ * each would wait for each other for ever.
+ */
+export class JointCandidacy implements Standing {
+  readonly #first: Candidacy;
+  readonly #second: Candidacy;
+  readonly #listeners = new Set<(holds: boolean) => void>();
+  #holds = false;
+
+  constructor(first: Candidacy, second: Candidacy) {
+    this.#first = first;
+    this.#second = second;
+    for (const each of [first, second]) each.onChange(() => this.#settle());
+  }
+
+  /** Of the one that is not ours. */
+  get holder(): string | undefined {
+    return this.#first.goodForMs(0) ? this.#second.holder : this.#first.holder;
+  }
+
+  goodForMs(ms: number): boolean {
+    return this.#first.goodForMs(ms) && this.#second.goodForMs(ms);
+  }
+
+  onChange(listener: (holds: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** For both at once: a holder that died is seen to be dead in the time of one Lease, and not of two. */
+  stand(): void {
+    this.#first.stand();
+    this.#second.stand();
+  }
+
+  held(signal: AbortSignal): Promise<void> {
+    return untilHeld(this, signal);
+  }
+
+  async withdraw(): Promise<void> {
+    await this.#second.withdraw();
+    await this.#first.withdraw();
+  }
+
+  #settle(): void {
+    const holds = this.goodForMs(0);
+    if (holds === this.#holds) return;
+    this.#holds = holds;
+    for (const listener of [...this.#listeners]) listener(holds);
+  }
+}
+
+async function untilHeld(lease: Pick<Standing, 'goodForMs' | 'onChange'>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  if (lease.goodForMs(0)) return;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const give = (): void => reject(signal.reason);
+  signal.addEventListener('abort', give, { once: true });
+  const end = lease.onChange((holds) => {
+    if (holds) resolve();
+  });
+  try {
+    await promise;
+  } finally {
+    end();
+    signal.removeEventListener('abort', give);
   }
 }

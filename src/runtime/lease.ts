@@ -39,6 +39,8 @@ export interface LeaseElectorOptions {
   leaseMs?: number;
   /** Pause between renewals; default a fifth of it. */
   renewMs?: number;
+  /** Another Lease that goes before: this one is watched all the time, but taken and renewed only while that one is held. */
+  after?: Pick<LeaseElector, 'goodForMs' | 'onChange'>;
 }
 
 /** Of the lease's time, this much is never used: requests under way at its end must have come to theirs. */
@@ -63,10 +65,15 @@ export class LeaseElector {
   #leads = false;
   #ending: (() => void) | undefined;
   #observed: { record: string; at: Moment } | undefined;
+  /** Ends the pause between two looks. */
+  #look = new AbortController();
 
   constructor(options: LeaseElectorOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? 15_000;
+    options.after?.onChange((holds) => {
+      if (holds) this.#look.abort();
+    });
   }
 
   /** Whether the lease is certain to be ours for so many milliseconds more. */
@@ -84,6 +91,7 @@ export class LeaseElector {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, renewMs = this.#leaseMs / 5 } = this.#options;
     while (!signal.aborted) {
+      this.#look = new AbortController();
       let pauseMs = renewMs;
       try {
         await this.#round(AbortSignal.any([signal, AbortSignal.timeout(Math.round(this.#leaseMs * MARGIN))]));
@@ -99,24 +107,27 @@ export class LeaseElector {
       this.#settle();
       // Who waits looks more often than the holder writes: a Lease that was given back is taken up soon.
       if (!this.goodForMs(0)) pauseMs = Math.min(pauseMs, WAITING_LOOK_MS);
-      await pause(pauseMs * (0.9 + 0.2 * clock.random()), clock, signal);
+      await pause(pauseMs * (0.9 + 0.2 * clock.random()), clock, AbortSignal.any([signal, this.#look.signal]));
       this.#settle();
     }
     await this.#release();
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { client, identity, clock } = this.#options;
+    const { client, identity, clock, after, log } = this.#options;
     const before = this.#moment();
     const lease = await client.read(signal);
     const spec = lease?.spec ?? {};
+    const seen = this.holder;
     this.holder = spec.holderIdentity ?? undefined;
     const mine = this.holder === identity;
     if (lease !== undefined && !mine && !this.#isFree(spec)) {
+      if (this.holder !== seen) log.info({ identity, holder: this.holder }, 'another holds the lease: waiting for it');
       // Written over our head: whatever our own clock says, it is not ours.
       this.#renewed = undefined;
       return;
     }
+    if (after?.goodForMs(0) === false) return;
     const now = microTime(clock.now());
     const wanted: LeaseSpec = {
       holderIdentity: identity,

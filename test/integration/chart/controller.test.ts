@@ -244,7 +244,8 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
       metadata: { name: 'authority', namespace: 'imageproxy' },
       data: { 'ca.crt': authority.ca },
     });
-    await kubectl(server.kubeconfig, ['delete', 'lease', '-n', 'imageproxy', '--all']);
+    for (const each of ['imageproxy', 'default'])
+      await kubectl(server.kubeconfig, ['delete', 'lease', '-n', each, '--all']);
     const before = (await server.audit()).length;
     await helm.upgrade(values);
     const program = await startController();

@@ -20,6 +20,7 @@ import { Program } from '../cli/program.ts';
 import { cacheOf, Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
 
 const LEASE = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases/imageproxy';
+const SUMMARY = '/apis/coordination.k8s.io/v1/namespaces/default/leases/imageproxy-summary';
 const MiB = 2 ** 20;
 /** The shortest that there is: it is used for 20 s, and another may take it after 30 s. */
 const SHORT_LEASE = ['--lease-duration', '30s'];
@@ -63,7 +64,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       api = undefined;
       glance.clear();
       // What a killed one held nobody has to wait for.
-      await server.request({ method: 'DELETE', path: LEASE }).catch(() => undefined);
+      for (const path of [LEASE, SUMMARY]) await server.request({ method: 'DELETE', path }).catch(() => undefined);
     });
     afterAll(async () => {
       await cluster?.close();

@@ -12,6 +12,7 @@ import { Program } from '../cli/program.ts';
 import { Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
 
 const LEASES = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases';
+const SUMMARY = '/apis/coordination.k8s.io/v1/namespaces/default/leases/imageproxy-summary';
 const CRD = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/vmimages.imageproxy.dev';
 
 interface Lease {
@@ -32,7 +33,11 @@ describe('the program on a cluster', () => {
     cluster = new Cluster(server);
     await cluster.apply(directorySite('shelf', cluster.shelf));
   }, API_SERVER_PATIENCE_MS);
-  afterEach(() => Program.killAll());
+  afterEach(async () => {
+    await Program.killAll();
+    // What a killed one held nobody has to wait for.
+    await server.request({ method: 'DELETE', path: SUMMARY }).catch(() => undefined);
+  });
   afterAll(async () => {
     await cluster?.close();
     await Promise.all([server?.stop(), origin?.close()]);
@@ -97,6 +102,26 @@ describe('the program on a cluster', () => {
     await cluster.ready('third');
     expect((await cluster.ready('second')).status.sites?.[0]?.imageID).toBe(before);
     expect(origin.requests.slice(fetched).filter(({ path }) => path === '/second')).toEqual([]);
+  });
+
+  test('of two releases that serve every site one works: the other waits, whatever its Lease is, and goes on when the first has stopped', async () => {
+    const blue = run('blue', '--lease-name', 'blue');
+    await blue.says(/imageproxy runs/);
+    const green = run('green', '--lease-name', 'green', '--controller-namespace', 'default');
+    const url = await listensAt(green);
+    await green.says(/"lease":"default\/imageproxy-summary"[^\n]*"holder":"blue_[^\n]*another holds the lease/);
+    expect(await health(url, 'readyz')).toMatchObject({ statusCode: 200 });
+    await apply('one-of-two');
+    await cluster.ready('one-of-two');
+    const holder = async () => (await server.request<Lease>({ method: 'GET', path: SUMMARY })).spec.holderIdentity;
+    expect(await holder()).toMatch(/^blue_/);
+    await blue.signal('SIGTERM');
+    await green.says(/imageproxy runs/);
+    expect(await holder()).toMatch(/^green_/);
+    await apply('one-of-two-later');
+    await cluster.ready('one-of-two-later');
+    const { err } = await green.signal('SIGTERM');
+    expect(err.split('imageproxy runs')[0]).toMatch(/"lease":"default\/imageproxy-summary"[^\n]*"the lease is ours"/);
   });
 
   test('at rest it asks the API server for nothing to be written but its Lease', async () => {
