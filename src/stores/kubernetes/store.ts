@@ -169,7 +169,7 @@ class KubernetesStoreImpl implements KubernetesStore {
       ...(options.statusOwner === undefined ? {} : { statusOwner: options.statusOwner }),
       clock,
       signal: stop.signal,
-      mayWrite: () => options.mayWrite?.() ?? true,
+      ...(options.mayWrite === undefined ? {} : { mayWrite: () => options.mayWrite?.() ?? true }),
     });
     this.#events = new EventRecorder({
       controller: 'imageproxy.dev/controller',

@@ -15,9 +15,14 @@ import { isWritten, partsOf, type StatusPart } from './status-parts.ts';
 
 /** Somebody else was quicker so many times in a row: the caller may come again later. */
 const TRIES = 6;
+/**
+ * No write is waited for any longer, its client's retries among it: the last third of a Lease is never used, and the shortest has 30 s.
+ * So a write that was begun under the Lease has come to its end before another can hold it.
+ */
+const ANSWER_MS = 10_000;
 
 export interface WriterOptions {
-  client: ApiClient;
+  client: Pick<ApiClient, 'request'>;
   copies: Readonly<Record<Kind, LocalCopy>>;
   schemas: Schemas;
   /** Field manager of what we write. */
@@ -28,6 +33,8 @@ export interface WriterOptions {
   signal: AbortSignal;
   /** Whether what a reconcile decided may still be written; looked at before each try. Default: always. */
   mayWrite?(): boolean;
+  /** How long a request may take, in milliseconds, where `mayWrite` may end; default 10 s. */
+  answerMs?: number;
 }
 
 /** Everything that changes objects of the API server. Writes on one object are made one after the other, in the order of asking. */
@@ -110,6 +117,7 @@ export class Writer {
   async apply<T extends Resource>(draft: Draft): Promise<T> {
     const { type, key } = this.#typeOf(draft.kind, draft.metadata);
     return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
+      this.#expectMayWrite(`apply ${draft.kind} ${keyOf(key)}`);
       const { apiVersion, kind, metadata } = draft;
       const spec = admittedSpec(draft, key, this.#options.schemas);
       const object = await this.#request<T>(
@@ -129,6 +137,7 @@ export class Writer {
   async annotate(kind: Kind, ref: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
     const { type, key } = this.#typeOf(kind, ref);
     await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
+      this.#expectMayWrite(`annotate ${kind} ${keyOf(key)}`);
       // Its own manager: `apply` of the same program must not take these for annotations that it has left out.
       const object = await this.#request<Resource>(
         {
@@ -148,6 +157,7 @@ export class Writer {
   async delete(kind: Kind, ref: ObjectKey, uid?: string): Promise<void> {
     const { type, key } = this.#typeOf(kind, ref);
     await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
+      this.#expectMayWrite(`delete ${kind} ${keyOf(key)}`);
       const copy = this.#options.copies[kind];
       const before = copy.get(key);
       try {
@@ -213,15 +223,13 @@ export class Writer {
     what: string,
     write: (type: ResourceType, key: ObjectKey, attempt: number) => Promise<T>,
   ): Promise<T | undefined> {
-    const { clock, signal, mayWrite } = this.#options;
+    const { clock, signal } = this.#options;
     const kind = object.kind as Kind;
     const { type, key } = this.#typeOf(kind, object.metadata);
     const name = `${kind} ${keyOf(key)}`;
     return this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
       for (let attempt = 1; ; attempt++) {
-        // A write that waited for its turn, or for the server, must not undo what the next holder of the Lease has written.
-        if (mayWrite?.() === false)
-          throw new Failure('Aborted', `did not ${what} ${name}: this controller does not hold the Lease`);
+        this.#expectMayWrite(`${what} ${name}`);
         try {
           return this.#take(kind, await write(type, key, attempt)) as T;
         } catch (error) {
@@ -286,8 +294,18 @@ export class Writer {
     return { type, key: fullKey(type, ref) };
   }
 
+  /**
+   * A write that waited for its turn, or for the server, must not undo what the next holder of the Lease has written.
+   * @throws Failure Aborted
+   */
+  #expectMayWrite(what: string): void {
+    if (this.#options.mayWrite?.() === false)
+      throw new Failure('Aborted', `did not ${what}: this controller does not hold the Lease`);
+  }
+
   #send<T>(call: ApiRequest): Promise<T> {
-    return this.#options.client.request<T>(call);
+    const { client, mayWrite, answerMs = ANSWER_MS } = this.#options;
+    return client.request<T>(mayWrite === undefined ? call : { ...call, signal: AbortSignal.timeout(answerMs) });
   }
 
   async #request<T>(call: ApiRequest, what: string): Promise<T> {
