@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { parseAllDocuments } from 'yaml';
+import { Failure } from '../api/failure.ts';
+import type { Clock } from '../runtime/clock.ts';
 import type { Draft, Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -27,17 +29,77 @@ export async function readSites(folder: string): Promise<Draft[]> {
   return sites;
 }
 
+/** How often a site that was refused is tried again: a webhook comes back, a person mends the ImageSite. */
+const AGAIN_MS = 60_000;
+
+export interface OwnSitesOptions {
+  sites: readonly Draft[];
+  store: Pick<Store, 'apply' | 'get' | 'event'>;
+  log: Pick<Logger, 'info' | 'error'>;
+  clock: Pick<Clock, 'after'>;
+  signal: AbortSignal;
+}
+
 /**
- * Makes them, or brings them up to date. None is ever deleted: one that has left the folder may be serving images.
- * @throws Failure when the API server refuses one
+ * Makes the ImageSites, or brings them up to date. None is ever deleted: one that has left the folder may be serving images. One that is
+ * refused stays as it is on the cluster and is tried again; it does not keep the others from their work.
  */
-export async function applySites(
-  sites: readonly Draft[],
-  store: Pick<Store, 'apply'>,
-  log: Pick<Logger, 'info'>,
-): Promise<void> {
-  for (const site of sites) {
-    await store.apply(site);
-    log.info({ kind: site.kind, name: site.metadata.name }, 'keeps this site as it is told at the start');
+export class OwnSites {
+  readonly #options: OwnSitesOptions;
+  /** What was said of each that was refused, by name. */
+  readonly #refused = new Map<string, string>();
+
+  constructor(options: OwnSitesOptions) {
+    this.#options = options;
+  }
+
+  /** Why the sites are not as the folder has them; undefined when they are. */
+  get fault(): string | undefined {
+    return this.#refused.size === 0 ? undefined : [...this.#refused.values()].join('; ');
+  }
+
+  /** @throws Failure Forbidden, for that is true of all and does not pass by itself; the signal's reason when that fires */
+  async apply(): Promise<void> {
+    const { sites, signal } = this.#options;
+    for (const site of sites) {
+      const failure = await this.#apply(site);
+      if (failure?.reason === 'Forbidden') throw failure;
+      signal.throwIfAborted();
+    }
+    this.#tryAgainLater();
+  }
+
+  #tryAgainLater(): void {
+    const { sites, clock, signal } = this.#options;
+    if (this.#refused.size === 0) return;
+    clock.after(AGAIN_MS, () => {
+      if (signal.aborted) return;
+      const left = sites.filter(({ metadata }) => this.#refused.has(metadata.name));
+      void Promise.all(left.map((site) => this.#apply(site))).then(() => this.#tryAgainLater());
+    });
+  }
+
+  async #apply(site: Draft): Promise<Failure | undefined> {
+    const { store, log } = this.#options;
+    const { kind, metadata } = site;
+    try {
+      await store.apply(site);
+    } catch (error) {
+      const failure = Failure.from(error);
+      if (this.#refused.get(metadata.name) !== failure.message) this.#tell(site, failure);
+      return failure;
+    }
+    this.#refused.delete(metadata.name);
+    log.info({ kind, name: metadata.name }, 'keeps this site as it is told at the start');
+    return undefined;
+  }
+
+  #tell({ metadata: { name } }: Draft, failure: Failure): void {
+    const { store, log, signal } = this.#options;
+    if (signal.aborted) return;
+    this.#refused.set(name, failure.message);
+    log.error({ name, reason: failure.reason }, `${failure.message}; the site stays as it is, and is tried again`);
+    const now = store.get('ImageSite', { name });
+    if (now !== undefined) store.event(now, { type: 'Warning', reason: failure.reason, message: failure.message });
   }
 }

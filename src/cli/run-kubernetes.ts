@@ -10,7 +10,7 @@ import { type RunningController, startControllerOn } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
 import type { Hub } from './hub.ts';
 import type { LabelSelector } from './label-selector.ts';
-import { applySites, readSites } from './own-sites.ts';
+import { OwnSites, readSites } from './own-sites.ts';
 import type { Setting, Started } from './setting.ts';
 import { VERSION } from './version.ts';
 
@@ -116,7 +116,9 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     lease.stand();
     log.info({ ...facts, identity, ...(telemetry === undefined ? {} : { telemetry }) }, 'waits for the Lease');
     await lease.held(signal);
-    await applySites(sites, store, log);
+    const ownSites = new OwnSites({ sites, store, log, clock, signal });
+    health.ready('sites', () => ownSites.fault);
+    await ownSites.apply();
   } catch (error) {
     await lease.withdraw();
     await store.close();

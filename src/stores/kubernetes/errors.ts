@@ -43,7 +43,12 @@ function connectionFailure(error: unknown, what: string): Failure {
   const { code, name, message } = error as NodeJS.ErrnoException;
   const options = { cause: error };
   if (name === 'AbortError') return new Failure('Aborted', `stopped before it could ${what}`, options);
-  if (name === 'TimeoutError' || code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT') {
+  if (
+    name === 'TimeoutError' ||
+    code === 'UND_ERR_HEADERS_TIMEOUT' ||
+    code === 'UND_ERR_BODY_TIMEOUT' ||
+    code === 'UND_ERR_CONNECT_TIMEOUT'
+  ) {
     return new Failure('Timeout', `cannot ${what}: the API server does not answer`, options);
   }
   return new Failure('NetworkError', `cannot ${what}: no connection to the API server (${code ?? message})`, options);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { request } from 'undici';
@@ -122,6 +122,40 @@ describe('the program on a cluster', () => {
     await cluster.ready('one-of-two-later');
     const { err } = await green.signal('SIGTERM');
     expect(err.split('imageproxy runs')[0]).toMatch(/"lease":"default\/imageproxy-summary"[^\n]*"the lease is ours"/);
+  });
+
+  test('a site of its own that the API server refuses is named, and keeps nobody from work', async () => {
+    const folder = mkdtempSync(join(root, 'sites-'));
+    const write = (name: string, spec: object) =>
+      writeFileSync(
+        join(folder, `${name}.json`),
+        JSON.stringify({ apiVersion: 'imageproxy.dev/v1beta1', kind: 'ImageSite', metadata: { name }, spec }),
+      );
+    const directory = { path: cluster.shelf };
+    await cluster.apply({ kind: 'ImageSite', metadata: { name: 'a-kind' }, spec: { directory } });
+    // It cannot become another kind of site.
+    write('a-kind', { openstack: { cloud: 'east', secretRef: { name: 'east' } } });
+    write('b-fresh', { directory });
+    const program = run('own', '--lease-name', 'own', '--sites', folder);
+    const url = await listensAt(program);
+    await program.says(/imageproxy runs/);
+    expect((await cluster.site('a-kind')).spec).toMatchObject({ directory });
+    expect((await cluster.site('b-fresh')).spec).toMatchObject({ directory });
+    expect(await health(url, 'readyz')).toMatchObject({
+      statusCode: 503,
+      text: expect.stringMatching(/cannot apply ImageSite a-kind: .*a site cannot become another kind of site/),
+    });
+    expect(await health(url, 'livez')).toMatchObject({ statusCode: 200 });
+    await eventually('an event of the site tells it', async () => {
+      const { items } = await server.request<{ items: { note: string; regarding: { name: string } }[] }>({
+        method: 'GET',
+        path: '/apis/events.k8s.io/v1/namespaces/default/events',
+      });
+      const told = items.filter(({ regarding }) => regarding.name === 'a-kind').map(({ note }) => note);
+      expect(told.join('\n')).toContain('cannot apply ImageSite a-kind');
+    });
+    await apply('beside');
+    await cluster.ready('beside');
   });
 
   test('at rest it asks the API server for nothing to be written but its Lease', async () => {

@@ -2,7 +2,11 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readSites } from '../../../src/cli/own-sites.ts';
+import { Failure } from '../../../src/api/failure.ts';
+import { OwnSites, readSites } from '../../../src/cli/own-sites.ts';
+import type { Draft, EventNote, Resource } from '../../../src/stores/store.ts';
+import { HeldClock, settled } from '../../support/clock.ts';
+import { TestLog } from '../stores/support.ts';
 
 const SITE = `apiVersion: imageproxy.dev/v1beta1
 kind: ImageSite
@@ -56,5 +60,79 @@ describe('the sites that a controller makes', () => {
   test('are none in a folder without any, and an error where there is no folder', async () => {
     await expect(readSites(folder)).resolves.toEqual([]);
     await expect(readSites(join(folder, 'nowhere'))).rejects.toThrow('there is no file or folder');
+  });
+});
+
+describe('the sites of a controller, where the API server refuses one', () => {
+  const site = (name: string): Draft => ({
+    apiVersion: 'imageproxy.dev/v1beta1',
+    kind: 'ImageSite',
+    metadata: { name },
+    spec: { directory: { path: `/srv/${name}` } },
+  });
+  let clock: HeldClock;
+  let refusals: Map<string, Failure>;
+  let applied: string[];
+  let events: [string, EventNote][];
+  let log: TestLog;
+  let own: OwnSites;
+  let stop: AbortController;
+
+  beforeEach(() => {
+    clock = new HeldClock();
+    refusals = new Map();
+    applied = [];
+    events = [];
+    log = new TestLog();
+    stop = new AbortController();
+    const store = {
+      apply: <T extends Resource>({ metadata }: Draft): Promise<T> => {
+        const refusal = refusals.get(metadata.name);
+        if (refusal !== undefined) return Promise.reject(refusal);
+        applied.push(metadata.name);
+        return Promise.resolve({ metadata } as T);
+      },
+      get: <T extends Resource>(_kind: string, { name }: { name: string }): T | undefined =>
+        name === 'new' ? undefined : ({ kind: 'ImageSite', metadata: { name } } as T),
+      event: ({ metadata }: Resource, note: EventNote): void => void events.push([metadata.name, note]),
+    };
+    own = new OwnSites({ sites: ['one', 'two', 'new'].map(site), store, log, clock, signal: stop.signal });
+  });
+  afterEach(() => stop.abort());
+
+  const minute = async () => {
+    clock.advance(60_000);
+    await settled();
+  };
+
+  test('the others are made, and what is wrong is told once: by the log, an event and the readiness', async () => {
+    refusals.set('one', new Failure('InvalidSpec', 'cannot apply ImageSite one: the cloud cannot be changed'));
+    refusals.set('new', new Failure('ServerError', 'cannot apply ImageSite new: the webhook does not answer'));
+    await own.apply();
+    expect(applied).toEqual(['two']);
+    expect(own.fault).toBe(
+      'cannot apply ImageSite one: the cloud cannot be changed; cannot apply ImageSite new: the webhook does not answer',
+    );
+    const told = ['one', { type: 'Warning', reason: 'InvalidSpec', message: refusals.get('one')?.message }];
+    expect(events).toEqual([told]);
+    await minute();
+    expect(events).toEqual([told]);
+  });
+
+  test('it is tried again until it is taken, and then no more', async () => {
+    refusals.set('one', new Failure('ServerError', 'cannot apply ImageSite one: the webhook does not answer'));
+    await own.apply();
+    await minute();
+    expect(own.fault).toContain('webhook');
+    refusals.clear();
+    await minute();
+    expect(own.fault).toBeUndefined();
+    await minute();
+    expect(applied).toEqual(['two', 'new', 'one']);
+  });
+
+  test('a right that is missing ends the start', async () => {
+    refusals.set('one', new Failure('Forbidden', 'cannot apply ImageSite one: may not patch'));
+    await expect(own.apply()).rejects.toMatchObject({ reason: 'Forbidden' });
   });
 });
