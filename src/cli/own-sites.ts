@@ -3,7 +3,6 @@ import { parseAllDocuments } from 'yaml';
 import { Failure } from '../api/failure.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Draft, Store } from '../stores/store.ts';
-import type { Logger } from '../telemetry/log.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { manifestFiles, readManifest } from './manifest-files.ts';
 
@@ -35,7 +34,7 @@ const AGAIN_MS = 60_000;
 export interface OwnSitesOptions {
   sites: readonly Draft[];
   store: Pick<Store, 'apply' | 'get' | 'event'>;
-  log: Pick<Logger, 'info' | 'error'>;
+  log: Record<'info' | 'error', (fields: object, message: string) => void>;
   clock: Pick<Clock, 'after'>;
   signal: AbortSignal;
 }
