@@ -38,6 +38,11 @@ export interface KeptEntries {
   readonly skipped: readonly Skipped[];
 }
 
+/** As they were read: how much text they are, which is about what they take in memory. */
+export interface SizedEntries extends KeptEntries {
+  readonly characters: number;
+}
+
 const HEAD = 'list.json';
 
 type Line = { entry: Entry } | { skipped: Skipped };
@@ -53,13 +58,15 @@ export async function readKept(folder: string): Promise<KeptList | undefined> {
 }
 
 /** @returns undefined when they are lost or damaged */
-export async function readEntries(folder: string, { revision }: KeptList): Promise<KeptEntries | undefined> {
+export async function readEntries(folder: string, { revision }: KeptList): Promise<SizedEntries | undefined> {
   const entries: Entry[] = [];
   const skipped: Skipped[] = [];
   const hash = createHash('sha256');
+  let characters = 0;
   try {
     for await (const text of linesOf(entriesFile(folder, revision))) {
       hash.update(text).update('\n');
+      characters += text.length;
       const line = JSON.parse(text) as Line;
       if ('entry' in line) entries.push(line.entry);
       else skipped.push(line.skipped);
@@ -67,7 +74,7 @@ export async function readEntries(folder: string, { revision }: KeptList): Promi
   } catch {
     return undefined;
   }
-  return nameOf(hash) === revision ? { entries, skipped } : undefined;
+  return nameOf(hash) === revision ? { entries, skipped, characters } : undefined;
 }
 
 /** By line feeds alone: Node's readline also breaks at U+2028, which JSON leaves as it is. */

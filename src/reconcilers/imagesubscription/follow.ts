@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
+import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type EntryAttention, type VMImage } from '../../api/types.ts';
 import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
@@ -13,8 +14,8 @@ import { selectionOf } from './select.ts';
 import { carryOut, type Step } from './steps.ts';
 import type { Summary } from './summary.ts';
 
-/** So many entries are compared before other work gets its turn: some ten milliseconds. */
-const ENTRIES_AT_ONCE = 250;
+/** So long entries are compared before other work gets its turn, in milliseconds: what a selection costs, its author decides. */
+const TURN_MS = 10;
 
 /** Images may vanish from an unsigned list by a server's mistake; so many of them are no mistake to be made silently. */
 const MASS_COUNT = 10;
@@ -34,10 +35,19 @@ export async function follow(look: Look, kept: KeptList): Promise<{ summary: Sum
   const known = memory.followed;
   if (known?.ticket === ticket && (known.summary.dueAt ?? Infinity) > now)
     return { summary: known.summary, more: false };
+  // An expression that takes too long does so with every look: it is told without being tried again.
+  const question = `${look.generation} ${kept.revision}`;
+  if (memory.unanswered?.question === question) throw memory.unanswered.failure;
   const entries = await deps.lists.entries(look.uid);
   if (entries === undefined) return undefined;
   const comparison = new Comparison(look, kept, inventory);
-  await comparison.run(entries);
+  try {
+    await comparison.run(entries);
+  } catch (error) {
+    const failure = Failure.from(error);
+    if (failure.reason === 'InvalidSpec') memory.unanswered = { question, failure };
+    throw failure;
+  }
   const { more, refusals } = await carryOut(look, comparison.steps);
   const summary = comparison.summary(entries, refusals);
   // Our own writes are seen in the next round; one that was refused is tried again with the next reading.
@@ -87,8 +97,12 @@ class Comparison {
     /** Entries whose image stays, or has been dealt with. */
     const seen = new Set<string>();
     const names = new Set<string>();
-    for (const [index, entry] of entries.entries()) {
-      if (index % ENTRIES_AT_ONCE === ENTRIES_AT_ONCE - 1) await turn();
+    let since = performance.now();
+    for (const entry of entries) {
+      if (performance.now() - since > TURN_MS) {
+        await turn();
+        since = performance.now();
+      }
       // Where a list is signed as a whole, its signer endorses each of its entries.
       const signer = entry.signer ?? this.#kept.list.signer;
       const choice = isChosen(signer === undefined ? entry : { ...entry, signer });

@@ -50,6 +50,7 @@ export async function reconcileImageSubscription(key: ObjectKey, deps: Deps): Pr
   // What a store refused the last time is tried again with each list that is read.
   if (takeReading(look) || look.asked) {
     delete look.memory.followed;
+    delete look.memory.unanswered;
     delete look.memory.refused;
   }
   const reading = await readWhenDue(look);

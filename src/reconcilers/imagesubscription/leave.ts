@@ -25,7 +25,13 @@ export async function leave(look: Look): Promise<boolean> {
   }
   const images = ownedBy(subscription, deps.store);
   const remove = subscription.spec.deletionPolicy === 'Delete';
-  const { more } = await carryOut(
+  // What a store has refused, a policy perhaps, is tried again: nothing else would ever end this.
+  const { memory } = look;
+  if (look.asked || now >= (memory.retryAt ?? 0)) {
+    delete memory.refused;
+    memory.retryAt = now + LOOK_AGAIN_MS;
+  }
+  const { more, refusals } = await carryOut(
     look,
     images.flatMap((image) => stepFor(look, image, remove)),
   );
@@ -35,10 +41,12 @@ export async function leave(look: Look): Promise<boolean> {
     return true;
   }
   lookAgain(look, more ? now : now + LOOK_AGAIN_MS);
+  const [first] = refusals;
+  const why = first === undefined ? '' : `; ${first.image ?? first.id}: ${first.message ?? first.reason}`;
   conclude(look, {
     state: 'Going',
     reason: 'DeletionHeld',
-    message: `${left.length} VMImages are still to go: ${shown(left)}`,
+    message: `${left.length} VMImages are still to go: ${shown(left)}${why}`,
   });
   return false;
 }

@@ -1,11 +1,14 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Failure } from '../../api/failure.ts';
 import type { EntryAttention } from '../../api/types.ts';
-import { type KeptEntries, type KeptList, readEntries, readKept } from '../../catalogs/kept.ts';
+import { type KeptEntries, type KeptList, readEntries, readKept, type SizedEntries } from '../../catalogs/kept.ts';
 import type { Summary } from './summary.ts';
 
-/** Entries of all lists together that are held in memory; about 1 KiB each. Others are read from the disk when they are needed. */
+/** Entries of all lists together that are held in memory. Others are read from the disk when they are needed. */
 const MAX_ENTRIES = 200_000;
+/** Their texts together: an entry is about 1 KiB, and up to half a MiB where somebody means harm. */
+const MAX_CHARACTERS = 256 * 1024 * 1024;
 
 /** What is known of a subscription between two looks; lost with the process, and found again without harm. */
 export interface Memory {
@@ -17,8 +20,12 @@ export interface Memory {
   spreadUntil?: number;
   /** What the images were last compared with, and what came of it. */
   followed?: { ticket: string; summary: Summary };
+  /** A selection that cannot be evaluated, of which spec and entries, and why. */
+  unanswered?: { question: string; failure: Failure };
   /** Writes that a store has refused for good, and how that is told. */
   refused?: Map<string, EntryAttention>;
+  /** When a deletion tries them again, in milliseconds since the epoch. */
+  retryAt?: number;
 }
 
 /** The accepted lists of this process, by the uids of their subscriptions; each in a folder of the state. */
@@ -26,13 +33,15 @@ export class KeptLists {
   readonly #root: string;
   readonly #maxEntries: number;
   readonly #heads = new Map<string, KeptList | undefined>();
-  readonly #entries = new Map<string, { revision: string; kept: KeptEntries }>();
+  readonly #maxCharacters: number;
+  readonly #entries = new Map<string, { revision: string; kept: SizedEntries }>();
   readonly #memories = new Map<string, Memory>();
   #doubted = false;
 
-  constructor(root: string, maxEntries = MAX_ENTRIES) {
+  constructor(root: string, maxEntries = MAX_ENTRIES, maxCharacters = MAX_CHARACTERS) {
     this.#root = root;
     this.#maxEntries = maxEntries;
+    this.#maxCharacters = maxCharacters;
   }
 
   folder(uid: string): string {
@@ -86,12 +95,16 @@ export class KeptLists {
 
   /** The least recently used go first; the one at hand stays. */
   #bound(current: string): void {
-    let total = 0;
-    for (const { kept } of this.#entries.values()) total += kept.entries.length;
+    let [count, characters] = [0, 0];
+    for (const { kept } of this.#entries.values()) {
+      count += kept.entries.length;
+      characters += kept.characters;
+    }
     for (const [uid, { kept }] of this.#entries) {
-      if (total <= this.#maxEntries || uid === current) continue;
+      if ((count <= this.#maxEntries && characters <= this.#maxCharacters) || uid === current) continue;
       this.#entries.delete(uid);
-      total -= kept.entries.length;
+      count -= kept.entries.length;
+      characters -= kept.characters;
     }
   }
 }

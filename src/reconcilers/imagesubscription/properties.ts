@@ -32,13 +32,18 @@ function hepixProperties({ id, description, title, fields }: Entry): Record<stri
 
 /** All that the list says of the image, as JSON; the longest texts are left out until it fits. */
 function attributesOf(fields: Readonly<Record<string, string>>): string {
-  const kept = new Map(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
-  for (;;) {
-    const json = JSON.stringify(Object.fromEntries(kept));
-    if (json.length <= MAX_VALUE) return json;
-    const [longest] = [...kept].reduce((most, each) => (each[1].length > most[1].length ? each : most));
-    kept.delete(longest);
+  const all = Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1));
+  const lengthOf = (key: string, value: string) =>
+    JSON.stringify(key).length + JSON.stringify(value).length + ':,'.length;
+  let length = '{}'.length - (all.length > 0 ? ','.length : 0);
+  for (const [key, value] of all) length += lengthOf(key, value);
+  const out = new Set<string>();
+  for (const [key, value] of all.toSorted((a, b) => b[1].length - a[1].length)) {
+    if (length <= MAX_VALUE) break;
+    out.add(key);
+    length -= lengthOf(key, value);
   }
+  return JSON.stringify(Object.fromEntries(all.filter(([key]) => !out.has(key))));
 }
 
 function clipped(text: string): string {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Failure, type Reason } from '../../../../src/api/failure.ts';
 import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../../../src/api/types.ts';
 import type { Entry, ListFacts, Skipped } from '../../../../src/catalogs/catalog.ts';
@@ -10,8 +10,10 @@ import type { Deps } from '../../../../src/reconcilers/deps.ts';
 import { ALONE, type Duties } from '../../../../src/reconcilers/duties.ts';
 import { attentionOf, countsOf } from '../../../../src/reconcilers/imagesubscription/counts.ts';
 import { follow } from '../../../../src/reconcilers/imagesubscription/follow.ts';
+import { leave } from '../../../../src/reconcilers/imagesubscription/leave.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
-import { beginLook } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import { Jobs } from '../../../../src/runtime/jobs.ts';
 import type { Draft } from '../../../../src/stores/store.ts';
 import { createLogger } from '../../../../src/telemetry/log.ts';
 import { HeldClock } from '../../../support/clock.ts';
@@ -61,8 +63,8 @@ const duties = (): Duties => ({
   },
 });
 
-async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) {
-  const one: ImageSubscription = subscription(spec, { generation });
+function lookAt(metadata: Partial<ImageSubscription['metadata']> = {}, spec: Record<string, unknown> = {}): Look {
+  const one: ImageSubscription = subscription(spec, metadata);
   const deps = {
     store: {
       list: (kind: string) => (kind === 'VMImage' ? [...images.values()] : [one]),
@@ -79,6 +81,7 @@ async function round(kept: KeptList, spec: Record<string, unknown> = {}, generat
         images.delete(name);
       },
     },
+    jobs: new Jobs(() => undefined),
     lists,
     clock,
     log: createLogger({ level: 'silent' }),
@@ -86,7 +89,11 @@ async function round(kept: KeptList, spec: Record<string, unknown> = {}, generat
     duties: duties(),
     settings: { instance: 'test' },
   } as unknown as Deps;
-  const look = beginLook(one, deps);
+  return beginLook(one, deps);
+}
+
+async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) {
+  const look = lookAt({ generation }, spec);
   const done = await follow(look, kept);
   if (done === undefined) throw new Error('the entries are lost');
   return { ...done, look };
@@ -162,6 +169,33 @@ describe('following a list', () => {
     delete lists.memory('uid-egi').followed;
     await round(kept);
     expect(images.size).toBe(1030);
+  });
+
+  test('gives other work its turn by the time that entries take, not by their number', async () => {
+    const kept = await publish(many(3));
+    const spent = vi.spyOn(performance, 'now');
+    let [now, turns, done] = [0, 0, false];
+    spent.mockImplementation(() => (now += 11));
+    const other = () => {
+      turns++;
+      if (!done) setImmediate(other);
+    };
+    mayWrite = false;
+    await lists.entries('uid-egi');
+    setImmediate(other);
+    await round(kept);
+    done = true;
+    spent.mockRestore();
+    expect(turns).toBeGreaterThanOrEqual(3);
+  });
+
+  test('does not evaluate again what could not be evaluated', async () => {
+    const kept = await publish(many(3));
+    const spec = { select: { expression: 'entry.(' } };
+    await expect(round(kept, spec)).rejects.toMatchObject({ reason: 'InvalidSpec' });
+    const [first] = [lists.memory('uid-egi').unanswered?.failure];
+    await expect(round(kept, spec)).rejects.toBe(first);
+    expect((await round(kept, {}, 2)).summary.selected).toBe(3);
   });
 
   test('throws what may succeed the next time', async () => {
@@ -357,5 +391,27 @@ describe('an endorser on a white or black list', () => {
     const bob = { kind: 'x509', name: '/CN=bob', subject: '/CN=bob', issuer: '/CN=CA', fingerprint: 'cd' } as const;
     const kept = await publish([entry({ signer: bob })]);
     expect((await round(kept, { select: { include: { endorsers: ['/CN=alice'] } } })).summary.selected).toBe(0);
+  });
+});
+
+describe('a deletion that a store refuses', () => {
+  test('says why, and is tried again when its time has come or somebody asks', async () => {
+    await round(await publish(many(1)));
+    refuse = () => 'InvalidSpec';
+    writes = [];
+    const first = lookAt();
+    expect(await leave(first)).toBe(false);
+    expect(told(first, 'Ready')).toMatchObject({
+      reason: 'DeletionHeld',
+      message: expect.stringContaining('is refused') as string,
+    });
+    await leave(lookAt());
+    expect(writes).toHaveLength(1);
+    await leave(lookAt({ annotations: { [ANNOTATIONS.requestedAt]: 'now' } }));
+    expect(writes).toHaveLength(2);
+    clock.advance(30_000);
+    refuse = () => undefined;
+    await leave(lookAt());
+    expect(images.values().next().value?.metadata.ownerReferences ?? []).toEqual([]);
   });
 });

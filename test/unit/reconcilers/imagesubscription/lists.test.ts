@@ -54,6 +54,15 @@ describe('the accepted lists', () => {
     expect(join(new KeptLists(root).folder('../../etc'), '..')).toBe(root);
   });
 
+  test('of which too much is in memory are read from the disk again, few as they are', async () => {
+    const lists = new KeptLists(root, 1000, 700);
+    for (const uid of ['one', 'two']) lists.set(uid, await accepted(lists, uid, 'a'));
+    const first = await lists.entries('one');
+    expect(await lists.entries('one')).toBe(first);
+    await lists.entries('two');
+    expect(await lists.entries('one')).not.toBe(first);
+  });
+
   test('of which too many are in memory are read from the disk again', async () => {
     const lists = new KeptLists(root, 3);
     for (const uid of ['one', 'two']) lists.set(uid, await accepted(lists, uid, 'a', 'b'));

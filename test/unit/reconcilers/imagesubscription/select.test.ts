@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { Entry } from '../../../../src/catalogs/catalog.ts';
 import { approvalOf, digestOf } from '../../../../src/reconcilers/imagesubscription/approval.ts';
 import { byClaim } from '../../../../src/reconcilers/imagesubscription/claims.ts';
@@ -62,6 +62,7 @@ describe('an expression', () => {
     ['entry.urls.exists(url, url.matches("^https://images"))', true],
     ['entry.checksums.sha512.size() == 128', true],
     ['entry.deprecated == "" && entry.minRamMiB == 0 && entry.os.name == ""', true],
+    [`entry.arch in [${'"x",'.repeat(200)}"x86_64"]`, true],
     ['entry.fields.exists(key, entry.urls.exists(url, url == key))', false],
   ])('%s', (expression, expected) => {
     expect(of(expression)).toBe(expected);
@@ -78,10 +79,32 @@ describe('an expression', () => {
   test.each([
     ['entry.(', /expecting/],
     ['entry.urls.all(a, entry.urls.all(b, entry.urls.all(c, true)))', /2 deep at most/],
+    [`[${'1,'.repeat(128)}1].all(a, entry.urls.all(b, true))`, /128 elements/],
+    [`{${Array.from({ length: 129 }, (_, i) => `${i}: 1`).join(',')}}.all(a, true)`, /128 elements/],
   ])('that is none is refused before an entry is looked at: %s', (expression, words) => {
     expect(() => selectionOf({ expression })).toThrow(
       expect.objectContaining({ reason: 'InvalidSpec', message: expect.stringMatching(words) as string }),
     );
+  });
+
+  test('and patterns that take too long are given up, within an entry and over all', () => {
+    const spent = vi.spyOn(performance, 'now');
+    try {
+      let now = 0;
+      spent.mockImplementation(() => (now += 400));
+      const slow = expect.objectContaining({
+        reason: 'InvalidSpec',
+        message: expect.stringMatching(/too long/) as string,
+      });
+      const values = Array.from({ length: 5 }, (_, i) => `no ${i}*`);
+      expect(() => selectionOf({ matchFields: [{ key: 'title', operator: 'In', values }] })(ubuntu)).toThrow(slow);
+      const chosen = selectionOf({ expression: 'true' });
+      expect(() => {
+        for (let i = 0; i < 60; i++) chosen(ubuntu);
+      }).toThrow(slow);
+    } finally {
+      spent.mockRestore();
+    }
   });
 
   test('backtracks nowhere', () => {
