@@ -761,7 +761,7 @@ export interface SiteRow {
    */
   registeredAt?: string;
   /**
-   * When the cloud was last looked at for this image, RFC 3339.
+   * When the cloud was last looked at for this image, RFC 3339. A look that finds nothing new is written about every 12 hours.
    */
   lastCheckedTime?: string;
   /**
@@ -1098,7 +1098,7 @@ export interface SiteLimits {
  */
 export interface DriftPolicy {
   /**
-   * Time between two looks, 1m to 720h, as a Go duration; jittered. Default: 30m.
+   * Time between two looks, 1m to 720h, as a Go duration; each image has a moment of its own in it. Default: 30m.
    */
   interval: string;
   /**
@@ -1152,7 +1152,7 @@ export interface ImageSiteStatus {
     endpoints?: string[];
   };
   /**
-   * When endpoint and credentials were last tried, RFC 3339.
+   * When endpoint and credentials were last tried, RFC 3339. A probe that finds nothing new is written about every 12 hours.
    */
   lastProbeTime?: string;
   /**
@@ -1160,7 +1160,7 @@ export interface ImageSiteStatus {
    */
   attempts?: number;
   /**
-   * When it is probed again, RFC 3339.
+   * When it is probed again, RFC 3339; absent when the site is ready, which is probed every five minutes.
    */
   nextAttemptTime?: string;
   /**

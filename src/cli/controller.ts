@@ -12,6 +12,7 @@ import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
+import { Looks } from '../reconcilers/vmimage/looks.ts';
 import { Siblings } from '../reconcilers/vmimage/siblings.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -152,6 +153,7 @@ export async function startControllerOn<S extends OwnStore>(
       downloads: new Downloads({ cache, transfers, images, clock, log, metrics }),
       sites: new SiteConnections(),
       siblings,
+      looks: new Looks(clock.now()),
       catalogs,
       lists: new KeptLists(join(options.state, 'lists')),
       clock,

@@ -34,6 +34,7 @@ export function vmimageController(deps: Deps): Controller {
       controller.forget(gone);
       deps.jobs.leaveAll(gone);
       deps.duties.remembered.delete(gone);
+      deps.looks.forget(gone);
       deps.downloads.leave(gone);
     }
     return next;

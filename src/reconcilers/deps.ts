@@ -12,6 +12,7 @@ import type { Settings } from './settings.ts';
 import type { SiteConnections } from './imagesite/connections.ts';
 import type { KeptLists } from './imagesubscription/lists.ts';
 import type { Downloads } from './vmimage/downloads.ts';
+import type { Looks } from './vmimage/looks.ts';
 import type { Siblings } from './vmimage/siblings.ts';
 
 /** What reconcilers work with. Made once, in `cli/run.ts`; a test makes its own. */
@@ -24,6 +25,7 @@ export interface Deps {
   downloads: Downloads;
   sites: SiteConnections;
   siblings: Siblings;
+  looks: Looks;
   /** Where published lists are read. */
   catalogs: CatalogReaders;
   /** The lists that were accepted. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import {
   clip,
   findCondition,
@@ -22,6 +23,8 @@ import { countsOf, requestOf, usersAndAskers } from './users.ts';
 const PROBE_INTERVAL_MS = 5 * 60_000;
 const PROBE_BACKOFF = { baseMs: 5_000, maxMs: 5 * 60_000 };
 const WAITING_LOOK_MS = 60_000;
+/** The date of a probe that found all as it was is written this often. */
+const WRITTEN_MS = 12 * 3_600_000;
 
 /** One look at a site: collects what the status will say, writes it once. */
 export class Visit {
@@ -54,9 +57,12 @@ export class Visit {
     this.#held = `deletion waits for the VMImages that are registered here: ${shown}; delete them or take the site out of their spec.sites, or set spec.abandoned: true if the cloud is gone for good`;
   }
 
-  probing(): void {
-    if (findCondition(this.#status.conditions, READY) === undefined)
-      this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
+  /** @param again whether an open connection is only tried once more, in its time, and nobody asked for it */
+  probing(again: boolean): void {
+    const ready = findCondition(this.#status.conditions, READY);
+    // What is ready stays so until a probe has failed: who reads kstatus would see it in progress every five minutes.
+    if (again && ready?.status === 'True') return;
+    if (ready === undefined) this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
     this.#set(RECONCILING, true, 'Probing', 'endpoint and credentials are being tried');
   }
 
@@ -84,7 +90,10 @@ export class Visit {
     };
     this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
     this.#ready(true, 'Probed', probe.identity);
-    return this.#next(jittered(PROBE_INTERVAL_MS, this.#deps.clock));
+    delete this.#status.nextAttemptTime;
+    const pause = jittered(PROBE_INTERVAL_MS, this.#deps.clock);
+    this.#schedule(pause);
+    return pause;
   }
 
   /** The connection stays; which formats go there may have been edited. */
@@ -125,6 +134,7 @@ export class Visit {
         message: after.message,
       });
     }
+    this.#keepDates();
     await store.applyStatus(this.#site, this.#status);
     for (const begin of this.#starts) begin();
     for (const note of this.#notes) {
@@ -140,8 +150,20 @@ export class Visit {
 
   #next(pauseMs: number): number {
     this.#status.nextAttemptTime = timestamp(this.#now + pauseMs);
-    this.#deps.sites.schedule(this.#site.metadata.name, this.ticket, this.#now + pauseMs);
+    this.#schedule(pauseMs);
     return pauseMs;
+  }
+
+  #schedule(pauseMs: number): void {
+    this.#deps.sites.schedule(this.#site.metadata.name, this.ticket, this.#now + pauseMs);
+  }
+
+  /** The date of a probe is written with what the probe has found: alone it would be a write for each site every five minutes. */
+  #keepDates(): void {
+    const { lastProbeTime } = this.#site.status;
+    if (lastProbeTime === undefined || this.#now - Date.parse(lastProbeTime) >= WRITTEN_MS) return;
+    if (isDeepStrictEqual({ ...this.#status, lastProbeTime }, this.#site.status))
+      this.#status.lastProbeTime = lastProbeTime;
   }
 
   #formats(cloud: Cloud): Format[] {

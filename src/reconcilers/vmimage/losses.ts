@@ -1,5 +1,6 @@
 import { timestamp } from '../../api/conditions.ts';
 import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
+import { noteLook } from './drift.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
 import { lookAgain, note, stamp } from './round.ts';
 import { clearImage, tell } from './rows.ts';
@@ -17,7 +18,9 @@ const MASS_LOSS = { count: 3, share: 0.05 };
 export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kind: 'Check' }>): boolean {
   const { round, row, site } = work;
   const { look, census } = result;
-  row.lastCheckedTime = stamp(round);
+  noteLook(round, row);
+  // Who has asked wants to see that it was done.
+  if (result.asked) row.lastCheckedTime = stamp(round);
   if (look.gone.length > 0) return judgeGone(work, look.gone, census);
   delete row.missingSince;
   for (const each of look.notes ?? []) note(round, 'Normal', 'Pending', `${row.name}: ${each}`);

@@ -36,7 +36,7 @@ export type OperationResult =
   | { kind: 'Reactivate'; registrationHash: string; digest: string; artifacts: RegisteredArtifact[] }
   | { kind: 'Update'; registrationHash: string }
   | { kind: 'Retire' | 'Withdraw' | 'Trim' | 'Tidy' | 'Delete'; ids: readonly string[] }
-  | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined };
+  | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: boolean };
 
 /** Where one image meets one site. */
 export interface SiteWork {
@@ -248,12 +248,12 @@ export function startDelete(work: SiteWork): void {
 
 /** Looks whether the cloud still has what the row says; `census` too, where something was missing the last time. */
 export function startCheck(work: SiteWork): void {
-  const { row, connection } = work;
+  const { row, connection, round } = work;
   const suspicious = row.missingSince !== undefined;
   startAfterWrite(work, { kind: 'Check' }, async (signal) => {
     const look = await connection.cloud.look(publishOf(work, row.artifacts ?? []), signal);
     const census = suspicious && look.gone.length > 0 ? await connection.cloud.census(signal) : undefined;
-    return { kind: 'Check', look, census };
+    return { kind: 'Check', look, census, asked: round.asked };
   });
 }
 

@@ -28,6 +28,7 @@ export function seenRow(round: Round, name: string): SiteRow | undefined {
 
 export function dropRow(round: Round, row: SiteRow): void {
   round.status.sites.splice(round.status.sites.indexOf(row), 1);
+  round.deps.looks.forget(round.key, row.name);
 }
 
 /** Says where the row stands. A reason and message belong to what is in the way; a row that is well has none. */

@@ -1,6 +1,6 @@
-import { timestamp } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
-import { hashOf, registrationId } from './identity.ts';
+import { nextLook } from './drift.ts';
+import { registrationId } from './identity.ts';
 import { judgeLook } from './losses.ts';
 import {
   begin,
@@ -115,16 +115,12 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     );
   }
   delete row.operation;
-  if (result?.kind === 'Check') row.lastCheckedTime = timestamp(round.now);
   const interval = standing ? STANDING_LOOK_MS : durationMs(site.spec.drift?.interval, 30 * 60_000);
-  // Spread by uid, so that ten thousand images that became ready together are not looked at together; stable across restarts.
-  const spread = (Number.parseInt(hashOf([image.metadata.uid, row.name]).slice(0, 6), 16) / 0xffffff) * 0.2 + 0.9;
-  const due = Date.parse(row.lastCheckedTime ?? '') + interval * spread;
   const second =
     row.missingSince === undefined
       ? Number.POSITIVE_INFINITY
       : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
-  const next = Math.min(Number.isNaN(due) ? 0 : due, second);
+  const next = Math.min(nextLook(round, row, interval), second);
   if (result?.kind !== 'Check' && (next <= round.now || round.asked)) return startCheck(work);
   lookAgain(round, Math.max(next, round.now + 1000));
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Disk, ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { condition, directorySite, House, isTrue, type Manifest, vmimage } from '../../support/house.ts';
+import type { ImageSite, VMImage } from '../../../src/api/types.ts';
 import { systemClock } from '../../../src/runtime/clock.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 
@@ -62,7 +63,7 @@ describe('bytes', () => {
     await origin.stalled();
     await house.write('quick.yaml', vmimage('quick', specOf('twice')));
     await Promise.all([house.ready('slow'), house.ready('quick')]);
-    expect([fetches('slow'), fetches('twice')]).toEqual([1, 1]);
+    expect([fetches('slow'), fetches('twice')]).toEqual([2, 1]);
   });
 
   test('are used again after a restart without a request to the origin', async () => {
@@ -546,6 +547,46 @@ describe('registrations', () => {
     await house.untilSite('shelf', (now) => condition(now, 'Ready')?.reason === 'Abandoned');
     await house.delete('a');
     await house.gone('a');
+  });
+
+  test('are looked at in every interval without a word in their status, and one that is lost is made again', async () => {
+    let minutes = 0;
+    await house.close();
+    house = new House({ clock: { ...systemClock, now: () => Date.now() + minutes * 60_000 } });
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+    await house.start();
+    await house.write('r.yaml', vmimage('r', specOf('resting')), vmimage('stays', specOf('stays')));
+    await house.ready('r');
+    await house.ready('stays');
+    await house.untilSite('shelf', (now) => now.status.counts?.registered === 2);
+    const said = new Set<string>();
+    const saidOfSites = new Set<string>();
+    house.store.subscribe<VMImage>('VMImage', ({ object }) => {
+      said.add(`${object.metadata.name} ${JSON.stringify(object.status)}`);
+    });
+    house.store.subscribe<ImageSite>('ImageSite', ({ object }) => void saidOfSites.add(JSON.stringify(object.status)));
+    // Whatever wakes them, time is all that has changed.
+    const later = async () => {
+      minutes += 46;
+      const note = { note: String(minutes) };
+      for (const name of ['r', 'stays']) await house.store.annotate('VMImage', { namespace: 'default', name }, note);
+      await house.store.annotate('ImageSite', { name: 'shelf' }, note);
+    };
+    for (let interval = 0; interval < 5; interval++) {
+      await later();
+      await expect.poll(() => house.controller.jobsRunning).toBe(0);
+    }
+    expect([said.size, saidOfSites.size]).toEqual([2, 1]);
+    const id = house.row('r', 'shelf')?.imageID ?? '';
+    for (const folder of [house.shelf, join(house.shelf, '.records')])
+      for (const name of readdirSync(folder)) if (name.startsWith(id)) rmSync(join(folder, name), { recursive: true });
+    // A look that was still on its way saw the image as it was: then the next one finds the loss.
+    const losses = async () => {
+      await later();
+      return house.row('r', 'shelf')?.losses?.length;
+    };
+    await expect.poll(losses, { timeout: 20_000, interval: 300 }).toBe(1);
+    await house.ready('r');
   });
 
   test('are not made again when many are gone at once, until a person confirms', async () => {

@@ -1,4 +1,7 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { findCondition, isTrue, timestamp } from '../../../src/api/conditions.ts';
+import { Failure } from '../../../src/api/failure.ts';
 import type { ImageSite } from '../../../src/api/types.ts';
 import type { Cloud, Probe } from '../../../src/clouds/cloud.ts';
 import { reconcileImageSite } from '../../../src/reconcilers/imagesite/index.ts';
@@ -30,12 +33,18 @@ class SlowCloud extends ScriptedCloud {
 class Sites {
   readonly bench = new Workbench();
   readonly opened: SlowCloud[] = [];
+  /** Statuses that were written and differ from the one before. */
+  readonly written: ImageSite['status'][] = [];
   readonly #deps: SiteDeps;
 
   constructor() {
     const { deps } = this.bench;
     Object.assign(deps.store, {
-      applyStatus: async () => undefined,
+      applyStatus: async (site: ImageSite, status: ImageSite['status']) => {
+        if (isDeepStrictEqual(status, site.status)) return;
+        this.written.push(status);
+        this.bench.sites.set(site.metadata.name, { ...site, status });
+      },
       event: () => undefined,
       removeFinalizer: async ({ metadata }: ImageSite) => void this.bench.sites.delete(metadata.name),
     });
@@ -57,9 +66,11 @@ class Sites {
     await this.again();
   }
 
-  async again(): Promise<void> {
-    await reconcileImageSite({ name: 'nova' }, this.#deps);
+  /** @returns after how many milliseconds it asks to be looked at again */
+  async again(): Promise<number | undefined> {
+    const next = await reconcileImageSite({ name: 'nova' }, this.#deps);
     await settled();
+    return next;
   }
 
   get inUse(): Cloud | undefined {
@@ -105,5 +116,70 @@ describe('the connection to a site that is being probed', () => {
       expect(cloud?.closed).toBe(1);
       expect(sites.inUse).toBeUndefined();
     }
+  });
+});
+
+describe('a site that is well', () => {
+  const HOUR_MS = 3_600_000;
+
+  /** Each probe in its time, as long as that. @returns how many there were */
+  async function rest(sites: Sites, ms: number): Promise<number> {
+    const { clock } = sites.bench;
+    const end = clock.now() + ms;
+    let probes = 0;
+    while (clock.now() < end) {
+      const pause = await sites.again();
+      if (pause === undefined) probes++;
+      else clock.advance(pause);
+    }
+    return probes;
+  }
+
+  async function well(): Promise<Sites> {
+    const sites = new Sites();
+    await sites.look({});
+    await sites.opened[0]?.answers();
+    await sites.again();
+    expect(sites.written.at(-1)?.conditions?.map(({ type, status }) => `${type}=${status}`)).toEqual(['Ready=True']);
+    return sites;
+  }
+
+  test('is probed every five minutes, and its status is written about every twelve hours', async () => {
+    const sites = await well();
+    const { length } = sites.written;
+    expect(await rest(sites, 11 * HOUR_MS)).toBeGreaterThan(100);
+    expect(sites.written).toHaveLength(length);
+    expect(sites.written.at(-1)?.nextAttemptTime).toBeUndefined();
+    await rest(sites, 2 * HOUR_MS);
+    expect(sites.written).toHaveLength(length + 1);
+    expect(Date.parse(sites.written.at(-1)?.lastProbeTime ?? '')).toBeGreaterThan(Date.parse('2026-11-21T23:30:00Z'));
+  });
+
+  test('is told to be in trouble by the next probe, with the date of the one after', async () => {
+    const sites = await well();
+    await rest(sites, HOUR_MS);
+    const [cloud] = sites.opened;
+    if (cloud !== undefined) cloud.probe = () => Promise.reject(new Failure('NetworkError', 'nobody answers'));
+    sites.bench.clock.advance(HOUR_MS);
+    const now = timestamp(sites.bench.clock.now());
+    expect(await sites.again()).toBeUndefined();
+    const pause = await sites.again();
+    const status = sites.written.at(-1);
+    expect(findCondition(status?.conditions, 'Ready')).toMatchObject({ status: 'False', reason: 'NetworkError' });
+    expect(Date.parse(status?.nextAttemptTime ?? '')).toBeGreaterThan(Date.parse(now));
+    expect(pause).toBeGreaterThan(0);
+  });
+
+  test('is in progress while it is probed because somebody asked, and has the date of that probe', async () => {
+    const sites = await well();
+    await rest(sites, HOUR_MS);
+    const site = sites.bench.sites.get('nova');
+    if (site !== undefined) site.metadata.annotations = { 'imageproxy.dev/requestedAt': 'now' };
+    await sites.again();
+    expect(sites.written.at(-1)).toMatchObject({ lastHandledReconcileAt: 'now' });
+    expect(isTrue(sites.written.at(-1)?.conditions, 'Reconciling')).toBe(true);
+    await sites.again();
+    expect(isTrue(sites.written.at(-1)?.conditions, 'Reconciling')).toBe(false);
+    expect(sites.written.at(-1)?.lastProbeTime).toBe(timestamp(sites.bench.clock.now()));
   });
 });

@@ -41,7 +41,12 @@ function judge(scene: Scene) {
   const round = bench.round(image, scene.requestedAt);
   const work = bench.work(round);
   const census = scene.census === undefined ? undefined : new Set(scene.census);
-  const goesOn = judgeLook(work, { kind: 'Check', look: { ...clean, ...scene.look }, census });
+  const goesOn = judgeLook(work, {
+    kind: 'Check',
+    look: { ...clean, ...scene.look },
+    census,
+    asked: scene.requestedAt !== undefined,
+  });
   const { row } = work;
   return { goesOn, row, round, now: bench.clock.now(), notes: round.notes.map((note) => note.reason) };
 }
@@ -51,10 +56,15 @@ const NOW = new Workbench().clock.now();
 const MISSING: Partial<SiteRow> = { phase: 'Missing', missingSince: iso(NOW - CONFIRM_MS) };
 
 describe('an image that is as it should be', () => {
-  it('is Ready, and was looked at now', () => {
-    const { goesOn, row } = judge({});
+  it('is Ready, and its row stays as it was', () => {
+    const { goesOn, row, round } = judge({});
     expect(goesOn).toBe(true);
-    expect(row).toMatchObject({ phase: 'Ready', lastCheckedTime: iso(NOW) });
+    expect(row).toEqual(servingRow('nova'));
+    expect(round.deps.looks.at('default/ubuntu', 'nova')).toBe(NOW);
+  });
+
+  it('has the date of a look that somebody asked for in its row', () => {
+    expect(judge({ requestedAt: 'now' }).row).toMatchObject({ phase: 'Ready', lastCheckedTime: iso(NOW) });
   });
 
   it('is missed no more when it is found again', () => {

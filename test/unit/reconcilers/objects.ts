@@ -1,4 +1,5 @@
 import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
+import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 
 export const T0 = Date.parse('2026-11-21T12:00:00Z');
 export const CREATED = '2026-11-21T11:00:00Z';
@@ -99,5 +100,29 @@ export function servingRow(name = 'nova', more: Partial<SiteRow> = {}): SiteRow 
     registeredAt: CREATED,
     lastCheckedTime: CREATED,
     ...more,
+  };
+}
+
+/** What the row serves is what is wanted, so nobody may ask for bytes. */
+export function wantedAs(row: SiteRow): Wanted {
+  return {
+    plan: {
+      parts: [
+        {
+          role: 'Disk',
+          field: 'spec',
+          candidates: [],
+          scope: 'public',
+          declared: { sha256: 'a'.repeat(64) },
+          content: {},
+          compression: 'Auto',
+          format: 'Auto',
+          key: 'k',
+        },
+      ],
+      inputsHash: 'i',
+    },
+    digest: row.digest,
+    content: () => Promise.reject(new Error('asked for bytes')),
   };
 }

@@ -223,7 +223,7 @@ export class ScriptedCloud implements Cloud {
     }
   }
 
-  async look(): Promise<Look> {
+  async look(_image: PublishImage): Promise<Look> {
     throw new Error('not part of these tests');
   }
 

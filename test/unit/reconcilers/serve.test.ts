@@ -5,35 +5,10 @@ import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
 import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
-import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
-import { servingRow, vmimage } from './objects.ts';
+import { servingRow, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
-
-/** What the row serves is what is wanted, so nobody may ask for bytes. */
-function wantedAs(row: SiteRow): Wanted {
-  return {
-    plan: {
-      parts: [
-        {
-          role: 'Disk',
-          field: 'spec',
-          candidates: [],
-          scope: 'public',
-          declared: { sha256: 'a'.repeat(64) },
-          content: {},
-          compression: 'Auto',
-          format: 'Auto',
-          key: 'k',
-        },
-      ],
-      inputsHash: 'i',
-    },
-    digest: row.digest,
-    content: () => Promise.reject(new Error('asked for bytes')),
-  };
-}
 
 function served(image: VMImage): SiteRow {
   return servingRow('nova', {
@@ -54,7 +29,7 @@ describe('what a look has found', () => {
     bench.add(vmimage({}, { sites: [served(image)] }));
     const round = bench.round(image);
     const work = bench.work(round);
-    judgeLook(work, { kind: 'Check', look: { gone: [], changed: [], ...found }, census: undefined });
+    judgeLook(work, { kind: 'Check', look: { gone: [], changed: [], ...found }, census: undefined, asked: false });
     expect(work.row.reason).toBe(reason);
     await serve(work, wantedAs(work.row));
     expect(work.row.reason).toBe(reason);

@@ -3,6 +3,7 @@ import type { Cloud } from '../../../src/clouds/cloud.ts';
 import { SiteConnections } from '../../../src/reconcilers/imagesite/connections.ts';
 import type { Deps } from '../../../src/reconcilers/deps.ts';
 import { ALONE } from '../../../src/reconcilers/duties.ts';
+import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
 import type { SiteWork } from '../../../src/reconcilers/vmimage/operations.ts';
 import { beginRound, type Round } from '../../../src/reconcilers/vmimage/round.ts';
 import { Siblings } from '../../../src/reconcilers/vmimage/siblings.ts';
@@ -38,6 +39,7 @@ export class Workbench {
       jobs: this.jobs,
       sites: this.connections,
       siblings: this.siblings,
+      looks: new Looks(this.clock.now()),
       clock: this.clock,
       log: createLogger({ level: 'silent' }),
       metrics: { transferred: () => undefined, told: () => undefined },
