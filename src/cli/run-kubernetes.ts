@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
-import { LeaseElector } from '../runtime/lease.ts';
+import { LeaseElector, type LeaseElectorOptions } from '../runtime/lease.ts';
 import { type KubernetesStore, openKubernetesStore } from '../stores/kubernetes/index.ts';
 import type { Health } from '../telemetry/health.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -35,6 +35,8 @@ const FIELD_OWNER = 'imageproxy';
 const LEASE_NAME = 'imageproxy';
 /** All controllers of a cluster must mean the same one: a namespace that every cluster has, and where events of ImageSites are too. */
 const SUMMARY = { name: 'imageproxy-summary', namespace: 'default' };
+/** Whose images the one that summarizes sees. */
+const WATCHED = 'imageproxy.dev/watch-namespaces';
 /** As long as Flux's; a third of it is never used, a fifth of it lies between two renewals. */
 const LEASE_MS = 40_000;
 /** A pod that was replaced has 30 s to leave the volume, and some to be killed in. */
@@ -80,7 +82,7 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     summary: `${summaryNamespace}/${SUMMARY.name}`,
   };
   const identity = identityOf(cluster.identity ?? wordOf(env['POD_NAME']));
-  const candidacy = (name: string, namespace: string, after?: Candidacy): Candidacy =>
+  const candidacy = (name: string, namespace: string, more: Partial<LeaseElectorOptions> = {}): Candidacy =>
     new Candidacy(
       new LeaseElector({
         client: store.lease(name, namespace),
@@ -88,18 +90,23 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
         clock,
         leaseMs: cluster.leaseDuration ?? LEASE_MS,
         log: log.child({ lease: `${namespace}/${name}` }),
-        ...(after === undefined ? {} : { after }),
+        ...more,
       }),
     );
   const own = candidacy(leaseName, controllerNamespace);
+  const terms = { annotation: WATCHED, value: cluster.watchNamespaces?.toSorted().join(',') ?? '*' };
   let hub: Hub | undefined;
+  let summary: Candidacy;
   if (cluster.siteSelector === undefined) {
     // It serves every site and summarizes, so there must be no other such one in the cluster, whatever its release and its Lease are.
-    lease = new JointCandidacy(own, candidacy(SUMMARY.name, summaryNamespace, own));
+    summary = candidacy(SUMMARY.name, summaryNamespace, { after: own, terms });
+    lease = new JointCandidacy(own, summary);
   } else {
     lease = own;
-    hub = { siteSelector: cluster.siteSelector, summary: candidacy(SUMMARY.name, summaryNamespace) };
+    summary = candidacy(SUMMARY.name, summaryNamespace, { terms });
+    hub = { siteSelector: cluster.siteSelector, summary };
   }
+  health.ready('watched namespaces', () => whyNotTheSame(summary, facts.summary, terms.value));
   try {
     await store.preflight({
       leases: [
@@ -138,6 +145,13 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   );
   endWhenReplaced(controller, lease, identity, setting);
   return { controller, facts: { ...facts, identity } };
+}
+
+/** Who summarizes would leave out the images that it does not see, and take away the guard of sites that they are at. */
+function whyNotTheSame(summary: Candidacy, lease: string, ours: string): string | undefined {
+  const { holder, otherTerms } = summary;
+  if (otherTerms === undefined) return undefined;
+  return `the Lease ${lease} is held by ${holder}, which watches the namespaces ${otherTerms} and not ${ours}: give all controllers of a cluster the same --watch-namespaces`;
 }
 
 /** Field manager of the rows of one of several controllers: the same for all pods that follow each other under one Lease. */

@@ -30,6 +30,11 @@ export class Candidacy implements Standing {
     return this.#elector.holder;
   }
 
+  /** The holder's terms, where another holds it and has others than we. */
+  get otherTerms(): string | undefined {
+    return this.#elector.otherTerms;
+  }
+
   goodForMs(ms: number): boolean {
     return this.#elector.goodForMs(ms);
   }

@@ -5,7 +5,7 @@ import { pause } from './pause.ts';
 
 /** `coordination.k8s.io/v1` Lease, as far as it matters here. */
 export interface Lease {
-  metadata: { resourceVersion?: string };
+  metadata: { resourceVersion?: string; annotations?: Record<string, string> };
   spec?: LeaseSpec;
 }
 
@@ -22,7 +22,7 @@ export interface LeaseSpec {
 /** One Lease of the API server. `create` and `update` throw ApiError 409 when somebody else was quicker. */
 export interface LeaseClient {
   read(signal: AbortSignal): Promise<Lease | undefined>;
-  create(spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
+  create(spec: LeaseSpec, signal: AbortSignal, annotations?: Record<string, string>): Promise<Lease>;
   /** Of the version that was read, and of no other. */
   update(lease: Lease, spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
 }
@@ -41,6 +41,8 @@ export interface LeaseElectorOptions {
   renewMs?: number;
   /** Another Lease that goes before: this one is watched all the time, but taken and renewed only while that one is held. */
   after?: Pick<LeaseElector, 'goodForMs' | 'onChange'>;
+  /** What all who stand for it must agree on: the holder writes its own as an annotation, the others look at it. */
+  terms?: { annotation: string; value: string };
 }
 
 /** Of the lease's time, this much is never used: requests under way at its end must have come to theirs. */
@@ -57,6 +59,8 @@ const WAITING_LOOK_MS = 2_000;
 export class LeaseElector {
   /** Who holds it, as far as we have seen. */
   holder: string | undefined;
+  /** The holder's terms, where another holds it and has others than we. */
+  otherTerms: string | undefined;
   readonly #options: LeaseElectorOptions;
   readonly #leaseMs: number;
   readonly #listeners = new Set<(leads: boolean) => void>();
@@ -114,15 +118,19 @@ export class LeaseElector {
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { client, identity, clock, after, log } = this.#options;
+    const { client, identity, clock, after, terms, log } = this.#options;
     const before = this.#moment();
     const lease = await client.read(signal);
     const spec = lease?.spec ?? {};
     const seen = this.holder;
     this.holder = spec.holderIdentity ?? undefined;
     const mine = this.holder === identity;
+    this.otherTerms = undefined;
     if (lease !== undefined && !mine && !this.#isFree(spec)) {
       if (this.holder !== seen) log.info({ identity, holder: this.holder }, 'another holds the lease: waiting for it');
+      const theirs = terms && lease.metadata.annotations?.[terms.annotation];
+      // A holder that writes none is an older release.
+      if (theirs !== undefined && theirs !== terms?.value) this.otherTerms = theirs;
       // Written over our head: whatever our own clock says, it is not ours.
       this.#renewed = undefined;
       return;
@@ -136,8 +144,9 @@ export class LeaseElector {
       renewTime: now,
       leaseTransitions: (spec.leaseTransitions ?? 0) + (mine || lease === undefined ? 0 : 1),
     };
-    if (lease === undefined) await client.create(wanted, signal);
-    else await client.update(lease, wanted, signal);
+    const annotations = terms === undefined ? {} : { [terms.annotation]: terms.value };
+    if (lease === undefined) await client.create(wanted, signal, annotations);
+    else await client.update(annotated(lease, annotations), wanted, signal);
     this.#renewed = before;
     this.holder = identity;
   }
@@ -197,6 +206,10 @@ export class LeaseElector {
   #since({ monotonic, wall }: Moment): number {
     return Math.max(this.#monotonic() - monotonic, this.#options.clock.now() - wall);
   }
+}
+
+function annotated({ metadata, ...lease }: Lease, annotations: Record<string, string>): Lease {
+  return { ...lease, metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotations } } };
 }
 
 interface Moment {

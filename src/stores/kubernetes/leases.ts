@@ -16,12 +16,12 @@ export function leaseClient(client: ApiClient, namespace: string, name: string):
         throw error;
       }
     },
-    create: (spec, signal) =>
+    create: (spec, signal, annotations = {}) =>
       client.request({
         method: 'POST',
         path: collection,
         signal,
-        body: { ...kind, metadata: { name, namespace }, spec },
+        body: { ...kind, metadata: { name, namespace, annotations }, spec },
       }),
     // The resourceVersion in the metadata makes the server refuse it when it is another version by now.
     update: (lease, spec, signal) =>

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
 import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
@@ -167,6 +168,22 @@ describe('a hub: controllers that share an API server', () => {
       expect(registered(region).toSorted()).toEqual(['first', 'marker', 'second']);
     }
   }, 240_000);
+
+  test('one that watches other namespaces than the one that summarizes says so, and is not ready', async () => {
+    const own = ['--site-selector', 'region=nowhere', '--lease-name', 'odd', '--watch-namespaces', 'imageproxy'];
+    const odd = runPod(root, 'odd', server.kubeconfig, ...own, '--instance', 'odd', '--telemetry', '127.0.0.1:0');
+    const url = (await odd.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
+    await eventually('it is not ready', async () => {
+      const { statusCode, body } = await request(`${url}/readyz`);
+      expect([statusCode, await body.text()]).toEqual([
+        503,
+        expect.stringMatching(
+          /default\/imageproxy-summary is held by (east|west)_\w+, which watches the namespaces \* and not imageproxy: .*same --watch-namespaces/,
+        ),
+      ]);
+    });
+    expect(await odd.signal('SIGTERM')).toMatchObject({ code: 0 });
+  });
 
   test('a controller that comes later finds its work, and then all is Ready', async () => {
     await start('north');

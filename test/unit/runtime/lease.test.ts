@@ -21,22 +21,25 @@ class Server {
         return Promise.reject(error);
       }
     };
-    const write = (spec: LeaseSpec): Lease => {
-      this.lease = { metadata: { resourceVersion: String(++this.#version) }, spec };
+    const write = (spec: LeaseSpec, annotations?: Record<string, string>): Lease => {
+      this.lease = {
+        metadata: { resourceVersion: String(++this.#version), ...(annotations && { annotations }) },
+        spec,
+      };
       return this.lease;
     };
     const conflict = new ApiError(409, 'Conflict', 'the object has been modified');
     return {
       read: () => answer(() => this.lease),
-      create: (spec) =>
+      create: (spec, _signal, annotations) =>
         answer(() => {
           if (this.lease !== undefined) throw conflict;
-          return write(spec);
+          return write(spec, annotations);
         }),
       update: (lease, spec) =>
         answer(() => {
           if (lease.metadata.resourceVersion !== this.lease?.metadata.resourceVersion) throw conflict;
-          return write(spec);
+          return write(spec, lease.metadata.annotations);
         }),
     };
   }
@@ -61,6 +64,7 @@ describe('A lease', () => {
 
   const candidate = async (
     identity: string,
+    terms?: string,
   ): Promise<{ elector: LeaseElector; heard: boolean[]; end(): Promise<void> }> => {
     const elector = new LeaseElector({
       client: server.client(),
@@ -69,6 +73,7 @@ describe('A lease', () => {
       clock: { now: () => clock.now() + offset, after: clock.after, random: clock.random },
       monotonic: clock.now,
       log: new TestLog(),
+      ...(terms === undefined ? {} : { terms: { annotation: 'terms', value: terms } }),
     });
     const heard: boolean[] = [];
     elector.onChange((leads) => heard.push(leads));
@@ -178,6 +183,25 @@ describe('A lease', () => {
     await pass(4_000);
     expect(elector.goodForMs(0)).toBe(false);
     expect(heard).toEqual([true, false]);
+  });
+
+  it('tells who waits that the holder has other terms; once it is given back, those of the next count', async () => {
+    const a = await candidate('a', 'one');
+    const [same, other, silent] = [await candidate('b', 'one'), await candidate('c', 'two'), await candidate('d')];
+    await pass(4_000);
+    expect([a, same, other, silent].map(({ elector }) => elector.otherTerms)).toEqual([
+      undefined,
+      undefined,
+      'one',
+      undefined,
+    ]);
+    await same.end();
+    await silent.end();
+    await a.end();
+    await pass(4_000);
+    expect(other.elector.goodForMs(0)).toBe(true);
+    expect(other.elector.otherTerms).toBeUndefined();
+    expect(server.lease?.metadata.annotations).toEqual({ terms: 'two' });
   });
 
   it('is never good for two at a time, whoever comes and goes', async () => {
