@@ -15,6 +15,7 @@ export const REASONS = {
   FormatMismatch: 'InvalidSpec',
   FormatNotAccepted: 'InvalidSpec',
   GuidInUse: 'InvalidSpec',
+  NameInUse: 'InvalidSpec',
   LimitExceeded: 'InvalidSpec',
   SourceForbidden: 'InvalidSpec',
   AddressForbidden: 'InvalidSpec',

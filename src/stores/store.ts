@@ -126,11 +126,23 @@ export interface Store {
     onlyIf?: (now: T) => boolean,
   ): Promise<T | undefined>;
 
-  /** Creates or updates an object that we own (subscriptions, the command line). Labels, annotations and spec are replaced whole. */
+  /**
+   * Makes an object that we own, and never changes one that is there.
+   * @throws Failure NameInUse when there is one of its name
+   */
+  create<T extends Resource>(object: Draft): Promise<T>;
+  /**
+   * Creates or updates an object that we own (subscriptions, the command line). Labels, annotations and spec are replaced whole.
+   * @throws Failure Conflict when the draft has a uid, and the object of that uid has gone or was replaced
+   */
   apply<T extends Resource>(object: Draft): Promise<T>;
   /** Sets annotations (null removes one) on any object, whoever wrote it. */
   annotate(kind: Kind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void>;
-  delete(kind: Kind, key: ObjectKey): Promise<void>;
+  /**
+   * One that has gone is no failure.
+   * @throws Failure Conflict when a uid is given, and it is another object that has the name
+   */
+  delete(kind: Kind, key: ObjectKey, uid?: string): Promise<void>;
 
   event(object: Resource, note: EventNote): void;
 }
@@ -142,6 +154,8 @@ export interface Draft {
   metadata: {
     name: string;
     namespace?: string;
+    /** The very object that is to be changed: it is neither made again when it has gone, nor is another of its name changed. */
+    uid?: string;
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
     ownerReferences?: OwnerReference[];

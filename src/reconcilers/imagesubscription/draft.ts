@@ -42,6 +42,7 @@ export function draftOf(entry: Entry, existing: VMImage | undefined, making: Mak
   const metadata = {
     name: existing?.metadata.name ?? imageName(name, entry.id),
     namespace,
+    ...(existing === undefined ? {} : { uid: existing.metadata.uid }),
     labels: { ...template.metadata?.labels, [LABELS.subscription]: labelOf(name) },
     annotations,
     ownerReferences: [ownerOf(subscription)],
@@ -94,6 +95,8 @@ export function existingDraft(
     metadata: {
       name: image.metadata.name,
       ...(image.metadata.namespace === undefined ? {} : { namespace: image.metadata.namespace }),
+      // An image that goes meanwhile (`kubectl delete imagesubscriptions,vmimages --all`) must not be made again.
+      uid: image.metadata.uid,
       labels: only(image.metadata.labels, labels),
       annotations: {
         ...only(image.metadata.annotations, annotations),

@@ -52,7 +52,8 @@ export async function carryOut(
       else {
         const row = refusalOf(step, failure);
         refusals.push(row);
-        refused.set(keyOf(look, step), row);
+        // Whoever was quicker to take the name is seen in the next round, which tells more of it.
+        if (failure.reason !== 'NameInUse') refused.set(keyOf(look, step), row);
       }
     }
   }
@@ -75,7 +76,8 @@ function keyOf({ generation }: Look, step: Step): string {
 
 async function carry({ deps }: Look, step: Step): Promise<Failure | undefined> {
   try {
-    if (step.what === 'Deleted') await deps.store.delete('VMImage', step.image.metadata);
+    if (step.what === 'Deleted') await deps.store.delete('VMImage', step.image.metadata, step.image.metadata.uid);
+    else if (step.what === 'Made') await deps.store.create(step.draft);
     else await deps.store.apply(step.draft);
     return undefined;
   } catch (error) {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../../api/failure.ts';
 import type { FieldNote } from '../../api/schema.ts';
-import type { Draft, OwnerReference } from '../store.ts';
+import type { Draft, ObjectKey, OwnerReference } from '../store.ts';
 import { isStoredKind, nameOf, type StoredKind, type Validate } from './kinds.ts';
 import type { ManifestObject } from './manifest.ts';
 import { mergeAnnotations, type ObjectRecord, type StoredResource } from './records.ts';
@@ -95,6 +95,13 @@ function withOwners(
 ): StoredResource['metadata'] {
   const { ownerReferences: _, ...rest } = metadata;
   return owners === undefined || owners.length === 0 ? rest : { ...rest, ownerReferences: owners };
+}
+
+/** @throws Failure Conflict when it has gone, or is another object of the same name. */
+export function expectObject(record: ObjectRecord | undefined, kind: string, key: ObjectKey, uid: string): void {
+  if (record === undefined)
+    throw new Failure('Conflict', `${nameOf(kind, key)} has gone (uid ${uid}) and is not made again`);
+  sameObject(record, uid);
 }
 
 /** @throws Failure Conflict when it is another object of the same name. */

@@ -10,11 +10,11 @@ import {
   type StoredKind,
 } from './kinds.ts';
 
-/** @throws Failure NotSupported for kinds that live in manifests alone; InvalidSpec for a name that is none. */
+/** The uid says of which object a draft is; it is nothing that is written. @throws Failure NotSupported for kinds that live in manifests alone; InvalidSpec for a name that is none. */
 export function checkDraft({ apiVersion, kind, metadata }: Draft): {
   kind: StoredKind;
   key: ObjectKey;
-  metadata: Draft['metadata'];
+  metadata: Omit<Draft['metadata'], 'uid'>;
 } {
   if (!isStoredKind(kind) || apiVersion !== API_VERSION) {
     throw new Failure(
@@ -25,7 +25,7 @@ export function checkDraft({ apiVersion, kind, metadata }: Draft): {
   const key = withNamespace(kind, metadata);
   const fault = nameFault(key.name) ?? (key.namespace === undefined ? undefined : namespaceFault(key.namespace));
   if (fault !== undefined) throw new Failure('InvalidSpec', `metadata: ${fault}`);
-  const { namespace: _, ...rest } = metadata;
+  const { namespace: _, uid: __, ...rest } = metadata;
   return { kind, key, metadata: { ...rest, ...key } };
 }
 

@@ -58,8 +58,6 @@ export interface DirectoryStore extends Store {
   problems(): readonly Problem[];
   /** Lets objects go whose deletion is held because too many were gone at once. Returns their ids. */
   confirmDeletions(): Promise<string[]>;
-  /** With a uid only that very object is deleted. */
-  delete(kind: Kind, key: ObjectKey, uid?: string): Promise<void>;
   /** Reads what has changed in the manifests; resolves when it is in the store. */
   scan(): Promise<void>;
   /** Carries out what other processes have asked for so far. */
@@ -213,11 +211,31 @@ class DirectoryStoreImpl implements DirectoryStore {
     return this.#onObject(object, (record) => change.withoutFinalizer(record, finalizer));
   }
 
-  async apply<T extends Resource>(draft: Draft): Promise<T> {
+  create<T extends Resource>(draft: Draft): Promise<T> {
+    return this.#write<T>(draft, (record) => {
+      if (record === undefined) return;
+      const name = nameOf(draft.kind, record.object);
+      throw new Failure(
+        'NameInUse',
+        `cannot create ${name}: there is one already, made by somebody else; it is left alone`,
+      );
+    });
+  }
+
+  apply<T extends Resource>(draft: Draft): Promise<T> {
+    const { uid } = draft.metadata;
+    return this.#write<T>(draft, (record) => {
+      if (uid !== undefined) change.expectObject(record, draft.kind, draft.metadata, uid);
+      if (record !== undefined) this.#refuseForManifest(record);
+    });
+  }
+
+  /** `check` throws where the object, as it is, must not be written. */
+  async #write<T extends Resource>(draft: Draft, check: (record: ObjectRecord | undefined) => void): Promise<T> {
     const { validate, now } = this.#options;
     const { kind, key, metadata } = checkDraft(draft);
     const record = await this.#table.change(kind, key, (record) => {
-      if (record !== undefined) this.#refuseForManifest(record);
+      check(record);
       const input = { ...draft, metadata, ...(record === undefined ? {} : { status: record.object.status }) };
       const verdict = validate(kind, input, record === undefined ? undefined : { ...record.object });
       if (verdict.object === undefined || verdict.errors.length > 0) {

@@ -264,6 +264,10 @@ class KubernetesStoreImpl implements KubernetesStore {
     return this.#writer.removeFinalizer(object, finalizer, onlyIf);
   }
 
+  create<T extends Resource>(draft: Draft): Promise<T> {
+    return this.#writer.create<T>(draft);
+  }
+
   apply<T extends Resource>(draft: Draft): Promise<T> {
     return this.#writer.apply<T>(draft);
   }
@@ -272,8 +276,8 @@ class KubernetesStoreImpl implements KubernetesStore {
     return this.#writer.annotate(kind, key, annotations);
   }
 
-  delete(kind: Kind, key: ObjectKey): Promise<void> {
-    return this.#writer.delete(kind, key);
+  delete(kind: Kind, key: ObjectKey, uid?: string): Promise<void> {
+    return this.#writer.delete(kind, key, uid);
   }
 
   event(object: Resource, note: EventNote): void {

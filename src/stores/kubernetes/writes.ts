@@ -113,25 +113,71 @@ export class Writer {
     );
   }
 
+  /**
+   * Server-side apply, as `apply`: what a POST had written would belong to another entry of managedFields, and stay when a later
+   * draft leaves it out. It would take over an object that is there, so that is looked for first; one that comes in between
+   * differs, and without `force` the API server refuses (a conflict, or a field that may not change).
+   */
+  async create<T extends Resource>(draft: Draft): Promise<T> {
+    const { type, key } = this.#typeOf(draft.kind, draft.metadata);
+    const what = `create ${draft.kind} ${keyOf(key)}`;
+    return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
+      await this.#refuseWhereThere(type, key, what);
+      try {
+        return await this.#applyDraft<T>(draft, type, key, what);
+      } catch (error) {
+        if (error instanceof ApiError && [409, 422].includes(error.status))
+          await this.#refuseWhereThere(type, key, what);
+        throw failureOf(error, what);
+      }
+    });
+  }
+
+  /** @throws Failure NameInUse */
+  async #refuseWhereThere(type: ResourceType, key: ObjectKey, what: string): Promise<void> {
+    try {
+      this.#take(type.kind, await this.#send<Resource>({ method: 'GET', path: objectPath(type, key) }));
+    } catch (error) {
+      if (isGone(error)) return;
+      throw failureOf(error, what);
+    }
+    throw new Failure('NameInUse', `cannot ${what}: there is one already, made by somebody else; it is left alone`);
+  }
+
   /** Server-side apply, too: what we applied before and leave out is removed; what others added (labels of Argo CD) stays. */
   async apply<T extends Resource>(draft: Draft): Promise<T> {
     const { type, key } = this.#typeOf(draft.kind, draft.metadata);
     return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
-      this.#expectMayWrite(`apply ${draft.kind} ${keyOf(key)}`);
-      const { apiVersion, kind, metadata } = draft;
-      const spec = admittedSpec(draft, key, this.#options.schemas);
-      const object = await this.#request<T>(
-        {
-          method: 'PATCH',
-          path: objectPath(type, key),
-          query: { fieldManager: this.#options.fieldOwner, force: 'true' },
-          contentType: PATCH.apply,
-          body: { apiVersion, kind, metadata: { ...metadata, ...key }, spec },
-        },
-        `apply ${kind} ${keyOf(key)}`,
-      );
-      return (this.#options.copies[type.kind].applied(object) ?? object) as T;
+      const what = `apply ${draft.kind} ${keyOf(key)}`;
+      try {
+        return await this.#applyDraft<T>(draft, type, key, what, { force: 'true' });
+      } catch (error) {
+        if (isAnotherObject(error))
+          throw new Failure('Conflict', `cannot ${what}: another object has its name by now: read it again`);
+        throw failureOf(error, what);
+      }
     });
+  }
+
+  /** A uid in the draft makes the API server refuse another object of the name, and refuse to make one. */
+  async #applyDraft<T extends Resource>(
+    draft: Draft,
+    type: ResourceType,
+    key: ObjectKey,
+    what: string,
+    query: { force?: 'true' } = {},
+  ): Promise<T> {
+    this.#expectMayWrite(what);
+    const { apiVersion, kind, metadata } = draft;
+    const spec = admittedSpec(draft, key, this.#options.schemas);
+    const object = await this.#send<T>({
+      method: 'PATCH',
+      path: objectPath(type, key),
+      query: { fieldManager: this.#options.fieldOwner, ...query },
+      contentType: PATCH.apply,
+      body: { apiVersion, kind, metadata: { ...metadata, ...key }, spec },
+    });
+    return (this.#options.copies[type.kind].applied(object) ?? object) as T;
   }
 
   async annotate(kind: Kind, ref: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
@@ -333,8 +379,17 @@ function isGone(error: unknown): boolean {
   return error instanceof ApiError && error.status === 404 && error.reason === 'NotFound';
 }
 
+/** The uid that was sent is not that of the object which is there: of custom resources the API server says 422 Invalid to that. */
+function isAnotherObject(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 422 && error.causes.some(({ path }) => path === 'metadata.uid');
+}
+
 /** A conflict, or the test of a JSON patch that failed: the API server says 422 Invalid to that. */
 function isLostRace(error: unknown): boolean {
   if (!(error instanceof ApiError)) return false;
-  return error.status === 409 || (error.status === 422 && error.message.includes('error in our request'));
+  return (
+    isAnotherObject(error) ||
+    error.status === 409 ||
+    (error.status === 422 && error.message.includes('error in our request'))
+  );
 }

@@ -213,6 +213,50 @@ export function storeConformance(title: string, make: () => Promise<StoreHarness
       expect(second.metadata.annotations).not.toHaveProperty('example.org/a');
     });
 
+    it('makes an object where there is none, and leaves alone one that is there, whoever made it and whatever it says', async () => {
+      const first = await harness.store.create<Sample>(draft());
+      expect(first.spec).toMatchObject(harness.specs[0]);
+      expect((await failure(harness.store.create(draft(1)))).reason).toBe('NameInUse');
+      await put(draft(0, 'debian'));
+      for (const spec of [0, 1])
+        expect((await failure(harness.store.create(draft(spec, 'debian')))).message).toContain('default/debian');
+      await harness.settle();
+      expect(sample().metadata.resourceVersion).toBe(first.metadata.resourceVersion);
+      const users = harness.store.get<Sample>('VMImage', { ...KEY, name: 'debian' });
+      expect(users?.metadata.generation).toBe(1);
+      expect(users?.spec).toMatchObject(harness.specs[0]);
+    });
+
+    it('takes away by a later draft what the one that made the object had set', async () => {
+      await harness.store.create({ ...draft(), metadata: { ...draft().metadata, labels: { a: '1' } } });
+      const later = await harness.store.apply<Sample>(draft(1));
+      expect(later.metadata.labels ?? {}).toEqual({});
+    });
+
+    it('changes and deletes by uid that very object: it makes none that has gone, and touches no other of its name', async () => {
+      const of = ({ metadata: { uid } }: Sample): Draft => ({
+        ...draft(1),
+        metadata: { ...draft().metadata, uid },
+      });
+      const first = await harness.store.create<Sample>(draft());
+      await harness.store.delete('VMImage', KEY, first.metadata.uid);
+      await harness.settle();
+      expect((await failure(harness.store.apply(of(first)))).reason).toBe('Conflict');
+      await harness.settle();
+      expect(harness.store.get('VMImage', KEY)).toBeUndefined();
+      await harness.store.delete('VMImage', KEY, first.metadata.uid);
+
+      const second = await harness.store.create<Sample>(draft());
+      expect((await failure(harness.store.apply(of(first)))).reason).toBe('Conflict');
+      expect((await failure(harness.store.delete('VMImage', KEY, first.metadata.uid))).reason).toBe('Conflict');
+      await harness.settle();
+      expect(sample().metadata).toMatchObject({ uid: second.metadata.uid, generation: 1 });
+      expect((await harness.store.apply<Sample>(of(second))).spec).toMatchObject(harness.specs[1]);
+      await harness.store.delete('VMImage', KEY, second.metadata.uid);
+      await harness.settle();
+      expect(harness.store.get('VMImage', KEY)).toBeUndefined();
+    });
+
     it('refuses to apply what the schema does not admit, naming the object', async () => {
       const error = await failure(harness.store.apply({ ...draft(), spec: { url: 7 } }));
       expect(error.reason).toBe('InvalidSpec');

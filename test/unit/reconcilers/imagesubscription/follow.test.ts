@@ -24,6 +24,8 @@ let root: string;
 let lists: KeptLists;
 let clock: HeldClock;
 let images: Map<string, VMImage>;
+/** What the store's copy does not show yet. */
+let hidden: Map<string, VMImage>;
 let writes: string[];
 let refuse: (name: string) => Reason | undefined;
 let mayWrite: boolean;
@@ -34,6 +36,7 @@ beforeEach(() => {
   lists = new KeptLists(root);
   clock = new HeldClock();
   images = new Map();
+  hidden = new Map();
   writes = [];
   refuse = () => undefined;
   mayWrite = true;
@@ -69,10 +72,17 @@ function lookAt(metadata: Partial<ImageSubscription['metadata']> = {}, spec: Rec
     store: {
       list: (kind: string) => (kind === 'VMImage' ? [...images.values()] : [one]),
       get: (_: string, { name }: { name: string }) => images.get(name),
+      async create(draft: Draft) {
+        if (images.has(draft.metadata.name) || hidden.has(draft.metadata.name))
+          throw new Failure('NameInUse', `${draft.metadata.name} is there`);
+        await this.apply(draft);
+      },
       async apply(draft: Draft) {
-        const { name } = draft.metadata;
+        const { name, uid } = draft.metadata;
         writes.push(name);
         const reason = refuse(name);
+        if (uid !== undefined && images.get(name)?.metadata.uid !== uid)
+          throw new Failure('Conflict', `${name} has gone`);
         if (reason !== undefined) throw new Failure(reason, `${name} is refused`);
         images.set(name, stored(draft, { generation: (images.get(name)?.metadata.generation ?? 0) + 1 }));
       },
@@ -132,6 +142,40 @@ describe('following a list', () => {
     writes = [];
     await round(kept);
     expect(writes).toEqual([name]);
+  });
+
+  test('takes no name that somebody was quicker to take, and says so; when it is free again, it is made', async () => {
+    const kept = await publish(many(1));
+    await round(kept);
+    await round(kept);
+    const [name, image] = [...images][0] as [string, VMImage];
+    // Made by hand, within the time that the watch needs to tell of it.
+    const unseen = {
+      ...image,
+      metadata: { ...image.metadata, uid: 'of a person', ownerReferences: [], annotations: {} },
+    };
+    images.clear();
+    hidden.set(name, unseen);
+    expect((await round(kept)).summary.attention).toMatchObject([{ reason: 'NameInUse', image: name }]);
+    expect(hidden.get(name)).toBe(unseen);
+    images.set(name, unseen);
+    hidden.clear();
+    expect((await round(kept)).summary.attention).toMatchObject([{ reason: 'GuidInUse' }]);
+    images.clear();
+    writes = [];
+    expect((await round(kept)).summary.attention).toEqual([]);
+    expect(writes).toEqual([name]);
+  });
+
+  test('makes no image again that goes while it is taken out of service', async () => {
+    await round(await publish(many(2)));
+    const gone = [...images.values()].find(({ metadata }) => metadata.annotations?.[ANNOTATIONS.entry] === 'e-1');
+    refuse = (name) => {
+      if (name === gone?.metadata.name) images.delete(name);
+      return undefined;
+    };
+    await expect(round(await publish(many(1)))).rejects.toMatchObject({ reason: 'Conflict' });
+    expect(states().map(([id]) => id)).toEqual(['e-0']);
   });
 
   test('comes to an end with more than one round can hold, and says so', async () => {
