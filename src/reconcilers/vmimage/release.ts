@@ -38,6 +38,7 @@ function reread({ round, row }: SiteWork) {
   const site: ImageSite | undefined = target?.site;
   if (!deps.duties.serves(row.name)) return stop(`${row.name} is served by another controller now`);
   if (target === undefined || site === undefined) return stop(`${row.name} is not asked for any more`);
+  if (site.metadata.deletionTimestamp !== undefined) return stop(`ImageSite ${row.name} is being deleted`);
   if (site.spec.suspend || site.spec.abandoned) return stop(`ImageSite ${row.name} is suspended or abandoned`);
   if (!admits(site, image)) return stop(`ImageSite ${row.name} admits the namespace no longer`);
   if (!deps.authority.goodForMs(LEASE_MARGIN_MS))

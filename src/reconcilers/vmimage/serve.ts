@@ -35,11 +35,10 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   if (busy) {
     if (
       row.operation?.kind === 'Register' &&
-      row.operation.digest !== undefined &&
-      row.operation.digest !== wanted.digest &&
-      wanted.digest !== undefined
+      (isGoing(work) ||
+        (row.operation.digest !== undefined && row.operation.digest !== wanted.digest && wanted.digest !== undefined))
     ) {
-      // Something else is wanted now: the upload is cut, and what it left is removed before the next begins.
+      // Something else is wanted now, or nothing any more: the upload is cut, and what it left is removed before the next begins.
       round.deps.jobs.leave(jobKey(round, row.name), round.key);
       begin(work, { kind: 'Tidy' });
       lookAgain(round, round.now + 1000);
@@ -70,7 +69,28 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     begin(work, { kind: 'Reactivate', id: former.imageID });
     return startReactivate(work, former.artifacts ?? [], wanted.digest ?? former.digest ?? '');
   }
+  if (isGoing(work)) return keepAway(work);
   return registerAnew(work, wanted);
+}
+
+function isGoing({ site }: SiteWork): boolean {
+  return site.metadata.deletionTimestamp !== undefined;
+}
+
+/** A site that is being deleted takes nothing new: it goes with its last image, and credentials and finalizer would go under an upload. */
+function keepAway(work: SiteWork): void {
+  const { row } = work;
+  if (row.operation !== undefined) {
+    // What was begun holds the site; what it left there goes while it can still be reached.
+    begin(work, { kind: 'Tidy' });
+    return startTidy(work);
+  }
+  tell(
+    row,
+    row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'),
+    'SiteNotReady',
+    `ImageSite ${row.name} is being deleted and takes nothing new: take it out of spec.sites, or make the site again when it has gone`,
+  );
 }
 
 /** The image is there: its registration, its predecessors and the cloud's own word are looked after, one thing at a time. */

@@ -1,9 +1,12 @@
 import { describe, expect, it, test } from 'vitest';
+import { Failure } from '../../../src/api/failure.ts';
 import type { SiteRow, VMImage } from '../../../src/api/types.ts';
 import type { Look } from '../../../src/clouds/cloud.ts';
 import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
-import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { jobKey, registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
+import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { servingRow, vmimage, wantedAs } from './objects.ts';
@@ -33,6 +36,79 @@ describe('what a look has found', () => {
     expect(work.row.reason).toBe(reason);
     await serve(work, wantedAs(work.row));
     expect(work.row.reason).toBe(reason);
+  });
+});
+
+describe('a site that is being deleted', () => {
+  function going(row: Partial<SiteRow>) {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud).metadata.deletionTimestamp = '2026-11-21T12:00:00Z';
+    const image = bench.add(vmimage({}, { sites: [{ name: 'nova', ...row }] }));
+    return { bench, cloud, image };
+  }
+  const anew: Wanted = { ...wantedAs({ name: 'nova' }), digest: `sha256:${'b'.repeat(64)}` };
+
+  it('takes no upload, and its image is told why', async () => {
+    const { bench, image } = going({});
+    const round = bench.round(image);
+    const work = bench.work(round);
+    await serve(work, anew);
+    expect(work.row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady' });
+    expect(work.row.message).toContain('being deleted');
+    expect(work.row.operation).toBeUndefined();
+    expect(round.starts).toEqual([]);
+  });
+
+  it('takes no replacement; what it serves stays in service', async () => {
+    const { bench, image } = going(servingRow('nova', { digest: `sha256:${'c'.repeat(64)}`, artifacts: [] }));
+    const round = bench.round(image);
+    const work = bench.work(round);
+    await serve(work, anew);
+    expect(work.row).toMatchObject({ phase: 'Ready', reason: 'SiteNotReady', imageID: 'id-nova' });
+    expect(round.starts).toEqual([]);
+  });
+
+  it.each([true, false])('is not held by an upload that was begun (still running: %s)', async (running) => {
+    const { bench, cloud, image } = going({
+      operation: {
+        kind: 'Register',
+        id: 'x',
+        startedAt: '2026-11-21T11:59:00Z',
+        digest: anew.digest ?? '',
+        attempt: 1,
+      },
+    });
+    const key = jobKey(bench.round(image), 'nova');
+    if (running) {
+      bench.jobs.start(
+        key,
+        bench.round(image).key,
+        { view: { kind: 'Register' } },
+        ({ signal }) =>
+          new Promise((_, reject) => {
+            signal.addEventListener('abort', () => reject(new Failure('Aborted', 'cut')));
+          }),
+      );
+    }
+    let now = image;
+    for (let n = 0; n < 4; n++) {
+      const round = bench.round(now);
+      await serve(bench.work(round), anew);
+      now = await bench.conclude(round);
+    }
+    expect(bench.jobs.runs(key)).toBe(false);
+    expect(now.status.sites).toMatchObject([{ phase: 'Pending', reason: 'SiteNotReady' }]);
+    expect(now.status.sites?.[0]?.operation).toBeUndefined();
+    expect(cloud.calls.filter((call) => /stage|upload|publish/.test(call))).toEqual([]);
+  });
+
+  it('lets nothing be completed or published that was on its way', async () => {
+    const { bench, image } = going({});
+    const work = bench.work(bench.round(image));
+    const aborted = { reason: 'Aborted', message: expect.stringContaining('being deleted') };
+    await expect(mayStillFinish(work)).rejects.toMatchObject(aborted);
+    await expect(mayStillPublish(work)).rejects.toMatchObject(aborted);
   });
 });
 
