@@ -72,7 +72,8 @@ export class IndexFile {
     if (this.#agreed !== undefined && this.#agreed.revision === revision && this.#agreed.file === file) return true;
     const agrees = (await this.#read()) === (await this.#text());
     this.#agreed = agrees && file !== undefined ? { revision, file } : undefined;
-    return agrees;
+    // Between a record and the index stands the work of other images: who changes a record writes the index, and nobody else did.
+    return agrees || this.#records.isWriting || this.#records.revision !== revision;
   }
 
   async #text(): Promise<string> {

@@ -39,6 +39,11 @@ export class PartRecords {
     this.#log = log;
   }
 
+  /** Whether something of this process is at work on the records, and on what is made from them. */
+  get isWriting(): boolean {
+    return this.#writing > 0;
+  }
+
   /** Runs what may write. The caller holds the site's lock until it ends, so nobody else writes meanwhile. */
   async whileWriting<T>(work: () => Promise<T>): Promise<T> {
     this.#writing += 1;

@@ -154,3 +154,16 @@ test('an index that somebody edited is found again, though the records are the s
   await index.refresh();
   expect(await index.isCurrent()).toBe(true);
 });
+
+test('an index that waits for others to be published with is not taken for one that somebody edited', async () => {
+  const records = open();
+  const index = new IndexFile(new Site(path, undefined), records);
+  await records.whileWriting(async () => {
+    await records.write(record('a', 'first'));
+    expect(await index.isCurrent()).toBe(true);
+    await index.refresh();
+  });
+  expect(await index.isCurrent()).toBe(true);
+  await records.whileWriting(async () => await records.write(record('b', 'forgotten')));
+  expect(await index.isCurrent()).toBe(false);
+});
