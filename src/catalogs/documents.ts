@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Failure } from '../api/failure.ts';
-import { type DocumentValidators, fetchDocument } from '../sources/http/document.ts';
+import { type DocumentValidators, fetchDocument, sourceBeside } from '../sources/http/document.ts';
 import type { HttpSourceSpec } from '../sources/source.ts';
 import { cleanUrl } from '../sources/url.ts';
 import type { FetchDocument } from './catalog.ts';
@@ -28,7 +28,7 @@ export function documentFile(folder: string, sha256: string): string {
 
 /**
  * The documents of one reading. What lies in the folder is asked for conditionally, so that a list that has not changed costs its
- * origin one answer without a body. Credentials go to the origin of the list alone, wherever its parts may lie.
+ * origin one answer without a body.
  */
 export class Documents {
   readonly #source: HttpSourceSpec;
@@ -74,7 +74,7 @@ export class Documents {
     }
     const known = this.#kept.get(url);
     const bytesBefore = known === undefined ? undefined : await readDocument(this.#folder, known);
-    const source = this.#sourceOf(url);
+    const source = sourceBeside(this.#source, url);
     const fetched = await fetchDocument(
       source,
       { maxBytes: most, ...(known !== undefined && bytesBefore !== undefined && { known }) },
@@ -87,12 +87,6 @@ export class Documents {
     this.#total += document.bytes.length;
     this.#taken.set(url, document);
     return document.bytes;
-  }
-
-  #sourceOf(url: string): HttpSourceSpec {
-    const { authorization: _, secretHeaders: __, tls, ...open } = this.#source;
-    if (URL.parse(url)?.origin === URL.parse(this.#source.url)?.origin) return { ...this.#source, url };
-    return { ...open, url, ...(tls?.ca !== undefined && { tls: { ca: tls.ca } }) };
   }
 }
 

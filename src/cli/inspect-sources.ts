@@ -3,7 +3,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path';
 import { Failure } from '../api/failure.ts';
 import type { FetchDocument } from '../catalogs/catalog.ts';
 import { permitHost, readCredentials } from '../reconcilers/vmimage/credentials.ts';
-import { fetchDocument } from '../sources/http/document.ts';
+import { fetchDocument, sourceBeside } from '../sources/http/document.ts';
 import type { HttpSourceSpec } from '../sources/source.ts';
 import type { Secret, Store } from '../stores/store.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -53,7 +53,7 @@ async function remote(url: string, options: ListPlaceOptions, signal: AbortSigna
     const before = known.get(each);
     if (before !== undefined) return before;
     try {
-      const fetched = await fetchDocument(spread(source, each), { maxBytes }, signal);
+      const fetched = await fetchDocument(sourceBeside(source, each), { maxBytes }, signal);
       if (fetched !== undefined) known.set(each, fetched.bytes);
       return fetched?.bytes;
     } catch (error) {
@@ -62,13 +62,6 @@ async function remote(url: string, options: ListPlaceOptions, signal: AbortSigna
     }
   };
   return { url, fetch };
-}
-
-/** Credentials go to the list's own origin alone. */
-function spread(source: HttpSourceSpec, url: string): HttpSourceSpec {
-  if (URL.parse(url)?.origin === URL.parse(source.url)?.origin) return { ...source, url };
-  const { authorization: _, secretHeaders: __, tls, ...open } = source;
-  return { ...open, url, ...(tls?.ca === undefined ? {} : { tls: { ca: tls.ca } }) };
 }
 
 type Sent = Pick<HttpSourceSpec, 'authorization' | 'secretHeaders' | 'tls'>;

@@ -48,6 +48,13 @@ export async function fetchDocument(
   }
 }
 
+/** The source of another document of the same list. Credentials go to the origin of the list alone, wherever its parts may lie. */
+export function sourceBeside(list: HttpSourceSpec, url: string): HttpSourceSpec {
+  if (URL.parse(url)?.origin === URL.parse(list.url)?.origin) return { ...list, url };
+  const { authorization: _, secretHeaders: __, tls, ...open } = list;
+  return { ...open, url, ...(tls?.ca !== undefined && { tls: { ca: tls.ca } }) };
+}
+
 async function wholeBody(answer: Answer, maxBytes: number): Promise<Uint8Array> {
   const tooLarge = () =>
     new Failure(
