@@ -1,4 +1,5 @@
 import { relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { z } from 'zod';
 
 const Report = z.object({
@@ -6,14 +7,18 @@ const Report = z.object({
     z.object({
       name: z.string(),
       status: z.string(),
-      assertionResults: z.array(z.object({ status: z.string(), fullName: z.string() })),
+      message: z.string().default(''),
+      assertionResults: z.array(
+        z.object({ status: z.string(), fullName: z.string(), failureMessages: z.array(z.string()).nullish() }),
+      ),
     }),
   ),
 });
 
 export interface Tally {
   passed: number;
-  failed: number;
+  /** `file: name of the test: what it said first`, because a log of CI may be read from its end only. */
+  failures: string[];
   /** `file: name of the test`. */
   skipped: string[];
 }
@@ -23,17 +28,27 @@ export interface Tally {
  * report are failures too, though no test says so: a tally must never look better than the exit code.
  */
 export function tallyOf(report: unknown, exitCode: number, root: string): Tally {
-  const tally: Tally = { passed: 0, failed: 0, skipped: [] };
+  const tally: Tally = { passed: 0, failures: [], skipped: [] };
   const parsed = Report.safeParse(report);
   for (const file of parsed.success ? parsed.data.testResults : []) {
-    const before = tally.failed;
-    for (const { status, fullName } of file.assertionResults) {
+    const before = tally.failures.length;
+    const path = relative(root, file.name);
+    for (const { status, fullName, failureMessages } of file.assertionResults) {
+      const test = `${path}: ${fullName}`;
       if (status === 'passed') tally.passed++;
-      else if (status === 'failed') tally.failed++;
-      else tally.skipped.push(`${relative(root, file.name)}: ${fullName}`);
+      else if (status === 'failed') tally.failures.push(withFirstLine(test, failureMessages?.[0] ?? ''));
+      else tally.skipped.push(test);
     }
-    if (file.status === 'failed' && tally.failed === before) tally.failed++;
+    if (file.status === 'failed' && tally.failures.length === before)
+      tally.failures.push(withFirstLine(path, file.message));
   }
-  if (tally.failed === 0 && (exitCode !== 0 || !parsed.success)) tally.failed = 1;
+  if (tally.failures.length === 0 && (exitCode !== 0 || !parsed.success)) {
+    tally.failures.push(`outside of any test: exit code ${exitCode}${parsed.success ? '' : ', no report'}`);
+  }
   return tally;
+}
+
+function withFirstLine(what: string, message: string): string {
+  const [first = ''] = stripVTControlCharacters(message).trim().split('\n');
+  return first === '' ? what : `${what}: ${first}`;
 }

@@ -49,9 +49,10 @@ function runProject(project: string, report: string): Promise<number> {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'imageproxy-tests-'));
-let [passed, failed] = [0, 0];
+let passed = 0;
+const failures: string[] = [];
 const checked = !withCheck || (await run([join('scripts', 'check.ts')])) === 0;
-if (!checked) failed++;
+if (!checked) failures.push('the check; see the top, or `make check`');
 const skipped: string[] = [];
 try {
   for (const project of projects) {
@@ -64,7 +65,7 @@ try {
     const code = await runProject(project, report);
     const tally = tallyOf(readReport(report), code, root);
     passed += tally.passed;
-    failed += tally.failed;
+    failures.push(...tally.failures);
     skipped.push(...tally.skipped);
   }
 } finally {
@@ -84,11 +85,12 @@ function readReport(path: string): unknown {
   }
 }
 
-if (!checked) console.log('The check failed; see the top, or `make check`.');
 const strict = process.env['CI'] === 'true' || process.env['CI'] === '1';
-if (skipped.length > 0) {
-  console.log(strict ? 'Skipped, which CI refuses:' : 'Skipped:');
-  for (const name of skipped) console.log(`  ${name}`);
+tell('Failed:', failures);
+tell(strict ? 'Skipped, which CI refuses:' : 'Skipped:', skipped);
+if (failures.length > 0 || (strict && skipped.length > 0)) process.exitCode = 1;
+console.log(`${passed} passed, ${failures.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`);
+
+function tell(title: string, lines: readonly string[]): void {
+  if (lines.length > 0) console.log([title, ...lines].join('\n  '));
 }
-if (failed > 0 || (strict && skipped.length > 0)) process.exitCode = 1;
-console.log(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`);
