@@ -174,13 +174,15 @@ export class Download {
         this.#handle.changed('Soon');
       },
       onProgress: ({ bytes, durable }) => {
+        const knewRate = this.#view.bytesPerSecond > 0;
         this.#view.bytes = bytes;
         this.#view.bytesPerSecond = this.#rate.at(clock.now(), bytes);
         if (this.#generation === undefined) return;
         cache.recordWatermark(key, this.#generation.generation, durable);
         this.#takeSpace(bytes);
         this.#lookAtHead(this.#generation, bytes);
-        this.#handle.changed('Soon');
+        // Whether an upload may follow is decided by the head and the rate: the later of the two must not wait its second out.
+        this.#handle.changed(knewRate || this.#view.bytesPerSecond === 0 ? 'Soon' : 'Now');
       },
       onProven: () => {
         if (this.#generation === undefined) return;
