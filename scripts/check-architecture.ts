@@ -20,6 +20,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'cache',
     'images',
     'trust',
+    'programs',
     'telemetry',
     'api',
   ],

@@ -79,6 +79,7 @@ export const REASONS = {
   IdTaken: 'Transient',
   UploadCut: 'Transient',
   ToolFailed: 'Transient',
+  ToolRunnerUnavailable: 'Transient',
   ResourceLimit: 'Transient',
   Aborted: 'Transient',
   InternalError: 'Transient',

@@ -47,3 +47,9 @@ export const networkOption = () =>
   new Option('--allow-network <cidr>', 'private network that images may be fetched from; repeatable').argParser(
     networks,
   );
+export const logLevelOption = () =>
+  new Option('--log-level <level>', 'least level to log')
+    .choices(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info');
+export const logFormatOption = () =>
+  new Option('--log-format <format>', 'default: pretty on a terminal').choices(['json', 'pretty']);

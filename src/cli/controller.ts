@@ -7,7 +7,10 @@ import { openCache } from '../cache/index.ts';
 import { startCatalogReaders } from '../catalogs/thread.ts';
 import { openCloud } from '../clouds/index.ts';
 import { createControllers, type Controllers } from '../controllers/index.ts';
+import type { Images } from '../images/images.ts';
 import { createImages } from '../images/index.ts';
+import { prepareLoans } from '../programs/runner/loans.ts';
+import type { RunnerPlace } from '../programs/runner/protocol.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
@@ -52,6 +55,8 @@ export interface ControllerOptions {
   allowNetworks: readonly string[];
   fileRoots: ReadonlyMap<string, string>;
   maxParallelDownloads: number;
+  /** Runs qemu-img and the decompressors; default: they run as children of this process. */
+  toolRunner?: RunnerPlace;
   log: Logger;
   /** Default: of this controller alone. */
   metrics?: Metrics;
@@ -135,10 +140,14 @@ export async function startControllerOn<S extends OwnStore>(
       });
     const cache = await patiently(open, options.cachePatienceMs ?? 0, clock, log, signal);
     closing.unshift(() => cache.close());
-    const images = createImages({ scratchDirectory: join(directory, 'scratch'), log });
-    for (const { tool, package: name } of await images.missingTools()) {
-      log.warn({ tool }, `${tool} is not installed: images that need it wait until the package ${name} is there`);
-    }
+    const { toolRunner } = options;
+    if (toolRunner !== undefined) await prepareLoans(toolRunner.files, cache.scratch('.loan'));
+    const images = createImages({
+      scratchDirectory: join(directory, 'scratch'),
+      ...(toolRunner === undefined ? {} : { runner: toolRunner }),
+      log,
+    });
+    await tellMissingTools(images, log);
     const jobs = new Jobs((asker, urgency) => controllers.wakeAsker(asker, urgency));
     closing.unshift(() => jobs.close());
     const siblings = new Siblings(store.instance);
@@ -238,6 +247,17 @@ async function patiently(
       await pause(CACHE_LOOK_MS, clock, signal);
       signal.throwIfAborted();
     }
+  }
+}
+
+async function tellMissingTools(images: Images, log: Logger): Promise<void> {
+  try {
+    for (const { tool, package: name } of await images.missingTools()) {
+      log.warn({ tool }, `${tool} is not installed: images that need it wait until the package ${name} is there`);
+    }
+  } catch (error) {
+    // The tool runner may start later than this.
+    log.warn({ err: error }, 'which tools there are is not known yet');
   }
 }
 

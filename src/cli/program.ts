@@ -16,6 +16,8 @@ import {
   command,
   type Invoke,
   KINDS,
+  logFormatOption,
+  logLevelOption,
   manifestsOption,
   placeOptions,
   namespaceOption,
@@ -74,6 +76,7 @@ function addWork(program: Command, invoke: Invoke): void {
     'A folder is watched: edit it while this runs. With --kubernetes the objects are those of the API server, and a Lease decides which of several processes works. SIGTERM and SIGINT stop at a safe point, a second one at once.',
     `imageproxy run --manifests ./manifests
      imageproxy run --manifests /etc/imageproxy --state /var/lib/imageproxy --cache-quota 200Gi --telemetry :9464
+     imageproxy run --manifests ./manifests --tool-runner /run/imageproxy/tools.sock
      imageproxy run --manifests ./manifests --allow-network 10.0.0.0/8 --file-root archive=/srv/images
      imageproxy run --kubernetes --cache /var/cache/imageproxy --telemetry :9464
      imageproxy run --kubernetes --kubeconfig ~/.kube/config --controller-namespace images --watch-namespaces team-a,team-b`,
@@ -135,12 +138,17 @@ function addWork(program: Command, invoke: Invoke): void {
         .argParser(address)
         .default({ host: '127.0.0.1', port: 9464 }, '127.0.0.1:9464'),
     )
+    .addOption(logLevelOption())
+    .addOption(logFormatOption())
     .addOption(
-      new Option('--log-level <level>', 'least level to log')
-        .choices(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-        .default('info'),
+      new Option('--tool-runner <socket>', 'have programs run by the "imageproxy tool-runner" that listens there'),
     )
-    .addOption(new Option('--log-format <format>', 'default: pretty on a terminal').choices(['json', 'pretty']))
+    .addOption(
+      new Option(
+        '--tool-files <dir>',
+        'where files are lent to it, on the file system of the cache (default: "tools" in the state)',
+      ),
+    )
     .addOption(new Option('--max-parallel-downloads <n>', 'downloads at the same time').argParser(positive).default(4))
     .action((options) => invoke(async (context) => (await import('./run.ts')).run(options, context)));
 
@@ -213,6 +221,19 @@ function addWork(program: Command, invoke: Invoke): void {
 }
 
 function addTools(program: Command, invoke: Invoke): void {
+  command(
+    program,
+    'tool-runner',
+    'run qemu-img and the decompressors for a controller, apart from its secrets',
+    'It needs no configuration, keeps nothing, and sees only the files that "imageproxy run --tool-runner SOCKET" lends it: in/ to read and out/ to write. Start it in a container, or in another sandbox that has these folders and the socket.',
+    `imageproxy tool-runner --socket /run/imageproxy/tools.sock --files /var/lib/imageproxy/tools`,
+  )
+    .addOption(new Option('--socket <path>', 'the Unix socket to listen on').makeOptionMandatory())
+    .addOption(new Option('--files <dir>', 'the --tool-files of the controller').makeOptionMandatory())
+    .addOption(logLevelOption())
+    .addOption(logFormatOption())
+    .action((options) => invoke(async (context) => (await import('./tool-runner.ts')).toolRunner(options, context)));
+
   clusterOptions(
     command(
       program,

@@ -23,6 +23,8 @@ export interface RunOptions extends StateOptions, ClusterOptions {
   logLevel: LogLevel;
   logFormat?: 'json' | 'pretty';
   maxParallelDownloads: number;
+  toolRunner?: string;
+  toolFiles?: string;
 }
 
 const STAY_MS = 3_600_000;
@@ -120,6 +122,7 @@ async function controllerOptions(
 ): Promise<ControllerOptions & { cache: string }> {
   const state = stateDirectory(options, env);
   const cache = options.cache === undefined ? join(state, 'cache') : resolve(options.cache);
+  const toolRunner = toolRunnerOf(options, state);
   const quotaBytes = options.cacheQuota === undefined ? undefined : await bytesOf(options.cacheQuota, cache);
   return {
     state,
@@ -129,11 +132,20 @@ async function controllerOptions(
     allowNetworks: options.allowNetwork ?? [],
     fileRoots: options.fileRoot ?? new Map(),
     maxParallelDownloads: options.maxParallelDownloads,
+    ...(toolRunner === undefined ? {} : { toolRunner }),
     log: createLogger({
       level: options.logLevel,
       ...(options.logFormat === undefined ? {} : { pretty: options.logFormat === 'pretty' }),
     }),
   };
+}
+
+function toolRunnerOf({ toolRunner, toolFiles }: RunOptions, state: string): ControllerOptions['toolRunner'] {
+  if (toolRunner !== undefined) {
+    return { socket: resolve(toolRunner), files: toolFiles === undefined ? join(state, 'tools') : resolve(toolFiles) };
+  }
+  if (toolFiles === undefined) return undefined;
+  throw new CommandError(EXIT.usage, '--tool-files: it is for a tool runner; give --tool-runner SOCKET too');
 }
 
 async function listen(

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +15,7 @@ import { type Toolbox, type ToolPaths } from '../programs/toolbox.ts';
  */
 export interface BulkJob {
   from: string;
-  /** The new file; absent when only digests are wanted. */
+  /** An empty file; absent when only digests are wanted. */
   to?: string;
   /** All of the file decompressed, a span of it, or a member of it as a tar archive. */
   read: { compression: Compression } | { span: { offset: number; size: number } } | { tarMember: string };
@@ -44,7 +43,7 @@ const PROCESS_FILE = fileURLToPath(
 
 const TOOL_OF = { Xz: 'xz', Zstd: 'zstd', Bzip2: 'bzip2' } as const;
 
-/** Runs one job to its end. On failure nothing is left at `to`. */
+/** Runs one job to its end. `to` is there already; what a failure leaves in it is for its maker to remove. */
 export async function runBulk(
   toolbox: Toolbox,
   job: Omit<BulkJob, 'tools' | 'limits'>,
@@ -60,27 +59,32 @@ export async function runBulk(
       else outcome = Failure.fromPlain(message.failure);
     }
   };
-  try {
-    const complete = await prepare(toolbox, job);
-    const exit = await runTool(
-      toolbox,
-      {
-        tool: 'node',
-        args: ['--max-old-space-size=128', PROCESS_FILE, JSON.stringify(complete)],
-        limits: { ...complete.limits, addressSpaceBytes: ADDRESS_SPACE_BYTES },
-        cwd: '/',
-        consume,
-      },
-      signal,
-    );
-    if (outcome instanceof Failure) throw outcome;
-    if (outcome === undefined)
-      throw new Failure('ToolFailed', `unpacking ended without a result: ${complaint(exit, job.from)}`);
-    return outcome;
-  } catch (error) {
-    if (job.to !== undefined) await rm(job.to, { force: true });
-    throw Failure.from(error);
-  }
+  const complete = await prepare(toolbox, job);
+  const exit = await runTool(
+    toolbox,
+    {
+      tool: 'node',
+      args: ['--max-old-space-size=128', PROCESS_FILE, JSON.stringify(complete)],
+      limits: { ...complete.limits, addressSpaceBytes: ADDRESS_SPACE_BYTES },
+      cwd: '/',
+      consume,
+    },
+    signal,
+  );
+  if (outcome instanceof Failure) throw outcome;
+  if (outcome === undefined)
+    throw new Failure('ToolFailed', `unpacking ended without a result: ${complaint(exit, job.from)}`);
+  return outcome;
+}
+
+/** Reads a file for its digests. @throws Failure TooLarge above `maxBytes` */
+export function digestFile(
+  toolbox: Toolbox,
+  { path, maxBytes, digests }: { path: string; maxBytes: number; digests: readonly Algorithm[] },
+  signal: AbortSignal,
+): Promise<Produced> {
+  const read = { compression: 'None' } as const;
+  return runBulk(toolbox, { from: path, read, maxOutputBytes: maxBytes, digests }, signal);
 }
 
 async function prepare(toolbox: Toolbox, job: Omit<BulkJob, 'tools' | 'limits'>): Promise<BulkJob> {

@@ -1,26 +1,15 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { Algorithm } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
-import { runBulk } from './bulk.ts';
-import { createNew, withSha256 } from './decompress.ts';
+import { digestFile, runBulk } from './bulk.ts';
 import { type Format, interchangeable } from './format.ts';
 import type { Produced, Progress, ToolLimits } from './images.ts';
+import type { ConvertJob } from './tools.ts';
 import { examineDisk } from './inspect.ts';
 import { blockNode, type DiskPlace, QEMU_DRIVERS, type QemuFormat } from './qemu.ts';
 import { complaint, runTool } from '../programs/run.ts';
 import type { Toolbox } from '../programs/toolbox.ts';
-
-export interface ConvertJob {
-  from: string;
-  fromFormat: Format;
-  to: string;
-  toFormat: Format;
-  limits: ToolLimits;
-  digests?: readonly Algorithm[];
-  progress?: Progress;
-}
 
 type Target = Exclude<QemuFormat, 'Iso'>;
 
@@ -38,49 +27,39 @@ const TARGET_OPTIONS: Record<Target, readonly string[]> = {
   Vhdx: ['-o', 'subformat=dynamic'],
 };
 
-/** @throws Failure NotSupported | TooLarge | ResourceLimit | DiskFull | ToolMissing | CorruptImage | Aborted */
-export async function convert(toolbox: Toolbox, job: ConvertJob, signal: AbortSignal): Promise<Produced> {
-  const { fromFormat, toFormat, limits, progress } = job;
+/**
+ * `cwd` is an empty private folder.
+ * @throws Failure NotSupported | TooLarge | ResourceLimit | DiskFull | ToolMissing | CorruptImage | Aborted
+ */
+export async function convert(toolbox: Toolbox, job: ConvertJob, cwd: string, signal: AbortSignal): Promise<Produced> {
+  const { fromFormat, toFormat, limits, progress, digests } = job;
   const from = resolve(job.from);
   const to = resolve(job.to);
-  const digests = withSha256(job.digests ?? []);
+  const { maxOutputBytes } = limits;
   if (interchangeable(fromFormat, toFormat)) {
-    await createNew(to);
     const read = { compression: 'None' as const };
-    return runBulk(toolbox, { from, to, read, maxOutputBytes: limits.maxOutputBytes, digests }, signal, progress);
+    return runBulk(toolbox, { from, to, read, maxOutputBytes, digests }, signal, progress);
   }
   const target = requireConvertible(fromFormat, toFormat);
   const { disk, virtualSize } = await examineDisk(from, fromFormat);
-  if (target === 'Raw' && virtualSize > limits.maxOutputBytes) {
+  if (target === 'Raw' && virtualSize > maxOutputBytes) {
     throw new Failure(
       'TooLarge',
-      `the raw disk has ${virtualSize} bytes, more than the ${limits.maxOutputBytes} that it may have`,
+      `the raw disk has ${virtualSize} bytes, more than the ${maxOutputBytes} that it may have`,
     );
   }
-  await createNew(to);
   if (disk.format === target && disk.span !== undefined) {
     const read = { span: disk.span };
-    return runBulk(toolbox, { from, to, read, maxOutputBytes: limits.maxOutputBytes, digests }, signal, progress);
+    return runBulk(toolbox, { from, to, read, maxOutputBytes, digests }, signal, progress);
   }
-  let scratch: string | undefined;
-  try {
-    scratch = await mkdtemp(join(dirname(to), '.convert-'));
-    await runConvert(
-      toolbox,
-      { disk, to, target, limits, virtualSize, cwd: scratch, ...(progress === undefined ? {} : { progress }) },
-      signal,
-    );
-    return await runBulk(
-      toolbox,
-      { from: to, read: { compression: 'None' }, maxOutputBytes: limits.maxOutputBytes, digests },
-      signal,
-    );
-  } catch (error) {
-    await rm(to, { force: true });
-    throw error;
-  } finally {
-    if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
-  }
+  await runConvert(
+    toolbox,
+    { disk, to, target, limits, virtualSize, cwd, ...(progress === undefined ? {} : { progress }) },
+    signal,
+  );
+  return digests.length === 0
+    ? { size: (await stat(to)).size, digests: {} }
+    : digestFile(toolbox, { path: to, maxBytes: maxOutputBytes, digests }, signal);
 }
 
 function requireConvertible(from: Format, to: Format): Target {

@@ -1,14 +1,13 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { open, rename, rm } from 'node:fs/promises';
+import type { Algorithm } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
-import { convert } from './convert.ts';
-import { decompress } from './decompress.ts';
+import { borrowedTools } from './borrowed.ts';
 import { type Compression, interchangeable } from './format.ts';
-import type { Images } from './images.ts';
+import type { Images, Produced } from './images.ts';
 import { inspect } from './inspect.ts';
-import { toolVersion } from './qemu.ts';
+import { localTools } from './local.ts';
 import { recognise } from './recognise.ts';
+import type { RunnerPlace } from '../programs/runner/protocol.ts';
 import { createToolbox, TOOL_PACKAGES, type ToolPaths } from '../programs/toolbox.ts';
 
 export { HEAD_BYTES, TAIL_BYTES } from './recognise.ts';
@@ -18,28 +17,17 @@ export interface ImagesOptions {
   tools?: ToolPaths;
   /** Folder for the empty working folders of tools; the system's temporary folder by default. */
   scratchDirectory?: string;
+  /** Have programs run by a tool runner, instead of this process. */
+  runner?: RunnerPlace;
   log?: { debug(fields: object, message: string): void };
 }
 
-/** What this room may need, of all outside programs. */
-const TOOLS = ['qemu-img', 'xz', 'zstd', 'bzip2', 'prlimit', 'setpriv'] as const;
-
-const VERSIONED = { Xz: 'xz', Zstd: 'zstd', Bzip2: 'bzip2' } as const;
+const UNPACKERS = { Gzip: 'zlib', Xz: 'xz', Zstd: 'zstd', Bzip2: 'bzip2' } as const;
 
 export function createImages(options: ImagesOptions = {}): Images {
+  const { log, runner } = options;
   const toolbox = createToolbox(options.tools);
-  const scratchDirectory = options.scratchDirectory ?? tmpdir();
-  const { log } = options;
-
-  async function inScratch<T>(work: (folder: string) => Promise<T>): Promise<T> {
-    await mkdir(scratchDirectory, { recursive: true });
-    const folder = await mkdtemp(join(scratchDirectory, 'imageproxy-tool-'));
-    try {
-      return await work(folder);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
-  }
+  const tools = runner === undefined ? localTools(toolbox, options.scratchDirectory) : borrowedTools(runner, toolbox);
 
   async function timed<T>(what: string, fields: object, work: () => Promise<T>): Promise<T> {
     const start = performance.now();
@@ -57,46 +45,71 @@ export function createImages(options: ImagesOptions = {}): Images {
     }
   }
 
-  const version = (tool: 'qemu-img' | 'xz' | 'zstd' | 'bzip2') =>
-    inScratch((folder) => toolVersion(toolbox, tool, folder));
+  /** Unpacks into a new file, and takes one member out if it was a tar archive and one was asked for. */
+  async function decompress(job: Parameters<Images['decompress']>[0], signal: AbortSignal): Promise<Produced> {
+    const { member, to, ...rest } = job;
+    const { maxOutputBytes } = job;
+    const digests = withSha256(job.digests);
+    if (member === undefined) return intoNew(to, () => tools.unpack({ ...rest, to, digests }, signal));
+    const archive = `${to}.tar`;
+    try {
+      const whole = await intoNew(archive, () => tools.unpack({ ...rest, to: archive, digests }, signal));
+      const taken = await intoNew(to, async () => {
+        const found = await tools.extract({ from: archive, to, member, maxOutputBytes, digests }, signal);
+        if (found === undefined) await rename(archive, to);
+        return found;
+      });
+      return taken ?? whole;
+    } finally {
+      await rm(archive, { force: true });
+    }
+  }
 
   return {
     recognise,
-    inspect: (path, expected, signal) =>
-      timed('inspected', expected, () => inScratch((folder) => inspect(toolbox, path, expected, folder, signal))),
-    decompress: (job, signal) =>
-      timed('decompressed', { compression: job.compression }, () => decompress(toolbox, job, signal)),
+    inspect: (path, expected, signal) => timed('inspected', expected, () => inspect(tools, path, expected, signal)),
+    decompress: (job, signal) => timed('decompressed', { compression: job.compression }, () => decompress(job, signal)),
     convert: (job, signal) =>
-      timed('converted', { from: job.fromFormat, to: job.toFormat }, () => convert(toolbox, job, signal)),
+      timed('converted', { from: job.fromFormat, to: job.toFormat }, () =>
+        intoNew(job.to, () => tools.convert({ ...job, digests: withSha256(job.digests ?? []) }, signal)),
+      ),
 
     async transformId(step) {
-      if ('compression' in step)
-        return `${step.compression.toLowerCase()}-to-none/${await decompressor(step.compression, version)}`;
+      if ('compression' in step) return `${step.compression.toLowerCase()}-to-none/${await unpacker(step.compression)}`;
       const { fromFormat, toFormat } = step;
       const name = `${fromFormat}-to-${toFormat}`.toLowerCase();
-      return interchangeable(fromFormat, toFormat) ? `${name}/copy` : `${name}/qemu-img-${await version('qemu-img')}`;
+      return interchangeable(fromFormat, toFormat)
+        ? `${name}/copy`
+        : `${name}/qemu-img-${await tools.version('qemu-img')}`;
     },
 
     async missingTools() {
-      const found = await Promise.all(
-        TOOLS.map((tool) =>
-          toolbox.locate(tool).then(
-            () => true,
-            () => false,
-          ),
-        ),
-      );
-      return TOOLS.filter((_, index) => !found[index]).map((tool) => ({ tool, package: TOOL_PACKAGES[tool] }));
+      return (await tools.missing()).map((tool) => ({ tool, package: TOOL_PACKAGES[tool] }));
     },
   };
+
+  async function unpacker(compression: Compression): Promise<string> {
+    if (compression === 'None') return 'copy';
+    const tool = UNPACKERS[compression];
+    return `${tool}-${await tools.version(tool)}`;
+  }
 }
 
-async function decompressor(
-  compression: Compression,
-  version: (tool: 'xz' | 'zstd' | 'bzip2') => Promise<string>,
-): Promise<string> {
-  if (compression === 'None') return 'copy';
-  if (compression === 'Gzip') return `zlib-${process.versions.zlib}`;
-  const tool = VERSIONED[compression];
-  return `${tool}-${await version(tool)}`;
+/** sha256 is our own name for bytes, so it is always computed. */
+function withSha256(algorithms: readonly Algorithm[]): Algorithm[] {
+  return [...new Set<Algorithm>(['sha256', ...algorithms])];
+}
+
+/**
+ * Does the work on a new empty file, which is gone when it fails. Fails when a file is there: whatever it is, it is not ours to
+ * overwrite or, later, to remove.
+ */
+async function intoNew<T>(path: string, work: () => Promise<T>): Promise<T> {
+  await (await open(path, 'wx', 0o600)).close();
+  try {
+    return await work();
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  }
 }

@@ -3,10 +3,10 @@ import { Failure } from '../api/failure.ts';
 import { type Format, type ImageFacts, interchangeable, type Recognition, type Role } from './format.ts';
 import { findOvaDisk, type OvaDisk } from './ova.ts';
 import { examineQcow2 } from './qcow2.ts';
-import { type DiskPlace, qemuInfo } from './qemu.ts';
+import type { DiskPlace } from './qemu.ts';
 import { HEAD_BYTES, recognise, TAIL_BYTES } from './recognise.ts';
 import { recogniseForeign } from './signatures.ts';
-import type { Toolbox } from '../programs/toolbox.ts';
+import type { ImageTools } from './tools.ts';
 import { examineVdi } from './vdi.ts';
 import { examineVhd } from './vhd.ts';
 import { examineVhdx } from './vhdx.ts';
@@ -30,10 +30,9 @@ interface Examined {
 }
 
 export async function inspect(
-  toolbox: Toolbox,
+  tools: Pick<ImageTools, 'info'>,
   path: string,
   expected: Expected,
-  cwd: string,
   signal: AbortSignal,
 ): Promise<ImageFacts> {
   const examined = await examineFile(path, expected);
@@ -41,7 +40,7 @@ export async function inspect(
   const [ours = 0] = virtualSizes;
   if (disk === undefined) return { format, size, virtualSize: ours };
   if (signal.aborted) throw new Failure('Aborted', 'inspection was stopped');
-  const theirs = await qemuInfo(toolbox, disk, cwd, signal);
+  const theirs = await tools.info(disk, signal);
   // qemu counts in sectors of 512 bytes.
   if (!virtualSizes.some((mine) => Math.abs(mine - theirs) < 512)) {
     throw unsafe(`the image's header is read in two ways: ${ours} bytes by us, ${theirs} by qemu-img`);

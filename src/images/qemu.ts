@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Failure } from '../api/failure.ts';
 import type { Format } from './format.ts';
 import { collect, complaint, type ToolRun, runTool } from '../programs/run.ts';
-import type { Toolbox } from '../programs/toolbox.ts';
+import type { Toolbox, ToolName } from '../programs/toolbox.ts';
 import { corrupt, unsafe } from './window.ts';
 
 /** Formats as qemu's block drivers call them. An OVA is no driver: its disk is named by its place in the archive. */
@@ -84,11 +84,7 @@ export async function qemuInfo(toolbox: Toolbox, disk: DiskPlace, cwd: string, s
 }
 
 /** `7.2.22` of `qemu-img version 7.2.22 (Debian …)`. */
-export async function toolVersion(
-  toolbox: Toolbox,
-  tool: 'qemu-img' | 'xz' | 'zstd' | 'bzip2',
-  cwd: string,
-): Promise<string> {
+export async function toolVersion(toolbox: Toolbox, tool: ToolName, cwd: string): Promise<string> {
   const chunks: Buffer[] = [];
   const run: ToolRun = {
     tool,

@@ -1,14 +1,18 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Format, interchangeable } from '../../../src/images/format.ts';
-import { createImages } from '../../../src/images/index.ts';
-import type { ToolLimits } from '../../../src/images/images.ts';
-import { images, installed, never, refusal, Workspace } from './workspace.ts';
+import type { Images, ToolLimits } from '../../../src/images/images.ts';
+import { WAYS } from './ways.ts';
+import { installed, never, refusal, Workspace } from './workspace.ts';
 
 const MIB = 2 ** 20;
 
-describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar'))('conversion', () => {
+const able = installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar');
+
+describe.skipIf(!able).each(WAYS)('conversion %s', (_where, wayIn) => {
   const work = new Workspace();
+  const way = wayIn(work);
+  let images: Images;
   const limits: ToolLimits = { maxOutputBytes: 64 * MIB };
   let outputs = 0;
 
@@ -16,7 +20,7 @@ describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar'))('
     name: string,
     fromFormat: Format,
     toFormat: Format,
-    more: Partial<Parameters<typeof images.convert>[0]> = {},
+    more: Partial<Parameters<Images['convert']>[0]> = {},
     signal = never,
   ) {
     const to = work.path(`out-${++outputs}`);
@@ -28,7 +32,8 @@ describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar'))('
   const left = () =>
     readdirSync(work.folder).filter((name) => name.startsWith('.convert-') || name === `out-${outputs}`);
 
-  beforeAll(() => {
+  beforeAll(async () => {
+    images = await way.images();
     work.makeDisk('disk.raw');
     work.run('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2');
     work.run(
@@ -47,7 +52,10 @@ describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar'))('
     work.write('vm.ovf', `<?xml version="1.0"?>${ovf}`);
     work.run('tar', '--format=ustar', '-cf', 'vm.ova', 'vm.ovf', 'disk.vmdk');
   });
-  afterAll(() => work.clean());
+  afterAll(async () => {
+    await way.stop();
+    work.clean();
+  });
 
   it.each<[Format, string]>([
     ['Raw', 'raw'],
@@ -164,7 +172,7 @@ describe.skipIf(!installed('qemu-img', 'mke2fs', 'prlimit', 'setpriv', 'tar'))('
   it('tells which tools are missing, with the packages that bring them', async () => {
     expect(await images.missingTools()).toEqual([]);
     const none = '/nonexistent/tool';
-    const lacking = createImages({ tools: { xz: none, zstd: none, bzip2: none, prlimit: none } });
+    const lacking = await way.images({ xz: none, zstd: none, bzip2: none, prlimit: none });
     expect(await lacking.missingTools()).toEqual([
       { tool: 'xz', package: 'xz-utils' },
       { tool: 'zstd', package: 'zstd' },

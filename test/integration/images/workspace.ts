@@ -4,12 +4,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '../../../src/api/failure.ts';
-import { createImages } from '../../../src/images/index.ts';
 import { createToolbox, type ToolName } from '../../../src/programs/toolbox.ts';
 
 process.env['PATH'] = `${process.env['PATH']}:/usr/sbin:/sbin`;
 
-export const images = createImages();
 export const toolbox = createToolbox();
 export const never = new AbortController().signal;
 
