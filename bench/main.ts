@@ -12,6 +12,7 @@ import { openstackSite, vmimage } from '../test/support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../test/support/openstack.ts';
 import { peakOf, type Usage, usageOf } from './usage.ts';
 import { startNginx } from './nginx.ts';
+import { shippedProgram } from './program.ts';
 
 /**
  * URL → Ready in a real Glance, beside what people do by hand and beside the floor, all in one run:
@@ -59,6 +60,7 @@ if (bavail * bsize < sizeBytes * 8) {
 
 const openstack = await startOpenStack({ directory: join(root, 'openstack') });
 const origin = await startNginx(root);
+const program = shippedProgram(root);
 try {
   console.log(`making a disk of ${values.size} GiB …`);
   const disk = await makeDisk(join(root, 'disk.raw'));
@@ -174,7 +176,6 @@ async function session(images: ReturnType<typeof vmimage>[]): Promise<{ seconds:
     writeFileSync(join(manifests, name), text, { mode: 0o600 });
   };
   write('site.yaml', openstackSite('nova', await openstack.clouds('demo'), 'demo'));
-  const program = join(import.meta.dirname, '..', 'bin', 'imageproxy');
   const child = spawn(
     program,
     [

@@ -15,6 +15,7 @@ import { loadCredentials } from '../src/stores/kubernetes/credentials.ts';
 import { startApiServer } from '../test/support/apiserver.ts';
 import { ext4 } from '../test/support/disks.ts';
 import { startOrigin } from '../test/support/origin.ts';
+import { shippedProgram } from './program.ts';
 import { peakOf, usageOf } from './usage.ts';
 
 /**
@@ -52,8 +53,10 @@ const server = await startApiServer();
 const origin = await startOrigin();
 const insecure = new Agent({ connect: { rejectUnauthorized: false } });
 const stop = new AbortController();
+const died = new AbortController();
 const credentials = await loadCredentials({ kubeconfig: server.kubeconfig, clock: systemClock });
 const client = new ApiClient(credentials, systemClock, stop.signal);
+const command = shippedProgram(root);
 let program: Program | undefined;
 try {
   const disk = ext4('scale', 1);
@@ -127,13 +130,15 @@ async function startProgram(): Promise<Program> {
   const port = await freePort();
   const startedAt = performance.now();
   const child: ChildProcess = spawn(
-    join(import.meta.dirname, '..', 'bin', 'imageproxy'),
+    command,
     ['run', '--kubernetes', '--kubeconfig', server.kubeconfig, '--state', join(root, 'state')]
       .concat(['--allow-network', '127.0.0.0/8', '--telemetry', `127.0.0.1:${port}`, '--log-level', 'warn'])
       .concat(['--cache-quota', '1Gi']),
     { stdio: 'inherit' },
   );
   const exited = once(child, 'exit');
+  const gone = () => died.abort(new Error('the program has ended by itself'));
+  child.on('exit', gone);
   const pid = child.pid ?? 0;
   const peak = peakOf(pid);
   let highest = 0;
@@ -146,6 +151,7 @@ async function startProgram(): Promise<Program> {
     peakMiB: () => Math.round((highest = Math.max(highest, peak.highest()))),
     async end() {
       peak.stop();
+      child.off('exit', gone);
       child.kill('SIGTERM');
       await exited;
     },
@@ -262,7 +268,11 @@ async function inParallel(total: number, work: (index: number) => Promise<void>)
 }
 
 async function until(ask: () => Promise<boolean>): Promise<void> {
-  while (!(await ask().catch(() => false))) await pause(100);
+  // Metrics of ten thousand images cost the program some milliseconds: it is not asked all the time.
+  while (!(await ask().catch(() => false))) {
+    died.signal.throwIfAborted();
+    await pause(500);
+  }
 }
 
 function secondsSince(start: number): string {

@@ -6,7 +6,7 @@ import { Failure } from '../../api/failure.ts';
  * Readers see the old text or the new one, also after a power cut: temporary file, fsync, rename, fsync of the folder.
  * One writer per path at a time is the caller's to see to.
  */
-export async function writeAtomically(path: string, text: string): Promise<void> {
+export async function writeAtomically(path: string, text: string | readonly string[]): Promise<void> {
   // One name, so that what a SIGKILL left is overwritten by the next try and never adds up.
   const temporary = `${path}.tmp`;
   try {

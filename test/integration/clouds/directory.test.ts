@@ -351,6 +351,25 @@ describe('a directory site', () => {
     expect(new Set((await index()).map(({ id }) => id))).toEqual(new Set(ids));
   });
 
+  test('the index is laid out for people, however many images it has', async () => {
+    const laidOut = async (): Promise<string> => {
+      const text = await readFile(join(path, 'index.json'), 'utf8');
+      expect(text).toBe(`${JSON.stringify(JSON.parse(text), undefined, 2)}\n`);
+      return text;
+    };
+    const { image } = await staged();
+    await cloud.publish(image, calm());
+    const one = await laidOut();
+    const others = await Promise.all(Array.from({ length: 70 }, async () => (await staged()).image));
+    await Promise.all(others.map((each) => cloud.publish(each, calm())));
+    await laidOut();
+    expect(await index()).toHaveLength(71);
+    for (const each of others) await cloud.retire(each.parts, calm());
+    expect(await laidOut()).toBe(one);
+    await cloud.retire(image.parts, calm());
+    expect(await laidOut()).toContain('"images": []');
+  });
+
   test('one process writes at a time, and a killed one holds nothing', async () => {
     const lock = join(path, '.imageproxy-lock');
     const script = `
