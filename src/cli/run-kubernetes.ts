@@ -1,13 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
-import { type Clock, systemClock } from '../runtime/clock.ts';
+import { systemClock } from '../runtime/clock.ts';
 import { LeaseElector, type LeaseElectorOptions } from '../runtime/lease.ts';
 import { type KubernetesStore, openKubernetesStore } from '../stores/kubernetes/index.ts';
-import type { Health } from '../telemetry/health.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { type RunningController, startControllerOn } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
+import { watchHearing } from './hearing.ts';
 import type { Hub } from './hub.ts';
 import type { LabelSelector } from './label-selector.ts';
 import { OwnSites, readSites } from './own-sites.ts';
@@ -41,9 +41,6 @@ const WATCHED = 'imageproxy.dev/watch-namespaces';
 const LEASE_MS = 40_000;
 /** A pod that was replaced has 30 s to leave the volume, and some to be killed in. */
 const CACHE_PATIENCE_MS = 90_000;
-/** The API server is heard every minute, by a bookmark at the least. */
-const SILENCE_MS = 15 * 60_000;
-const LOOK_MS = 60_000;
 const REPLACED_LOOK_MS = 5_000;
 
 /**
@@ -169,24 +166,6 @@ function identityOf(name: string | undefined): string {
 /** A variable that is set to nothing is not set. */
 function wordOf(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
-}
-
-/**
- * Alive as long as a restart would not help. An API server that is down is no reason: downloads would be cut, and nobody is helped.
- * But when it answers a connection made for the question, and our own have not heard from it for a quarter of an hour, then they
- * hang in a way that nothing else has caught. Three looks, so that a clock that was set forward does not pass for silence.
- */
-function watchHearing(health: Health, store: KubernetesStore, clock: Clock, signal: AbortSignal): void {
-  let deafLooks = 0;
-  const look = async (): Promise<void> => {
-    const silent = clock.now() - store.lastContact > SILENCE_MS;
-    deafLooks = silent && (await store.answers()) ? deafLooks + 1 : 0;
-    if (!signal.aborted) clock.after(LOOK_MS, () => void look());
-  };
-  clock.after(LOOK_MS, () => void look());
-  health.live('api server', () =>
-    deafLooks < 3 ? undefined : `it answers, but our watches have not heard from it for ${SILENCE_MS / 60_000} minutes`,
-  );
 }
 
 /**

@@ -305,7 +305,10 @@ class KubernetesStoreImpl implements KubernetesStore {
     } catch {
       return false;
     } finally {
-      await fresh.close();
+      // It has answered or not: how the connection ends says nothing of that.
+      await fresh
+        .close()
+        .catch((error: unknown) => this.#options.log.debug({ err: error }, 'a connection did not close'));
     }
   }
 
