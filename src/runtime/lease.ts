@@ -49,6 +49,8 @@ export interface LeaseElectorOptions {
 const MARGIN = 1 / 3;
 
 const WAITING_LOOK_MS = 2_000;
+/** After the signal to stop, the answer to a write that is under way is waited for so long; then as much again to give the lease back. */
+const LAST_ANSWER_MS = 5_000;
 
 /**
  * Holds a Lease, or waits for it, with client-go's rules: nobody trusts another's clock, so a holder is taken for dead when *we* have
@@ -66,6 +68,8 @@ export class LeaseElector {
   readonly #listeners = new Set<(leads: boolean) => void>();
   /** When the renewal that holds was sent, by both clocks. */
   #renewed: Moment | undefined;
+  /** We have asked for it, and know of nobody else who holds it: without an answer it may be ours all the same. */
+  #asked = false;
   #leads = false;
   #ending: (() => void) | undefined;
   #observed: { record: string; at: Moment } | undefined;
@@ -94,11 +98,14 @@ export class LeaseElector {
   /** Works until the signal fires, then gives the lease back, so that the next need not wait. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, log, renewMs = this.#leaseMs / 5 } = this.#options;
+    const late = new AbortController();
+    signal.addEventListener('abort', () => clock.after(LAST_ANSWER_MS, () => late.abort()), { once: true });
     while (!signal.aborted) {
       this.#look = new AbortController();
       let pauseMs = renewMs;
       try {
-        await this.#round(AbortSignal.any([signal, AbortSignal.timeout(Math.round(this.#leaseMs * MARGIN))]));
+        const timeout = AbortSignal.timeout(Math.round(this.#leaseMs * MARGIN));
+        await this.#round(AbortSignal.any([signal, timeout]), AbortSignal.any([late.signal, timeout]));
       } catch (error) {
         if (signal.aborted) break;
         // A connection that was cut is no reason to lose the lease: sooner than usual, but not at once, for all ask at the same time.
@@ -108,6 +115,7 @@ export class LeaseElector {
           log.warn({ err: error, holder: this.holder }, 'the lease could not be looked at; trying again');
         }
       }
+      if (signal.aborted) break;
       this.#settle();
       // Who waits looks more often than the holder writes: a Lease that was given back is taken up soon.
       if (!this.goodForMs(0)) pauseMs = Math.min(pauseMs, WAITING_LOOK_MS);
@@ -117,7 +125,8 @@ export class LeaseElector {
     await this.#release();
   }
 
-  async #round(signal: AbortSignal): Promise<void> {
+  /** @param writing cuts off a write, which is not cut off by the stop alone: one that is on its way may be carried out after all */
+  async #round(signal: AbortSignal, writing: AbortSignal): Promise<void> {
     const { client, identity, clock, after, terms, log } = this.#options;
     const before = this.#moment();
     const lease = await client.read(signal);
@@ -133,6 +142,7 @@ export class LeaseElector {
       if (theirs !== undefined && theirs !== terms?.value) this.otherTerms = theirs;
       // Written over our head: whatever our own clock says, it is not ours.
       this.#renewed = undefined;
+      this.#asked = false;
       return;
     }
     if (after?.goodForMs(0) === false) return;
@@ -145,8 +155,10 @@ export class LeaseElector {
       leaseTransitions: (spec.leaseTransitions ?? 0) + (mine || lease === undefined ? 0 : 1),
     };
     const annotations = terms === undefined ? {} : { [terms.annotation]: terms.value };
-    if (lease === undefined) await client.create(wanted, signal, annotations);
-    else await client.update(annotated(lease, annotations), wanted, signal);
+    signal.throwIfAborted();
+    this.#asked = true;
+    if (lease === undefined) await client.create(wanted, writing, annotations);
+    else await client.update(annotated(lease, annotations), wanted, writing);
     this.#renewed = before;
     this.holder = identity;
   }
@@ -180,11 +192,12 @@ export class LeaseElector {
 
   async #release(): Promise<void> {
     const { client, identity, log } = this.#options;
-    const held = this.#renewed !== undefined;
+    const asked = this.#asked;
+    this.#asked = false;
     this.#renewed = undefined;
     this.#settle();
-    if (!held) return;
-    const signal = AbortSignal.timeout(5_000);
+    if (!asked) return;
+    const signal = AbortSignal.timeout(LAST_ANSWER_MS);
     try {
       const lease = await client.read(signal);
       if (lease?.spec?.holderIdentity !== identity) return;

@@ -9,6 +9,8 @@ class Server {
   lease: Lease | undefined;
   down = false;
   hangs = false;
+  /** Writes are carried out, and their answers never come. */
+  losesAnswers = false;
   #version = 0;
 
   client(): LeaseClient {
@@ -28,16 +30,21 @@ class Server {
       };
       return this.lease;
     };
+    const unheard = (signal: AbortSignal, work: () => Lease): Promise<Lease> => {
+      if (!this.losesAnswers) return answer(work);
+      void answer(work);
+      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
+    };
     const conflict = new ApiError(409, 'Conflict', 'the object has been modified');
     return {
       read: () => answer(() => this.lease),
-      create: (spec, _signal, annotations) =>
-        answer(() => {
+      create: (spec, signal, annotations) =>
+        unheard(signal, () => {
           if (this.lease !== undefined) throw conflict;
           return write(spec, annotations);
         }),
-      update: (lease, spec) =>
-        answer(() => {
+      update: (lease, spec, signal) =>
+        unheard(signal, () => {
           if (lease.metadata.resourceVersion !== this.lease?.metadata.resourceVersion) throw conflict;
           return write(spec, lease.metadata.annotations);
         }),
@@ -125,6 +132,24 @@ describe('A lease', () => {
     expect(b.elector.goodForMs(0)).toBe(true);
     expect(server.lease?.spec?.leaseTransitions).toBe(1);
   });
+
+  it.each(['made', 'taken'])(
+    'that is being %s when the stop comes is given back, though the answer is lost',
+    async (what) => {
+      if (what === 'taken') server.lease = { metadata: { resourceVersion: '0' }, spec: { holderIdentity: '' } };
+      server.losesAnswers = true;
+      const a = await candidate('a');
+      expect(server.lease?.spec).toMatchObject({ holderIdentity: 'a' });
+      expect(a.elector.goodForMs(0)).toBe(false);
+      const ended = a.end();
+      await settled();
+      server.losesAnswers = false;
+      await pass(5_000);
+      await ended;
+      expect(a.heard).toEqual([]);
+      expect(server.lease?.spec).toMatchObject({ holderIdentity: '' });
+    },
+  );
 
   it('is used no more well before another can have it, when the API server is out of reach', async () => {
     const a = await candidate('a');
