@@ -1,5 +1,5 @@
 import { Failure } from '../../api/failure.ts';
-import type { ImageSite, RegisteredArtifact, SiteRow } from '../../api/types.ts';
+import type { ImageSite, PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { Look, PublishImage, Registration } from '../../clouds/cloud.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import type { Connection } from '../imagesite/connections.ts';
@@ -35,7 +35,9 @@ export type OperationResult =
   | { kind: 'Register'; registered: Registered; registrationHash: string; digest: string }
   | { kind: 'Reactivate'; registrationHash: string; digest: string; artifacts: RegisteredArtifact[] }
   | { kind: 'Update'; registrationHash: string }
-  | { kind: 'Retire' | 'Withdraw' | 'Trim' | 'Tidy' | 'Delete'; ids: readonly string[] }
+  | { kind: 'Retire' | 'Withdraw' | 'Tidy' | 'Delete'; ids: readonly string[] }
+  /** What the cloud did not let go of is told beside what has gone. */
+  | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
   | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: boolean };
 
 /** Where one image meets one site. */
@@ -205,10 +207,22 @@ export function startRetire(
   });
 }
 
-export function startTrim(work: SiteWork, artifacts: readonly RegisteredArtifact[]): void {
+/** Removes former registrations one by one: one that machines still run from keeps none of the others. */
+export function startTrim(work: SiteWork, excess: readonly PreviousRegistration[]): void {
   startAfterWrite(work, { kind: 'Trim' }, async (signal) => {
-    await work.connection.cloud.remove(refsOf(artifacts), signal);
-    return { kind: 'Trim', ids: artifacts.map((part) => part.id) };
+    const ids: string[] = [];
+    let failed: Failure | undefined;
+    for (const { artifacts } of excess) {
+      const parts = refsOf(artifacts);
+      try {
+        await work.connection.cloud.remove(parts, signal);
+        ids.push(...parts.map((part) => part.id));
+      } catch (error) {
+        signal.throwIfAborted();
+        failed ??= Failure.from(error);
+      }
+    }
+    return { kind: 'Trim', ids, ...(failed === undefined ? {} : { failed }) };
   });
 }
 

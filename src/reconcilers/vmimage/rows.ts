@@ -154,8 +154,7 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   const left = [...before, ...former.flatMap((each) => each.artifacts ?? [])].filter((part) => !named.has(part.id));
   const [first] = left;
   if (first !== undefined) previous.push({ imageID: first.id, artifacts: left });
-  if (previous.length === 0) delete row.previous;
-  else row.previous = previous;
+  setPrevious(row, previous);
   row.artifacts = artifacts;
   row.digest = digest;
   const idOf = (role: Role) => artifacts.find((part) => part.role === role)?.id;
@@ -166,6 +165,17 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   row.lastCheckedTime = stamp(round);
   delete row.retired;
   delete row.missingSince;
+}
+
+/** As many former registrations as the CRD lets a row name; there are more only where the cloud does not let go of them. */
+const MOST_PREVIOUS = 16;
+
+/** The oldest that are out of service fall off: they carry our marks, by which the image's deletion finds them. */
+export function setPrevious(row: SiteRow, previous: readonly PreviousRegistration[]): void {
+  let excess = previous.length - MOST_PREVIOUS;
+  const named = previous.toReversed().filter((each) => each.retiredAt === undefined || excess-- <= 0);
+  if (named.length === 0) delete row.previous;
+  else row.previous = named.toReversed().slice(0, MOST_PREVIOUS);
 }
 
 /** The row's image has gone from the cloud: nothing of it is left to name. */

@@ -111,21 +111,15 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Update' });
     return startUpdate(work);
   }
+  const isEdited = row.observedGeneration !== round.generation;
   row.observedGeneration = round.generation;
   // What the last look found stays told until a look finds it gone.
   const standing =
     row.phase === 'Held' || row.missingSince !== undefined || row.reason === 'Tampered' || row.reason === 'Drifted';
   if (!standing) tell(row, 'Ready');
   const previous = row.previous ?? [];
-  const excess = previous.slice(image.spec.history);
-  const unretired = previous.slice(0, image.spec.history).filter((each) => each.retiredAt === undefined);
-  if (excess.length > 0) {
-    begin(work, { kind: 'Trim' });
-    return startTrim(
-      work,
-      excess.flatMap((each) => each.artifacts ?? []),
-    );
-  }
+  // Before any is removed: one that cannot be would keep the others in service for ever.
+  const unretired = previous.filter((each) => each.retiredAt === undefined);
   if (unretired.length > 0) {
     begin(work, { kind: 'Retire' });
     return startRetire(
@@ -134,7 +128,17 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
       unretired.flatMap((each) => each.artifacts ?? []),
     );
   }
-  delete row.operation;
+  const excess = previous.slice(image.spec.history);
+  if (excess.length > 0) {
+    // What the cloud did not let go of (volumes may be clones of it) is asked for again after the next look.
+    const { kind, message } = row.operation ?? {};
+    const refused = kind === 'Trim' ? message : undefined;
+    if (refused === undefined || isEdited || result?.kind === 'Check') {
+      begin(work, { kind: 'Trim' });
+      return startTrim(work, excess);
+    }
+    if (!standing) tell(row, 'Ready', 'Trim', refused);
+  } else delete row.operation;
   const interval = standing ? STANDING_LOOK_MS : durationMs(site.spec.drift?.interval, 30 * 60_000);
   const second =
     row.missingSince === undefined

@@ -1,10 +1,11 @@
+import { clip } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import type { SiteRow } from '../../api/types.ts';
 import type { Outcome } from '../../runtime/jobs.ts';
 import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import type { Registered } from './register.ts';
 import { note, stamp } from './round.ts';
-import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure } from './rows.ts';
+import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure, setPrevious } from './rows.ts';
 
 /** Glance never gives a deleted id again, so an id that was burnt this often is not bad luck. */
 const MAX_ATTEMPTS = 16;
@@ -60,9 +61,9 @@ export function settle(
       const previous = (row.previous ?? []).filter(
         (each) => !(each.artifacts ?? []).every((part) => gone.has(part.id)),
       );
-      if (previous.length === 0) delete row.previous;
-      else row.previous = previous;
-      note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
+      setPrevious(row, previous);
+      if (result.ids.length > 0) note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
+      if (result.failed !== undefined) keepRefused(work, result.failed);
       break;
     }
     case 'Delete':
@@ -75,6 +76,16 @@ export function settle(
       break;
   }
   return result;
+}
+
+/** A former version that cannot be removed is out of service already: it is told, and keeps nothing from going on. */
+function keepRefused(work: SiteWork, failure: Failure): void {
+  const { round, row } = work;
+  const message = `a registration beyond spec.history cannot be removed from ${row.name}, and is asked for again after the next look: ${failure.message}`;
+  round.log.info({ site: row.name, operation: 'Trim', reason: failure.reason, err: failure.cause }, failure.message);
+  row.operation = { kind: 'Trim', startedAt: stamp(round), message: clip(message) };
+  note(round, 'Warning', failure.reason, message);
+  suspectSite(work, failure);
 }
 
 /** Registrations that a lost state had forgotten come back as what they are: former ones, to be retired like any other. */
@@ -90,12 +101,11 @@ function remember(row: SiteRow, registered: Registered): void {
   // Which disk a kernel belonged to is forgotten too: the last place, where it is trimmed first.
   const boot = parts.filter((part) => part.role !== 'Disk');
   const [first] = boot;
-  const previous = [
+  setPrevious(row, [
     ...(row.previous ?? []),
     ...former,
     ...(first === undefined ? [] : [{ imageID: first.id, artifacts: boot }]),
-  ];
-  if (previous.length > 0) row.previous = previous;
+  ]);
 }
 
 function settleFailure(work: SiteWork, failure: Failure, view: OperationView | undefined): void {
@@ -130,11 +140,14 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   recordSiteFailure(round, row, failure, work.inputsHash);
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined) delete row.operation;
-  // The site itself may be in trouble: it is asked, so that this is told once, there.
-  if (isSiteTrouble(failure.reason) || failure.reason === 'SiteNotReady') {
-    round.deps.sites.suspect(row.name);
-    round.deps.wake('ImageSite', row.name);
-  }
+  suspectSite(work, failure);
+}
+
+/** The site itself may be in trouble: it is asked, so that this is told once, there. */
+function suspectSite({ round, row }: SiteWork, { reason }: Failure): void {
+  if (!isSiteTrouble(reason) && reason !== 'SiteNotReady') return;
+  round.deps.sites.suspect(row.name);
+  round.deps.wake('ImageSite', row.name);
 }
 
 function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
@@ -145,6 +158,8 @@ function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
 function forgetDamaged(row: SiteRow): void {
   const id = row.operation?.id;
   if (id === row.imageID) clearImage(row);
-  row.previous = (row.previous ?? []).filter((each) => each.imageID !== id);
-  if (row.previous.length === 0) delete row.previous;
+  setPrevious(
+    row,
+    (row.previous ?? []).filter((each) => each.imageID !== id),
+  );
 }

@@ -162,6 +162,18 @@ describe('what goes into service at a site', () => {
     expect(row.previous?.map((each) => each.artifacts?.map(({ id }) => id))).toEqual([['id-nova'], ['older', 'r']]);
   });
 
+  it('and cannot be removed from the cloud lets the oldest that are out of service fall off, not one that serves', () => {
+    const { round, row } = scene();
+    const retiredAt = '2026-11-21T12:00:00Z';
+    for (let version = 1; version <= 20; version++) {
+      putInService(round, row, [part(`v${version}`)], `sha256:v${version}`);
+      row.previous = row.previous?.map((each) => (each.imageID === 'v2' ? each : { ...each, retiredAt })) ?? [];
+    }
+    const named = row.previous?.map((each) => each.imageID) ?? [];
+    expect(named).toHaveLength(16);
+    expect([named[0], named[14], named[15]]).toEqual(['v19', 'v5', 'v2']);
+  });
+
   it('loses no id and names none twice, whatever comes and goes', () => {
     const parts = fc.record({
       disk: fc.constantFrom('d1', 'd2', 'd3', 'd4'),

@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
-import type { SiteRow, VMImage } from '../../../src/api/types.ts';
+import type { PreviousRegistration, SiteRow, VMImage } from '../../../src/api/types.ts';
 import type { Look } from '../../../src/clouds/cloud.ts';
 import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
@@ -109,6 +109,79 @@ describe('a site that is being deleted', () => {
     const aborted = { reason: 'Aborted', message: expect.stringContaining('being deleted') };
     await expect(mayStillFinish(work)).rejects.toMatchObject(aborted);
     await expect(mayStillPublish(work)).rejects.toMatchObject(aborted);
+  });
+});
+
+describe('former versions', () => {
+  const formerly = (id: string, more: Partial<PreviousRegistration> = {}): PreviousRegistration => ({
+    imageID: id,
+    artifacts: [{ role: 'Disk', id }],
+    ...more,
+  });
+
+  /** An image that serves and has these former versions; `rounds` are reconciled until nothing happens any more. */
+  function replaced(history: number, ...previous: PreviousRegistration[]) {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    const spec = vmimage({ spec: { history } });
+    let now = bench.add(vmimage({ spec: { history } }, { sites: [{ ...served(spec), previous }] }));
+    for (const { imageID } of previous) cloud.add({ id: imageID });
+    cloud.look = async () => {
+      cloud.calls.push('look');
+      return { gone: [], changed: [] };
+    };
+    const rounds = async (requestedAt?: string): Promise<SiteRow> => {
+      for (let n = 0; n < 8; n++) {
+        const round = bench.round(now, requestedAt);
+        const work = bench.work(round);
+        await serve(work, wantedAs(work.row));
+        now = await bench.conclude(round);
+      }
+      const [row] = now.status.sites ?? [];
+      if (row === undefined) throw new Error('no row');
+      return row;
+    };
+    return { bench, cloud, rounds };
+  }
+
+  it('beyond spec.history go out of service before any is removed', async () => {
+    const { cloud, rounds } = replaced(1, formerly('v2'), formerly('v1'));
+    const row = await rounds();
+    expect(cloud.calls).toEqual(['retire v2', 'retire v1', 'remove v1']);
+    expect(row.previous).toMatchObject([{ imageID: 'v2', retiredAt: expect.any(String) }]);
+    expect(row.operation).toBeUndefined();
+  });
+
+  it('that cannot be removed keep neither the others in service nor the image from being looked at', async () => {
+    const { bench, cloud, rounds } = replaced(1, formerly('v3'), formerly('v2'), formerly('v1'));
+    const remove = cloud.remove.bind(cloud);
+    let cloned = true;
+    cloud.remove = async (parts) => {
+      if (cloned && parts.some(({ id }) => id === 'v2')) throw new Failure('Conflict', 'v2 has clones');
+      await remove(parts);
+    };
+    const stuck = await rounds();
+    expect([...cloud.records.values()].map(({ id, state }) => [id, state])).toEqual([
+      ['v3', 'Deactivated'],
+      ['v2', 'Deactivated'],
+    ]);
+    expect(stuck).toMatchObject({ phase: 'Ready', reason: 'Trim', message: expect.stringContaining('v2 has clones') });
+    expect(stuck.previous?.map(({ imageID }) => imageID)).toEqual(['v3', 'v2']);
+    expect(stuck.attempts).toBeUndefined();
+    expect(cloud.calls).not.toContain('look');
+    const asked = () => bench.told.filter(({ reason }) => reason === 'Conflict').length;
+    expect(asked()).toBe(1);
+
+    await rounds('1');
+    expect(cloud.calls).toContain('look');
+    expect(asked()).toBe(2);
+
+    cloned = false;
+    const row = await rounds('2');
+    expect(row.previous?.map(({ imageID }) => imageID)).toEqual(['v3']);
+    expect(row.operation).toBeUndefined();
+    expect(row.reason).toBeUndefined();
   });
 });
 

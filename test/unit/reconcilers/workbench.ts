@@ -9,6 +9,7 @@ import { beginRound, type Round } from '../../../src/reconcilers/vmimage/round.t
 import { Siblings } from '../../../src/reconcilers/vmimage/siblings.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { Jobs } from '../../../src/runtime/jobs.ts';
+import type { EventNote } from '../../../src/stores/store.ts';
 import { createLogger } from '../../../src/telemetry/log.ts';
 import { HeldClock, settled } from '../../support/clock.ts';
 import { imagesite } from './objects.ts';
@@ -24,6 +25,8 @@ export class Workbench {
   readonly woken: string[] = [];
   readonly jobs = new Jobs((asker) => void this.woken.push(asker));
   readonly unpinned: string[] = [];
+  /** Events of the concluded rounds. */
+  readonly told: EventNote[] = [];
   readonly deps: Deps;
 
   constructor() {
@@ -79,6 +82,7 @@ export class Workbench {
 
   /** Writes the round's status and starts what was decided, as the reconciler does; then lets the jobs run. */
   async conclude(round: Round): Promise<VMImage> {
+    this.told.push(...round.notes);
     const image = { ...round.image, status: structuredClone(round.status) };
     this.add(image);
     for (const start of round.starts) start();
