@@ -654,7 +654,7 @@ export interface FailureStatus {
    */
   attempts?: number;
   /**
-   * When it is tried again, RFC 3339; absent when only a change helps.
+   * When it is tried again, RFC 3339; absent when only a change helps. What waits for a named thing (space, a tool) looks for it every few minutes from then on.
    */
   nextAttemptTime?: string;
   /**
@@ -779,7 +779,7 @@ export interface SiteRow {
    */
   attempts?: number;
   /**
-   * When it is tried again, RFC 3339; absent when only a change helps.
+   * When it is tried again, RFC 3339; absent when only a change helps. What waits for a named thing (space, a tool) looks for it every few minutes from then on.
    */
   nextAttemptTime?: string;
   /**
@@ -1156,11 +1156,11 @@ export interface ImageSiteStatus {
    */
   lastProbeTime?: string;
   /**
-   * How many probes have failed in a row.
+   * How many probes have failed in a row, counted until the pauses grow no longer; absent where a named thing (a Secret) is waited for.
    */
   attempts?: number;
   /**
-   * When it is probed again, RFC 3339; absent when the site is ready, which is probed every five minutes.
+   * When it is probed again, RFC 3339; absent where that is every few minutes for as long as nothing changes (the site is ready, or has failed for long, or a named thing is waited for).
    */
   nextAttemptTime?: string;
   /**

@@ -64,9 +64,15 @@ export class SiteConnections {
     return probe?.ticket === ticket ? probe.nextAt : 0;
   }
 
+  /** Whether this process has probed what the ticket stands for. */
+  isProbed(name: string, ticket: string): boolean {
+    return this.#probes.get(name)?.ticket === ticket;
+  }
+
   /** An image met trouble that may be the site's own: it is probed before its time. */
   suspect(name: string): void {
-    this.#probes.delete(name);
+    const probe = this.#probes.get(name);
+    if (probe !== undefined) probe.nextAt = 0;
   }
 
   /** A finished upload tells how fast the site takes bytes. Small files measure round trips, not the line. */

@@ -108,7 +108,7 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
   const dueAt = deps.sites.dueAt(name, visit.ticket);
   if (!asked && dueAt > deps.clock.now()) return dueAt - deps.clock.now();
   if (!current && open !== undefined) close(name, deps);
-  visit.probing(current && !asked);
+  visit.probing(!asked && (current || deps.sites.isProbed(name, visit.ticket)));
   // Else the site could go while it is probed, and the connection would have no owner.
   const discard = ({ cloud }: Opened) => {
     if (!current) void cloud.close();

@@ -22,6 +22,8 @@ import { countsOf, requestOf, usersAndAskers } from './users.ts';
 
 const PROBE_INTERVAL_MS = 5 * 60_000;
 const PROBE_BACKOFF = { baseMs: 5_000, maxMs: 5 * 60_000 };
+/** So many failures in a row have brought the pause to its bound. Further ones are not counted: each would be a write, for ever. */
+const COUNTED_FAILURES = 1 + Math.ceil(Math.log2(PROBE_BACKOFF.maxMs / PROBE_BACKOFF.baseMs));
 const WAITING_LOOK_MS = 60_000;
 /** The date of a probe that found all as it was is written this often. */
 const WRITTEN_MS = 12 * 3_600_000;
@@ -57,11 +59,12 @@ export class Visit {
     this.#held = `deletion waits for the VMImages that are registered here: ${shown}; delete them or take the site out of their spec.sites, or set spec.abandoned: true if the cloud is gone for good`;
   }
 
-  /** @param again whether an open connection is only tried once more, in its time, and nobody asked for it */
+  /** @param again whether what was probed before is only tried once more, in its time, and nobody asked for it */
   probing(again: boolean): void {
     const ready = findCondition(this.#status.conditions, READY);
-    // What is ready stays so until a probe has failed: who reads kstatus would see it in progress every five minutes.
-    if (again && ready?.status === 'True') return;
+    // What the last probe has told stands until the next tells something else: who reads kstatus would see a site that is well in
+    // progress every five minutes, and one in trouble would be written twice at every probe.
+    if (again && ready !== undefined) return;
     if (ready === undefined) this.#ready(false, 'Probing', 'endpoint and credentials are being tried');
     this.#set(RECONCILING, true, 'Probing', 'endpoint and credentials are being tried');
   }
@@ -71,6 +74,7 @@ export class Visit {
     const known = this.#status.identity;
     this.#status.lastProbeTime = timestamp(this.#now);
     delete this.#status.attempts;
+    delete this.#status.nextAttemptTime;
     const confirmed = this.#site.metadata.annotations?.[ANNOTATIONS.confirmIdentity];
     if (known !== undefined && known !== probe.identity && confirmed !== probe.identity) {
       close(name, this.#deps);
@@ -79,7 +83,7 @@ export class Visit {
         'IdentityChanged',
         `this site was ${known}, and is ${probe.identity} now: nothing is made, taken as gone or deleted there. If it is meant so, annotate the ImageSite with ${ANNOTATIONS.confirmIdentity}: "${probe.identity}"; else put endpoint and Secret back`,
       );
-      return this.#next(PROBE_INTERVAL_MS);
+      return this.#schedule(PROBE_INTERVAL_MS);
     }
     this.#status.identity = probe.identity;
     this.#status.cloud = {
@@ -90,10 +94,7 @@ export class Visit {
     };
     this.#deps.sites.set({ name, cloud, identity: probe.identity, inputsHash, formats: this.#formats(cloud) });
     this.#ready(true, 'Probed', probe.identity);
-    delete this.#status.nextAttemptTime;
-    const pause = jittered(PROBE_INTERVAL_MS, this.#deps.clock);
-    this.#schedule(pause);
-    return pause;
+    return this.#schedule(jittered(PROBE_INTERVAL_MS, this.#deps.clock));
   }
 
   /** The connection stays; which formats go there may have been edited. */
@@ -104,16 +105,26 @@ export class Visit {
   failed(failure: Failure): number {
     close(this.#site.metadata.name, this.#deps);
     if (failure.reason === 'Aborted') return 1000;
-    const attempts = (this.#status.attempts ?? 0) + 1;
-    this.#status.attempts = attempts;
-    const pause =
-      failure.failureClass === 'Waiting'
-        ? WAITING_LOOK_MS
-        : Math.max(failure.retryAfterMs ?? 0, backoffMs(attempts, PROBE_BACKOFF, this.#deps.clock));
     const stalling = failure.failureClass === 'InvalidSpec' || failure.failureClass === 'Unauthorized';
     if (stalling) this.#stalled(failure.reason, failure.message);
     else this.#ready(false, failure.reason, failure.message);
-    return this.#next(pause);
+    return this.#schedule(this.#pauseAfter(failure));
+  }
+
+  /**
+   * The count of failures and the date of the next probe are told as long as they change what is told or when: a thing that is
+   * missing is looked for every minute, and an endpoint that is dead for good tried every few, without a write.
+   */
+  #pauseAfter({ failureClass, retryAfterMs }: Failure): number {
+    const before = this.#status.attempts ?? 0;
+    delete this.#status.attempts;
+    delete this.#status.nextAttemptTime;
+    if (failureClass === 'Waiting') return WAITING_LOOK_MS;
+    const attempts = Math.min(before + 1, COUNTED_FAILURES);
+    const pause = Math.max(retryAfterMs ?? 0, backoffMs(attempts, PROBE_BACKOFF, this.#deps.clock));
+    this.#status.attempts = attempts;
+    if (attempts < COUNTED_FAILURES) this.#status.nextAttemptTime = timestamp(this.#now + pause);
+    return pause;
   }
 
   notReady(reason: string, message: string): void {
@@ -148,14 +159,9 @@ export class Visit {
     return next;
   }
 
-  #next(pauseMs: number): number {
-    this.#status.nextAttemptTime = timestamp(this.#now + pauseMs);
-    this.#schedule(pauseMs);
-    return pauseMs;
-  }
-
-  #schedule(pauseMs: number): void {
+  #schedule(pauseMs: number): number {
     this.#deps.sites.schedule(this.#site.metadata.name, this.ticket, this.#now + pauseMs);
+    return pauseMs;
   }
 
   /** The date of a probe is written with what the probe has found: alone it would be a write for each site every five minutes. */

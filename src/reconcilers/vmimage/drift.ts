@@ -35,6 +35,22 @@ export function dateLooks(round: Round): void {
   }
 }
 
+/** The date of the next look for what is missing is written with what the last has found: alone it would be a write every few minutes. */
+export function keepWaiting(round: Round): void {
+  const { key, image, deps } = round;
+  for (const row of round.status.sites) {
+    const before = image.status.sites?.find(({ name }) => name === row.name);
+    const { nextAttemptTime: told } = before ?? {};
+    const { nextAttemptTime: next } = row;
+    if (next === told) continue;
+    deps.looks.wait(key, row.name, undefined);
+    if (next === undefined || told === undefined) continue;
+    if (!isDeepStrictEqual({ ...row, nextAttemptTime: told }, before)) continue;
+    deps.looks.wait(key, row.name, Date.parse(next));
+    row.nextAttemptTime = told;
+  }
+}
+
 export function noteLook(round: Round, row: SiteRow): void {
   round.deps.looks.note(round.key, row.name, round.now);
 }

@@ -6,7 +6,7 @@ import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
 import { Downloads } from './downloads.ts';
 import { type DownloadView } from './download.ts';
-import { dateLooks } from './drift.ts';
+import { dateLooks, keepWaiting } from './drift.ts';
 import { endOf, withdrawAll } from './end.ts';
 import { hashOf } from './identity.ts';
 import { clear, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted } from './leave.ts';
@@ -269,6 +269,7 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
   const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
   summarize({ ...facts, rows: rowsInView(round, facts) }, status, round.now);
   remember(round);
+  keepWaiting(round);
   dateLooks(round);
   const after = status.conditions?.find((condition) => condition.type === 'Ready');
   if (facts.trouble?.stalled === true && deps.duties.summarizes && before?.message !== after?.message)

@@ -6,6 +6,8 @@ export class Looks {
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   readonly #at = new Map<string, Map<string, number>>();
+  /** When what is waited for is looked for again, where that is later than the row says. */
+  readonly #waits = new Map<string, Map<string, number>>();
 
   constructor(startedAt: number) {
     this.startedAt = startedAt;
@@ -17,14 +19,29 @@ export class Looks {
     this.#at.set(image, sites.set(site, at));
   }
 
+  /** Undefined: what the row says counts. */
+  wait(image: string, site: string, until: number | undefined): void {
+    if (until === undefined) return removeFrom(this.#waits, image, site);
+    const sites = this.#waits.get(image) ?? new Map<string, number>();
+    this.#waits.set(image, sites.set(site, until));
+  }
+
+  waitsUntil(image: string, site: string): number | undefined {
+    return this.#waits.get(image)?.get(site);
+  }
+
   at(image: string, site: string): number | undefined {
     return this.#at.get(image)?.get(site);
   }
 
   /** The image has gone, or its row at this site. */
   forget(image: string, site?: string): void {
-    const sites = this.#at.get(image);
-    if (site !== undefined) sites?.delete(site);
-    if (site === undefined || sites?.size === 0) this.#at.delete(image);
+    for (const map of [this.#at, this.#waits]) removeFrom(map, image, site);
   }
+}
+
+function removeFrom(map: Map<string, Map<string, number>>, image: string, site: string | undefined): void {
+  const sites = map.get(image);
+  if (site !== undefined) sites?.delete(site);
+  if (site === undefined || sites?.size === 0) map.delete(image);
 }

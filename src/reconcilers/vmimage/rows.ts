@@ -74,9 +74,10 @@ export function askedAgain(row: SiteRow): void {
 /** Remembers a failed step, with what decides when it is tried again. */
 export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, inputsHash: string): void {
   if (failure.reason === 'Aborted') return;
-  row.attempts = (row.attempts ?? 0) + 1;
   row.inputsHash = inputsHash;
   const failureClass = isOfTheSite(failure.reason) ? 'Transient' : failure.failureClass;
+  // How often a named thing was looked for changes nothing, and would be a write at every look.
+  if (failureClass !== 'Waiting') row.attempts = (row.attempts ?? 0) + 1;
   tell(
     row,
     STALLING.includes(failureClass) ? 'Failed' : row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'),
@@ -86,7 +87,7 @@ export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, 
   const { clock } = round.deps;
   const pause =
     failureClass === 'Transient'
-      ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts, SITE_BACKOFF, clock))
+      ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts ?? 1, SITE_BACKOFF, clock))
       : failureClass === 'Waiting'
         ? Math.max(failure.retryAfterMs ?? 0, failure.reason === 'SiteNotReady' ? SITE_LOOK_MS : WAITING_LOOK_MS)
         : undefined;
@@ -110,7 +111,7 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
     return false;
   }
   if (row.nextAttemptTime === undefined) return true;
-  const next = Date.parse(row.nextAttemptTime);
+  const next = Math.max(Date.parse(row.nextAttemptTime), round.deps.looks.waitsUntil(round.key, row.name) ?? 0);
   if (next <= round.now) return false;
   lookAgain(round, next);
   return true;

@@ -132,7 +132,7 @@ function following(work: SiteWork, part: Part, view: DownloadView): Sendable | u
     return undefined;
   if (growing.recognition.compression !== 'None' || !growing.recognition.judgedByHead) return undefined;
   const format = sendableAsPublished(part, growing.recognition.format, connection.formats);
-  if (format === undefined || row.attempts !== undefined) return undefined;
+  if (format === undefined || row.inputsHash !== undefined) return undefined;
   const remaining =
     view.bytesPerSecond > 0 ? (growing.size - view.bytes) / view.bytesPerSecond : Number.POSITIVE_INFINITY;
   if (remaining > JUST_IN_TIME * (growing.size / connection.bytesPerSecond)) return undefined;

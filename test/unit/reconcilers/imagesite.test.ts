@@ -35,6 +35,8 @@ class Sites {
   readonly opened: SlowCloud[] = [];
   /** Statuses that were written and differ from the one before. */
   readonly written: ImageSite['status'][] = [];
+  /** Why no cloud can be opened. */
+  trouble: Failure | undefined;
   readonly #deps: SiteDeps;
 
   constructor() {
@@ -46,9 +48,11 @@ class Sites {
         this.bench.sites.set(site.metadata.name, { ...site, status });
       },
       event: () => undefined,
+      secret: async () => undefined,
       removeFinalizer: async ({ metadata }: ImageSite) => void this.bench.sites.delete(metadata.name),
     });
     const openCloud = async (): Promise<Cloud> => {
+      if (this.trouble !== undefined) throw this.trouble;
       const cloud = new SlowCloud();
       this.opened.push(cloud);
       return cloud;
@@ -119,22 +123,22 @@ describe('the connection to a site that is being probed', () => {
   });
 });
 
-describe('a site that is well', () => {
-  const HOUR_MS = 3_600_000;
+const HOUR_MS = 3_600_000;
 
-  /** Each probe in its time, as long as that. @returns how many there were */
-  async function rest(sites: Sites, ms: number): Promise<number> {
-    const { clock } = sites.bench;
-    const end = clock.now() + ms;
-    let probes = 0;
-    while (clock.now() < end) {
-      const pause = await sites.again();
-      if (pause === undefined) probes++;
-      else clock.advance(pause);
-    }
-    return probes;
+/** Each probe in its time, as long as that. @returns how many there were */
+async function rest(sites: Sites, ms: number): Promise<number> {
+  const { clock } = sites.bench;
+  const end = clock.now() + ms;
+  let probes = 0;
+  while (clock.now() < end) {
+    const pause = await sites.again();
+    if (pause === undefined) probes++;
+    else clock.advance(pause);
   }
+  return probes;
+}
 
+describe('a site that is well', () => {
   async function well(): Promise<Sites> {
     const sites = new Sites();
     await sites.look({});
@@ -181,5 +185,76 @@ describe('a site that is well', () => {
     await sites.again();
     expect(isTrue(sites.written.at(-1)?.conditions, 'Reconciling')).toBe(false);
     expect(sites.written.at(-1)?.lastProbeTime).toBe(timestamp(sites.bench.clock.now()));
+  });
+});
+
+describe('a site in trouble', () => {
+  const openstack = {
+    authURL: 'https://keystone.example.org/v3',
+    cloud: 'openstack',
+    interface: 'Public' as const,
+    secretRef: { name: 'nova' },
+  };
+
+  test('whose Secret is missing says so once, however often it is looked for', async () => {
+    const sites = new Sites();
+    await sites.look({ spec: { openstack } });
+    expect(findCondition(sites.written.at(-1)?.conditions, 'Ready')).toMatchObject({ reason: 'SecretNotFound' });
+    await rest(sites, HOUR_MS);
+    expect(sites.written).toHaveLength(1);
+    expect(sites.written[0]).not.toHaveProperty('attempts');
+    expect(sites.written[0]).not.toHaveProperty('nextAttemptTime');
+  });
+
+  test.each(['NetworkError', 'Unauthorized'] as const)(
+    'that stays in it (%s) counts the failures that lengthen the pause, and is written no more after them',
+    async (reason) => {
+      const sites = new Sites();
+      sites.trouble = new Failure(reason, 'no');
+      await sites.look({});
+      await rest(sites, HOUR_MS);
+      // One says that it is being tried, and seven count.
+      expect(sites.written.map(({ attempts }) => attempts)).toEqual([undefined, 1, 2, 3, 4, 5, 6, 7]);
+      const dates = sites.written.map(({ nextAttemptTime }) => nextAttemptTime !== undefined);
+      expect(dates).toEqual([false, true, true, true, true, true, true, false]);
+      expect(await rest(sites, 12 * HOUR_MS)).toBeGreaterThan(100);
+      expect(sites.written).toHaveLength(8);
+      sites.trouble = new Failure(reason, 'something else');
+      await rest(sites, HOUR_MS);
+      expect(sites.written.slice(8).map(({ conditions }) => findCondition(conditions, 'Ready')?.message)).toEqual([
+        'something else',
+      ]);
+    },
+  );
+
+  test('that is not the one it was is written no more while it stays so', async () => {
+    const sites = new Sites();
+    await sites.look({});
+    sites.opened[0]?.answer.resolve({ identity: 'another', details: {}, endpoints: [] });
+    await settled();
+    await sites.again();
+    expect(findCondition(sites.written.at(-1)?.conditions, 'Stalled')).toMatchObject({ reason: 'IdentityChanged' });
+    const { length } = sites.written;
+    sites.bench.clock.advance(5 * 60_000);
+    for (const probe of [1, 2, 3]) {
+      await sites.again();
+      sites.opened[probe]?.answer.resolve({ identity: 'another', details: {}, endpoints: [] });
+      await settled();
+      sites.bench.clock.advance((await sites.again()) ?? 0);
+    }
+    expect(sites.opened).toHaveLength(4);
+    expect(sites.written).toHaveLength(length);
+  });
+
+  test('that an image has met trouble at is probed at once, without a word until the probe has one', async () => {
+    const sites = new Sites();
+    sites.trouble = new Failure('NetworkError', 'no');
+    await sites.look({});
+    await rest(sites, HOUR_MS);
+    const { length } = sites.written;
+    sites.bench.connections.suspect('nova');
+    expect(await sites.again()).toBeUndefined();
+    expect(await sites.again()).toBeGreaterThan(0);
+    expect(sites.written).toHaveLength(length);
   });
 });

@@ -1,8 +1,10 @@
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { Failure, type Reason } from '../../../src/api/failure.ts';
 import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
 import type { Round } from '../../../src/reconcilers/vmimage/round.ts';
+import { keepWaiting } from '../../../src/reconcilers/vmimage/drift.ts';
 import { knownIds, refsOf } from '../../../src/reconcilers/vmimage/named.ts';
 import { clearImage, holds, putInService, recordSiteFailure, tell } from '../../../src/reconcilers/vmimage/rows.ts';
 import { servingRow, vmimage } from './objects.ts';
@@ -83,6 +85,38 @@ describe('a failed step at a site', () => {
 
   it('for want of a named thing is looked at again in some minutes, in case its coming is missed', () => {
     expect(pauseOf(fail('QuotaExceeded'))).toBe(300_000);
+  });
+
+  it('for want of a named thing is written once, however often that is looked for', async () => {
+    const { bench, round: first } = scene();
+    let image = first.image;
+    let writes = 0;
+    for (let look = 0; look < 5; look++) {
+      const round = bench.round(image);
+      const [row] = round.status.sites;
+      if (row === undefined) throw new Error('no row');
+      expect(holds(round, row, 'inputs')).toBe(false);
+      recordSiteFailure(round, row, new Failure('ToolMissing', 'no'), 'inputs');
+      keepWaiting(round);
+      if (!isDeepStrictEqual(round.status, image.status)) writes++;
+      image = await bench.conclude(round);
+      expect(image.status.sites?.[0]).not.toHaveProperty('attempts');
+      const held = bench.round(image);
+      expect(holds(held, held.status.sites[0] as SiteRow, 'inputs')).toBe(true);
+      expect(held.lookAgainAt).toBe(bench.clock.now() + 300_000);
+      bench.clock.advance(300_000);
+    }
+    expect(writes).toBe(1);
+    // Another failure is told, with a date of its own.
+    const round = bench.round(image);
+    const [row] = round.status.sites as [SiteRow];
+    recordSiteFailure(round, row, new Failure('ServerError', 'no'), 'inputs');
+    keepWaiting(round);
+    const date = Date.parse(row.nextAttemptTime ?? '');
+    expect(date).toBeGreaterThan(bench.clock.now());
+    const held = bench.round(await bench.conclude(round));
+    expect(holds(held, held.status.sites[0] as SiteRow, 'inputs')).toBe(true);
+    expect(held.lookAgainAt).toBe(date);
   });
 
   it('leaves a row that serves in its phase, and one that does not Pending', () => {
