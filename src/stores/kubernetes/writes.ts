@@ -10,7 +10,7 @@ import { admittedSpec, admittedStatus } from './admitted.ts';
 import { type ApiClient, type ApiRequest, PATCH } from './client.ts';
 import type { LocalCopy } from './copy.ts';
 import { failureOf } from './errors.ts';
-import { fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import { collectionPath, fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
 import { isWritten, partsOf, type StatusPart } from './status-parts.ts';
 
 /** Somebody else was quicker so many times in a row: the caller may come again later. */
@@ -20,6 +20,11 @@ const TRIES = 6;
  * So a write that was begun under the Lease has come to its end before another can hold it.
  */
 const ANSWER_MS = 10_000;
+
+/** An object as the server answers it; the copy keeps no managedFields. */
+type Managed<T extends Resource> = T & {
+  metadata: { managedFields?: { manager?: string; operation?: string; subresource?: string }[] };
+};
 
 export interface WriterOptions {
   client: Pick<ApiClient, 'request'>;
@@ -114,43 +119,81 @@ export class Writer {
   }
 
   /**
-   * Server-side apply, as `apply`: what a POST had written would belong to another entry of managedFields, and stay when a later
-   * draft leaves it out. It would take over an object that is there, so that is looked for first; one that comes in between
-   * differs, and without `force` the API server refuses (a conflict, or a field that may not change).
+   * By POST: the one request that makes an object and touches none that is there, not even one that has come this very moment.
+   * (A server-side apply without `force` would add our owner reference to it, wherever the rest agrees.)
    */
   async create<T extends Resource>(draft: Draft): Promise<T> {
     const { type, key } = this.#typeOf(draft.kind, draft.metadata);
     const what = `create ${draft.kind} ${keyOf(key)}`;
-    return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
-      await this.#refuseWhereThere(type, key, what);
+    const made = await this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
+      this.#expectMayWrite(what);
       try {
-        return await this.#applyDraft<T>(draft, type, key, what);
+        const object = await this.#send<Managed<T>>({
+          method: 'POST',
+          path: collectionPath(type, key.namespace),
+          query: { fieldManager: this.#options.fieldOwner },
+          body: this.#bodyOf(draft, key),
+        });
+        this.#take(type.kind, object);
+        return object;
       } catch (error) {
-        if (error instanceof ApiError && [409, 422].includes(error.status))
-          await this.#refuseWhereThere(type, key, what);
+        if (error instanceof ApiError && error.reason === 'AlreadyExists')
+          throw new Failure(
+            'NameInUse',
+            `cannot ${what}: there is one already, made by somebody else; it is left alone`,
+          );
         throw failureOf(error, what);
       }
     });
+    return (await this.#asApplied(made)) ?? made;
   }
 
-  /** @throws Failure NameInUse */
-  async #refuseWhereThere(type: ResourceType, key: ObjectKey, what: string): Promise<void> {
-    try {
-      this.#take(type.kind, await this.#send<Resource>({ method: 'GET', path: objectPath(type, key) }));
-    } catch (error) {
-      if (isGone(error)) return;
-      throw failureOf(error, what);
-    }
-    throw new Failure('NameInUse', `cannot ${what}: there is one already, made by somebody else; it is left alone`);
+  /**
+   * Makes of the fields that our POST has written such as `apply` has: of those alone it takes away what a later draft leaves out.
+   * Who writes what stands in managedFields, by manager and operation; client-go's csaupgrade turns entries in the same way.
+   */
+  #asApplied<T extends Resource>(made: Managed<T>): Promise<T | undefined> {
+    return this.#onObject<T>(made, 'own the fields of', async (type, key, attempt) => {
+      const now = attempt === 1 ? made : await this.#send<Managed<T>>({ method: 'GET', path: objectPath(type, key) });
+      const { fieldOwner } = this.#options;
+      const { resourceVersion, managedFields = [] } = now.metadata;
+      const posted = managedFields.findIndex(
+        ({ manager, operation, subresource }) =>
+          manager === fieldOwner && operation === 'Update' && subresource === undefined,
+      );
+      if (posted === -1) return now;
+      return this.#send<T>({
+        method: 'PATCH',
+        path: objectPath(type, key),
+        query: { fieldManager: fieldOwner },
+        contentType: PATCH.json,
+        body: [
+          { op: 'test', path: '/metadata/uid', value: made.metadata.uid },
+          { op: 'test', path: '/metadata/resourceVersion', value: resourceVersion },
+          { op: 'replace', path: `/metadata/managedFields/${posted}/operation`, value: 'Apply' },
+        ],
+      });
+    });
   }
 
-  /** Server-side apply, too: what we applied before and leave out is removed; what others added (labels of Argo CD) stays. */
+  /**
+   * Server-side apply: what we applied before and leave out is removed; what others added (labels of Argo CD) stays. A uid in the draft
+   * makes the API server refuse another object of the name, and refuse to make one.
+   */
   async apply<T extends Resource>(draft: Draft): Promise<T> {
     const { type, key } = this.#typeOf(draft.kind, draft.metadata);
+    const what = `apply ${draft.kind} ${keyOf(key)}`;
     return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
-      const what = `apply ${draft.kind} ${keyOf(key)}`;
+      this.#expectMayWrite(what);
       try {
-        return await this.#applyDraft<T>(draft, type, key, what, { force: 'true' });
+        const object = await this.#send<T>({
+          method: 'PATCH',
+          path: objectPath(type, key),
+          query: { fieldManager: this.#options.fieldOwner, force: 'true' },
+          contentType: PATCH.apply,
+          body: this.#bodyOf(draft, key),
+        });
+        return (this.#options.copies[type.kind].applied(object) ?? object) as T;
       } catch (error) {
         if (isAnotherObject(error))
           throw new Failure('Conflict', `cannot ${what}: another object has its name by now: read it again`);
@@ -159,25 +202,14 @@ export class Writer {
     });
   }
 
-  /** A uid in the draft makes the API server refuse another object of the name, and refuse to make one. */
-  async #applyDraft<T extends Resource>(
-    draft: Draft,
-    type: ResourceType,
-    key: ObjectKey,
-    what: string,
-    query: { force?: 'true' } = {},
-  ): Promise<T> {
-    this.#expectMayWrite(what);
+  #bodyOf(draft: Draft, key: ObjectKey): object {
     const { apiVersion, kind, metadata } = draft;
-    const spec = admittedSpec(draft, key, this.#options.schemas);
-    const object = await this.#send<T>({
-      method: 'PATCH',
-      path: objectPath(type, key),
-      query: { fieldManager: this.#options.fieldOwner, ...query },
-      contentType: PATCH.apply,
-      body: { apiVersion, kind, metadata: { ...metadata, ...key }, spec },
-    });
-    return (this.#options.copies[type.kind].applied(object) ?? object) as T;
+    return {
+      apiVersion,
+      kind,
+      metadata: { ...metadata, ...key },
+      spec: admittedSpec(draft, key, this.#options.schemas),
+    };
   }
 
   async annotate(kind: Kind, ref: ObjectKey, annotations: Record<string, string | null>): Promise<void> {

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { loadSchemas } from '../../../../src/api/schema.ts';
+import { ApiError } from '../../../../src/runtime/api-error.ts';
 import type { ApiRequest } from '../../../../src/stores/kubernetes/client.ts';
 import { LocalCopy } from '../../../../src/stores/kubernetes/copy.ts';
 import { Writer } from '../../../../src/stores/kubernetes/writes.ts';
@@ -19,7 +20,7 @@ const KEY = { name: 'shelf' };
 /** An API server that answers when it is told to, and hears when a request is given up. */
 class SlowClient {
   readonly asked: string[] = [];
-  readonly answers: (() => void)[] = [];
+  readonly answers: ((refusal?: ApiError) => void)[] = [];
 
   request<T>({ method, path, signal }: ApiRequest): Promise<T> {
     this.asked.push(`${method} ${path}`);
@@ -27,7 +28,7 @@ class SlowClient {
     signal?.addEventListener('abort', () => reject(signal.reason));
     const { apiVersion, kind, metadata, spec } = SITE;
     const site = { apiVersion, kind, metadata: { ...metadata, uid: '1', resourceVersion: '1' }, spec, status: {} };
-    this.answers.push(() => resolve(site as T));
+    this.answers.push((refusal) => (refusal === undefined ? resolve(site as T) : reject(refusal)));
     return promise;
   }
 }
@@ -55,6 +56,7 @@ describe('A write that no reconcile’s object stands behind', () => {
       ...(answerMs === undefined ? {} : { answerMs }),
     });
   const WRITES: [string, (writer: Writer) => Promise<unknown>][] = [
+    ['create', (each) => each.create(SITE)],
     ['apply', (each) => each.apply(SITE)],
     ['annotate', (each) => each.annotate('ImageSite', KEY, { seen: 'yes' })],
     ['delete', (each) => each.delete('ImageSite', KEY)],
@@ -83,5 +85,13 @@ describe('A write that no reconcile’s object stands behind', () => {
       message: `cannot ${verb} ImageSite shelf: the API server does not answer`,
     });
     expect(client.asked).toHaveLength(1);
+  });
+
+  it('cannot touch an object that came in the moment before: what makes one does nothing else', async () => {
+    const made = expect(writer().create(SITE)).rejects.toMatchObject({ reason: 'NameInUse' });
+    await settled();
+    client.answers[0]?.(new ApiError(409, 'AlreadyExists', 'imagesites.imageproxy.dev "shelf" already exists'));
+    await made;
+    expect(client.asked).toEqual(['POST /apis/imageproxy.dev/v1beta1/imagesites']);
   });
 });
