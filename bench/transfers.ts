@@ -115,16 +115,16 @@ async function bench(): Promise<void> {
       );
     const drop = (result: FetchResult) => rmSync(result.path);
     const idle = process.memoryUsage.rss();
-    const following = async () => {
+    const following = async (wanted: Digests, holdBackBytes: number) => {
       const proven = Promise.withResolvers<void>();
       let sent: Promise<unknown> = Promise.resolve();
       const result = await fetchOnce(
-        declared,
+        wanted,
         (path, number) => {
           const follow = { directory: partials, generation: number };
           const target = { url: put, headers: {}, path, totalBytes: size, follow };
           sent = transfers.upload(
-            { ...target, holdBackBytes: 64 * 1024, stallMs: 30_000 },
+            { ...target, holdBackBytes, stallMs: 30_000 },
             { mayFinish: () => proven.promise },
             forever,
           );
@@ -161,7 +161,8 @@ async function bench(): Promise<void> {
         ),
       upload: curl('-T', file, put),
       alone,
-      following,
+      unproven: () => following({}, 0),
+      following: () => following(declared, 64 * 1024),
     };
     const best: Partial<Record<keyof typeof ways, Run>> = {};
     for (let round = 0; round < Number(options.rounds); round += 1) {
@@ -189,7 +190,10 @@ async function bench(): Promise<void> {
     row('fetch, proven (× download)', best.proven, best.download?.seconds);
     row('curl -T, upload alone', best.upload, best.upload?.seconds);
     row('upload alone (× upload)', best.alone, best.upload?.seconds);
+    row('fetch, no digest, upload following (× slower)', best.unproven, floor);
     row('fetch, proven, upload following (× slower)', best.following, floor);
+    const added = (best.following?.seconds ?? 0) / (best.unproven?.seconds ?? Number.NaN) - 1;
+    console.log(`proving adds ${(100 * added).toFixed(1)} % to the way from origin to cloud`);
     console.log(`resident: idle ${mib(idle)}, peak ${mib(peak)} MiB (whole process)`);
   } finally {
     for (const child of children) child.kill('SIGKILL');

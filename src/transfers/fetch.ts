@@ -11,6 +11,8 @@ import type { FetchRequest, FetchResult } from './transfers.ts';
 
 /** Once so much is here, what the bytes are can be told; progress says so at once. */
 const HEAD_BYTES = 128 * 1024;
+/** So long after the head it can be told how fast bytes come, and with that whether an upload may follow. */
+const FIRST_RATE_MS = 100;
 
 /** The listener of a fetch, as the transfer thread sees it. */
 export interface FetchHost {
@@ -29,6 +31,7 @@ export async function runFetch(
 ): Promise<FetchResult> {
   const { primary, others } = divide(request);
   let further: FollowingHash | undefined;
+  let firstRate: NodeJS.Timeout | undefined;
   const sink = new FileSink(request, primary, generations, {
     begin: (begun) => host.begin(begun),
     opened: async (generation) => {
@@ -37,6 +40,7 @@ export async function runFetch(
         if (begun || generation.watermark < HEAD_BYTES) return;
         begun = true;
         ticker.now();
+        firstRate = setTimeout(() => ticker.now(), FIRST_RATE_MS);
       });
       if (others.length === 0) return;
       further = lowPriority.follow(generation, others);
@@ -63,6 +67,7 @@ export async function runFetch(
     throw outcome;
   } finally {
     further?.stop();
+    clearTimeout(firstRate);
     ticker.stop();
     await sink.close(outcome);
   }

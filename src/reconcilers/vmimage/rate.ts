@@ -16,7 +16,8 @@ export class Rate {
 
   at(now: number, bytes: number): number {
     const seconds = (now - this.#since) / 1000;
-    if (seconds < 0.2) return Math.round(this.#rate);
+    // The first is waited for: an upload may begin with it.
+    if (seconds < (this.#rate === 0 ? 0.1 : 0.2)) return Math.round(this.#rate);
     const latest = (bytes - this.#bytes) / seconds;
     this.#rate = this.#rate === 0 ? latest : 0.7 * this.#rate + 0.3 * latest;
     this.#since = now;
