@@ -2,8 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Failure } from '../../api/failure.ts';
 import type { HttpSourceSpec, Sink } from '../source.ts';
 import { ask } from './ask.ts';
-import { Blocks } from './blocks.ts';
-import type { Answer } from './exchange.ts';
+import { type Answer, receive } from './exchange.ts';
 
 /** What an origin calls the state of a document. Weak ones serve as well: a document is taken whole, never joined. */
 export interface DocumentValidators {
@@ -73,15 +72,7 @@ async function wholeBody(answer: Answer, maxBytes: number): Promise<Uint8Array> 
       pieces.push(Uint8Array.from(bytes));
     },
   };
-  const blocks = new Blocks(sink, 0);
-  let failed = true;
-  try {
-    await answer.readInto(blocks);
-    failed = false;
-  } finally {
-    const closed = blocks.close();
-    await (failed ? closed.catch(() => {}) : closed);
-  }
+  await receive(answer, sink, 0);
   return Buffer.concat(pieces);
 }
 

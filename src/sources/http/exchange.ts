@@ -2,10 +2,10 @@ import { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, req
 import type { Socket } from 'node:net';
 import { Failure } from '../../api/failure.ts';
 import type { NetworkGuard } from '../network.ts';
-import type { HttpSourceSpec } from '../source.ts';
+import type { HttpSourceSpec, Sink } from '../source.ts';
 import { cleanUrl } from '../url.ts';
 import { contentLength } from './answers.ts';
-import type { Blocks } from './blocks.ts';
+import { Blocks } from './blocks.ts';
 import { aborted, connect, seconds, type TlsIdentity } from './connect.ts';
 import { networkFailure } from './failures.ts';
 import { Receiver } from './receiver.ts';
@@ -257,4 +257,18 @@ class HttpAnswer implements Answer {
 
 function read(response: IncomingMessage): Buffer | null {
   return response.read() as Buffer | null;
+}
+
+/** Brings the whole body into the sink; its first byte is the file's at `offset`. */
+export async function receive(answer: Answer, sink: Sink, offset: number): Promise<void> {
+  const blocks = new Blocks(sink, offset);
+  let failed = true;
+  try {
+    await answer.readInto(blocks);
+    failed = false;
+  } finally {
+    // The blocks are used again, so the sink must have let go of them. What cut the body short matters more than what that meets.
+    const closed = blocks.close();
+    await (failed ? closed.catch(() => {}) : closed);
+  }
 }

@@ -3,8 +3,7 @@ import type { Fetch, HttpSourceSpec, Sink } from '../source.ts';
 import { cleanUrl } from '../url.ts';
 import { ifRange, parseContentRange, validatorsOf } from './answers.ts';
 import { ask } from './ask.ts';
-import { Blocks } from './blocks.ts';
-import type { Answer } from './exchange.ts';
+import { type Answer, receive } from './exchange.ts';
 
 /**
  * Fetches over HTTP(S) with one stream, going on where an earlier fetch was cut. Another engine (several ranges at once) takes the
@@ -65,19 +64,6 @@ async function rest(answer: Answer, source: string, sink: Sink, resume: NonNulla
     offset: resume.offset,
   });
   await receive(answer, sink, resume.offset);
-}
-
-async function receive(answer: Answer, sink: Sink, offset: number): Promise<void> {
-  const blocks = new Blocks(sink, offset);
-  let failed = true;
-  try {
-    await answer.readInto(blocks);
-    failed = false;
-  } finally {
-    // The blocks are used again, so the sink must have let go of them. What cut the body short matters more than what that meets.
-    const closed = blocks.close();
-    await (failed ? closed.catch(() => {}) : closed);
-  }
 }
 
 /**
