@@ -44,16 +44,16 @@ export async function namespace(name: string, labels: Record<string, string> = {
 }
 
 /**
- * Ends a pod's container as a power cut would. Where nobody says how (E2E_KILLER), the pod is deleted without grace, and another
+ * Ends a container of a pod as a power cut would. Where nobody says how (E2E_KILLER), the pod is deleted without grace, and another
  * one takes its place.
  */
-export async function killContainer(place: string, name: string): Promise<void> {
+export async function killContainer(place: string, name: string, container: string): Promise<void> {
   const [program, ...args] = (process.env['E2E_KILLER'] ?? '').split(' ');
   if (program === undefined || program === '') {
     await kubectl(['delete', 'pod', name, `--namespace=${place}`, '--grace-period=0', '--force']);
     return;
   }
-  const id = '--output=jsonpath={.status.containerStatuses[0].containerID}';
+  const id = `--output=jsonpath={.status.containerStatuses[?(@.name=="${container}")].containerID}`;
   const found = await kubectl(['get', 'pod', name, `--namespace=${place}`, id]);
   await promisify(execFile)(program, [...args, found.replace(/^\w+:\/\//, '')]);
 }
@@ -64,7 +64,14 @@ export async function whatIsThere(namespace: string): Promise<string> {
     ['get', 'pods,pvc,imagesites,vmimages', '--all-namespaces', '--output=wide'],
     ['describe', 'pods', `--namespace=${namespace}`],
     ['get', 'events', '--all-namespaces', '--sort-by=.lastTimestamp'],
-    ['logs', `--namespace=${namespace}`, '--selector=app.kubernetes.io/name=imageproxy', '--tail=60', '--prefix'],
+    [
+      'logs',
+      `--namespace=${namespace}`,
+      '--selector=app.kubernetes.io/name=imageproxy',
+      '--tail=60',
+      '--prefix',
+      '--all-containers',
+    ],
     ['logs', `--namespace=${namespace}`, '--selector=app.kubernetes.io/name=imageproxy', '--tail=30', '--previous'],
   ];
   const texts = await Promise.all(looks.map((args) => kubectl(args).catch((error: Error) => error.message)));

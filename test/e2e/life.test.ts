@@ -59,12 +59,12 @@ describe.skipIf(!openstackAvailable())('the life of a release', () => {
       if ((status.progress?.bytes ?? 0) < half) throw new Error(JSON.stringify(status.progress));
     });
     const before = await release.pod();
-    await killContainer(NAMESPACE, before.metadata.name);
+    await killContainer(NAMESPACE, before.metadata.name, 'controller');
     await eventually('a new process runs', async () => {
-      const { metadata, status } = await release.pod();
-      const [container] = status.containerStatuses ?? [];
-      const isNew = metadata.uid !== before.metadata.uid || (container?.restartCount ?? 0) > 0;
-      if (!isNew || container?.ready !== true) throw new Error(JSON.stringify(container));
+      const { metadata } = await release.pod();
+      const container = await release.container('controller');
+      const isNew = metadata.uid !== before.metadata.uid || container.restartCount > 0;
+      if (!isNew || !container.ready) throw new Error(JSON.stringify(container));
     });
     goOn.resolve();
     await ready('vmimg/big');

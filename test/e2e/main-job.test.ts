@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../src/api/types.ts';
-import { qcow2 } from '../support/disks.ts';
+import { asQcow2, ext4, gzipped, qcow2 } from '../support/disks.ts';
 import { expectKstatus } from '../support/kstatus.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../support/openstack.ts';
 import { type Origin, startOrigin } from '../support/origin.ts';
-import { ADDRESS, apply, get, kubectl, KUBECONFIG } from './cluster.ts';
+import { eventually } from '../support/apiserver.ts';
+import { ADDRESS, apply, get, killContainer, kubectl, KUBECONFIG } from './cluster.ts';
 import { Release } from './release.ts';
 import { inGlance, openstackSite, vmimage } from './sites.ts';
 
@@ -25,7 +26,8 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
     origin = await startOrigin({ address: ADDRESS });
     origin.route('/noble.qcow2', { body: disk.bytes, bytesPerSecond: 2 ** 18 });
     for (const name of SITES) clouds.set(name, await startOpenStack({ address: ADDRESS }));
-    notes = await release.upgrade();
+    // So that the log names the jobs of the tools.
+    notes = await release.upgrade({ log: { level: 'debug' } });
   });
   afterAll(async () => {
     await release?.remove();
@@ -48,7 +50,10 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
   test('helm install gives a site its controller: one pod, ready, and notes that say the next command', async () => {
     expect(notes).toContain(`kubectl -n ${NAMESPACE} rollout status deployment/imageproxy`);
     const { status } = await release.pod();
-    expect(status.containerStatuses).toMatchObject([{ ready: true, restartCount: 0 }]);
+    expect(status.containerStatuses).toMatchObject([
+      { name: 'controller', ready: true, restartCount: 0 },
+      { name: 'tools', ready: true, restartCount: 0 },
+    ]);
   });
 
   test('sites become Ready when their Secrets and their clouds are good', async () => {
@@ -102,5 +107,88 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
     const image = await get<VMImage>('vmimage', 'noble');
     await kubectl(['delete', 'vmimg', 'noble', '--timeout=60s']);
     expect((await inClouds(image)).map(({ status }) => status)).toEqual([404, 404]);
+  });
+
+  /** An image that has to be unpacked and converted for a site that takes raw disks only. */
+  const askForRaw = async (name: string) => {
+    const raw = ext4(name, 16);
+    const packed = gzipped(asQcow2(raw));
+    origin.route(`/${name}.qcow2.gz`, { body: packed.bytes });
+    await kubectl(['patch', 'imagesite', 'east', '--type=merge', '--patch={"spec":{"acceptedFormats":["Raw"]}}']);
+    await apply(vmimage(name, `${origin.url}/${name}.qcow2.gz`, packed.sha256, ['east']));
+    return raw;
+  };
+  const isRawAtEast = async (name: string, sha512: string) => {
+    await kubectl(['wait', '--for=condition=Ready', `vmimg/${name}`, '--timeout=120s']);
+    const [row] = (await get<VMImage>('vmimage', name)).status.sites ?? [];
+    const east = clouds.get('east');
+    if (east === undefined || row?.imageID === undefined) throw new Error(JSON.stringify(row));
+    expect((await inGlance(east, row.imageID)).body).toMatchObject({ status: 'active', os_hash_value: sha512 });
+  };
+
+  test('what a site cannot take as it is becomes what it takes, in the container of the tools', async () => {
+    const { sha512 } = await askForRaw('packed');
+    await isRawAtEast('packed', sha512);
+    const log = await kubectl(['logs', 'deployment/imageproxy', '--container=tools', `--namespace=${NAMESPACE}`]);
+    const jobs = log.split('\n').flatMap((line) => /"job":"(\w+)"/.exec(line)?.[1] ?? []);
+    expect(jobs).toEqual(expect.arrayContaining(['unpack', 'info', 'convert']));
+  });
+
+  test('that container has no token and no image but those on loan, and cannot change or keep these', async () => {
+    const script = [
+      'cd /var/lib/imageproxy',
+      'test -e /var/run/secrets/kubernetes.io && echo "a token"',
+      'find . -type f',
+      'find . -mindepth 1 -type d | sort',
+      'touch tools/in/new 2>/dev/null && echo "in/ can be written to"',
+      'touch tools/out/mine',
+      // What a loan is: a second name. Across mounts the kernel gives it no third one, and nothing writes to it.
+      'touch new 2>/dev/null && echo "the root can be written to"',
+      'rm tools/out/mine',
+    ];
+    const run = (container: string, lines: readonly string[]) =>
+      kubectl([
+        'exec',
+        'deployment/imageproxy',
+        `--container=${container}`,
+        `--namespace=${NAMESPACE}`,
+        '--',
+        'sh',
+        '-c',
+        lines.join('\n'),
+      ]);
+    expect((await run('tools', script)).trim().split('\n')).toEqual(['./tools', './tools/in', './tools/out']);
+    const controllers = '/var/lib/imageproxy';
+    const blob = (await run('controller', [`find ${controllers}/cache/blobs -type f | head -n 1`])).trim();
+    const name = '00000000-0000-4000-8000-000000000000';
+    await run('controller', [
+      'test -e /var/run/secrets/kubernetes.io/serviceaccount/token',
+      `ln ${blob} ${controllers}/tools/in/${name}`,
+    ]);
+    const attack = [
+      `cd ${controllers}/tools`,
+      `head -c 1 in/${name} >/dev/null && echo "it is read"`,
+      `ln in/${name} out/${name} 2>/dev/null && echo "it is kept"`,
+      `chmod 600 in/${name} 2>/dev/null && echo "its mode is changed"`,
+      `(echo x >> in/${name}) 2>/dev/null && echo "it is changed"`,
+      'true',
+    ];
+    try {
+      expect((await run('tools', attack)).trim()).toBe('it is read');
+    } finally {
+      await run('controller', [`rm ${controllers}/tools/in/${name}`]);
+    }
+  });
+
+  test('that container killed, the next image waits for the new one, and the controller goes on', async () => {
+    const { metadata } = await release.pod();
+    await killContainer(NAMESPACE, metadata.name, 'tools');
+    const { sha512 } = await askForRaw('patient');
+    await isRawAtEast('patient', sha512);
+    await eventually('the container is a new one', async () => {
+      const isNew = (await release.pod()).metadata.uid !== metadata.uid;
+      if (!isNew && (await release.container('tools')).restartCount === 0) throw new Error('it is the old one');
+    });
+    expect((await release.container('controller')).restartCount).toBe(0);
   });
 });

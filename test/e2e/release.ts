@@ -4,9 +4,16 @@ import { ADDRESS, get, IMAGE, KUBECONFIG, kubectl, namespace, whatIsThere } from
 
 const [, REPOSITORY = '', TAG = ''] = /^(.+):([^:/]+)$/.exec(IMAGE) ?? [];
 
+interface ContainerStatus {
+  name: string;
+  containerID: string;
+  restartCount: number;
+  ready: boolean;
+}
+
 interface Pod {
   metadata: { name: string; uid: string; deletionTimestamp?: string };
-  status: { containerStatuses?: { containerID: string; restartCount: number; ready: boolean }[] };
+  status: { containerStatuses?: ContainerStatus[] };
 }
 
 /** The chart, installed as a site's admin does it. */
@@ -52,6 +59,14 @@ export class Release {
     const [pod, ...others] = items.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
     if (pod === undefined || others.length > 0) throw new Error(`${items.length} pods instead of one`);
     return pod;
+  }
+
+  /** A container of it, as the kubelet sees it. */
+  async container(name: string): Promise<ContainerStatus> {
+    const { status } = await this.pod();
+    const found = status.containerStatuses?.find((each) => each.name === name);
+    if (found === undefined) throw new Error(`no container ${name}: ${JSON.stringify(status)}`);
+    return found;
   }
 
   /** Prints what there is to see when this test fails. */

@@ -30,7 +30,10 @@ export function ext4(label: string, mebibytes = 4): Disk {
 
 /** The same file system as a qcow2. */
 export function qcow2(label: string, mebibytes = 4): Disk {
-  const raw = ext4(label, mebibytes);
+  return asQcow2(ext4(label, mebibytes));
+}
+
+export function asQcow2(raw: Disk): Disk {
   return inFolder((folder) => {
     writeFileSync(join(folder, 'disk.raw'), raw.bytes);
     execFileSync('qemu-img', [

@@ -1,9 +1,10 @@
 import { connect, type Socket } from 'node:net';
 import { Failure } from '../../api/failure.ts';
 import { printable } from '../../api/printable.ts';
-import { Answer, type Job, judged, linesOf, parseLine, type RunnerPlace, SILENCE_MS, unavailable } from './protocol.ts';
+import { Answer, type Job, judged, linesOf, parseLine, type RunnerPlace, unavailable } from './protocol.ts';
 
 const KiB = 1024;
+const SILENCE_MS = 60_000;
 /** How long the runner may take to end the programs of a job that was given up. */
 const PATIENCE_MS = 10_000;
 /** What a job may say in all: an honest one speaks four times a second. */
@@ -15,7 +16,7 @@ const WORDS_PER_SECOND = KiB;
  * @throws Failure ToolRunnerUnavailable when it is not there, or ends before the job does; Aborted; what the job fails with
  */
 export async function callRunner<Input, Output>(
-  { socket: path }: RunnerPlace,
+  { socket: path, silenceMs = SILENCE_MS }: RunnerPlace,
   job: Job<Input, Output>,
   input: Input,
   signal: AbortSignal,
@@ -23,7 +24,7 @@ export async function callRunner<Input, Output>(
 ): Promise<Output> {
   if (signal.aborted) throw new Failure('Aborted', `${job.name} was not begun: stopped`);
   const socket = connect({ path });
-  socket.setTimeout(SILENCE_MS, () => socket.destroy(new Error(`silent for ${SILENCE_MS / 1000} s`)));
+  socket.setTimeout(silenceMs, () => socket.destroy(new Error(`silent for ${silenceMs / 1000} s`)));
   const giveUp = abandonment(socket);
   signal.addEventListener('abort', giveUp, { once: true });
   try {

@@ -21,6 +21,8 @@ export interface RunnerPlace {
   readonly socket: string;
   /** The folder of lent files, as this process sees it. */
   readonly files: string;
+  /** How long it may be silent before it is taken for dead, in milliseconds; default: a minute. */
+  readonly silenceMs?: number;
 }
 
 /** A lent file's name; where it lies is told by what it is for. */
@@ -28,9 +30,8 @@ export const LoanName = z.uuid();
 
 /** Requests are names and numbers, answers too; a certificate's chain in openssl's words is the longest of them. */
 export const MAX_LINE = 64 * 1024;
-/** How often the runner speaks, and how long it may be silent before it is taken for dead. */
+/** How often the runner speaks at least. */
 export const HEARTBEAT_MS = 10_000;
-export const SILENCE_MS = 60_000;
 /** More often nobody looks. */
 export const PROGRESS_MS = 250;
 

@@ -86,10 +86,10 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
     return kubectl(server.kubeconfig, ['apply', '--server-side', '-f', '-'], list);
   };
 
-  /** The container of the Deployment, outside of a pod: its arguments, its files, the token that the kubelet would project. */
+  /** The containers of the Deployment, outside of a pod: arguments, files, the token that the kubelet would project. */
   const startController = async (): Promise<Program> => {
     const deployment = await server.request<{
-      spec: { template: { spec: { containers: { args: string[] }[] } } };
+      spec: { template: { spec: { containers: { name: string; args: string[] }[] } } };
     }>({ method: 'GET', path: '/apis/apps/v1/namespaces/imageproxy/deployments/imageproxy' });
     const sites = await server.request<{ data: Record<string, string> }>({
       method: 'GET',
@@ -103,14 +103,20 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
       body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
     });
     kubeconfig = await server.writeConfig('account', { token: status.token, server: proxy.url });
-    const args = (deployment.spec.template.spec.containers[0]?.args ?? []).map((arg) =>
-      arg
-        .replace(/^--state=.*/, `--state=${join(root, 'state')}`)
-        .replace(/^--sites=.*/, `--sites=${folder}`)
-        .replace(/^--telemetry=.*/, '--telemetry=127.0.0.1:0')
-        .replace(/^--cache-quota=.*/, '--cache-quota=1Gi'),
-    );
-    return new Program([...args, `--kubeconfig=${kubeconfig}`], {
+    const { containers } = deployment.spec.template.spec;
+    const argsOf = (wanted: string): string[] =>
+      (containers.find(({ name }) => name === wanted)?.args ?? []).map((arg) =>
+        arg
+          .replace(/^--(socket|tool-runner)=.*/, `--$1=${folder}.sock`)
+          .replace(/^--files=.*/, `--files=${join(root, 'state', 'tools')}`)
+          .replace(/^--state=.*/, `--state=${join(root, 'state')}`)
+          .replace(/^--sites=.*/, `--sites=${folder}`)
+          .replace(/^--telemetry=.*/, '--telemetry=127.0.0.1:0')
+          .replace(/^--cache-quota=.*/, '--cache-quota=1Gi'),
+      );
+    const tools = new Program(argsOf('tools'));
+    await tools.says(/waits for work/);
+    return new Program([...argsOf('controller'), `--kubeconfig=${kubeconfig}`], {
       POD_NAME: 'imageproxy-0',
       POD_NAMESPACE: 'imageproxy',
     });

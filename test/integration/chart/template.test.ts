@@ -5,7 +5,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -14,17 +14,22 @@ import { CHART, Helm, objectsOf, type Rendered } from '../../support/kubernetes/
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
 import { VALUE_SETS } from './values.ts';
 
+interface Container {
+  name: string;
+  image: string;
+  args: string[];
+  env: { name: string }[];
+  resources: Record<string, unknown>;
+  securityContext: Record<string, unknown>;
+  volumeMounts: { name: string; mountPath: string; subPath?: string; readOnly?: boolean }[];
+}
+
 interface PodSpec {
   automountServiceAccountToken: boolean;
   securityContext: Record<string, unknown>;
-  containers: {
-    image: string;
-    args: string[];
-    resources: Record<string, unknown>;
-    securityContext: Record<string, unknown>;
-    volumeMounts: { name: string; mountPath: string }[];
-  }[];
-  volumes: { name: string; persistentVolumeClaim?: { claimName: string }; emptyDir?: object }[];
+  initContainers?: Container[];
+  containers: Container[];
+  volumes: { name: string; persistentVolumeClaim?: { claimName: string }; emptyDir?: object; projected?: object }[];
 }
 
 describe('the chart', () => {
@@ -87,13 +92,54 @@ describe('the chart', () => {
       runAsUser: 65532,
       seccompProfile: { type: 'RuntimeDefault' },
     });
-    expect(pod.containers).toHaveLength(1);
-    expect(pod.containers[0]?.securityContext).toEqual({
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
+    const containers = [...(pod.initContainers ?? []), ...pod.containers];
+    expect(containers.map(({ name }) => name)).toEqual(['folders', 'controller', 'tools']);
+    for (const { name, securityContext, resources } of containers) {
+      expect(securityContext, name).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+      const memory = name === 'controller' ? '384Mi' : '128Mi';
+      expect(resources, name).toMatchObject({ requests: { memory }, limits: { memory: '2Gi' } });
+    }
+  });
+
+  test('gives the container of the tools no token, no setting of others, and of the volume what is lent to it', async () => {
+    const everything = VALUE_SETS['everything that can be switched on'] ?? {};
+    const pod = podOf(await helm.template(everything));
+    const [controller, tools] = pod.containers;
+    expect(pod.automountServiceAccountToken).toBe(false);
+    expect(controller?.volumeMounts).toContainEqual({
+      name: 'token',
+      mountPath: '/var/run/secrets/kubernetes.io/serviceaccount',
+      readOnly: true,
     });
-    expect(pod.containers[0]?.resources).toMatchObject({ requests: { memory: '384Mi' }, limits: { memory: '2Gi' } });
+    const [, socket = ''] = /--tool-runner=(\S+)/.exec(controller?.args.join(' ') ?? '') ?? [];
+    expect(tools?.args).toEqual([
+      'tool-runner',
+      `--socket=${socket}`,
+      '--files=/var/lib/imageproxy/tools',
+      '--log-level=debug',
+      '--log-format=pretty',
+    ]);
+    expect(tools?.env.map(({ name }) => name)).toEqual(['TMPDIR']);
+    expect(tools?.volumeMounts).toEqual([
+      { name: 'state', mountPath: '/var/lib/imageproxy/tools/in', subPath: 'tools/in', readOnly: true },
+      { name: 'state', mountPath: '/var/lib/imageproxy/tools/out', subPath: 'tools/out' },
+      { name: 'tools-socket', mountPath: dirname(socket) },
+      { name: 'tools-tmp', mountPath: '/tmp' },
+    ]);
+    expect(controller?.volumeMounts).toContainEqual({ name: 'tools-socket', mountPath: dirname(socket) });
+    expect(controller?.volumeMounts.map(({ name }) => name)).not.toContain('tools-tmp');
+  });
+
+  test('runs the tools as children of the controller where that is wished', async () => {
+    const pod = podOf(await helm.template({ tools: { separate: false } }));
+    expect(pod.initContainers).toBeUndefined();
+    expect(pod.containers.map(({ name }) => name)).toEqual(['controller']);
+    expect(pod.containers[0]?.args.join(' ')).not.toContain('--tool-runner');
+    expect(pod.volumes.map(({ name }) => name)).toEqual(['state', 'tmp', 'token']);
   });
 
   test('runs as the user that the Dockerfile names, on the folder that it makes', async () => {

@@ -23,6 +23,7 @@ export const VALUE_SETS: Readonly<Record<string, Values>> = {
   'chosen namespaces, default among them': { watchNamespaces: ['default'] },
   'a second release': { crds: { enabled: false }, rbac: { aggregate: false }, siteSelector: 'region in (east, west)' },
   'a claim that is there': { persistence: { existingClaim: 'images' } },
+  'tools that are children of the controller': { tools: { separate: false } },
   'no volume': { persistence: { enabled: false } },
   'a claim of the release': {
     persistence: { storageClass: 'fast', size: '2Ti', annotations: { 'example.org/tier': 'one' }, retain: false },
