@@ -662,9 +662,11 @@ export interface FailureStatus {
    */
   inputsHash?: string;
   /**
-   * Hash of what the sources said of the bytes that failed (ETag, date, size). They are asked every 6 hours, and another answer ends the waiting.
+   * What each mirror said of the bytes that it sent (ETag, date, size), as a hash by a hash of its name. After wrong bytes they are asked every 6 hours, and another answer of one of them ends the waiting.
    */
-  sourceHash?: string;
+  sourceHashes?: {
+    [k: string]: string;
+  };
 }
 /**
  * What is being done now, as far as it is measured.

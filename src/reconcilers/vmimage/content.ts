@@ -6,7 +6,7 @@ import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
 import { contentOf } from './admission.ts';
-import { Downloads } from './downloads.ts';
+import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
@@ -59,7 +59,7 @@ export async function gather(
     const bound = deps.jobs.view<DownloadView>(Downloads.key(part))?.maxBytes ?? options.maxBytes;
     const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
     if (outcome?.ok === false && !isOthersBound(outcome.error, bound, options.maxBytes))
-      recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(part));
+      recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(parts));
     const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
@@ -77,7 +77,7 @@ export async function gather(
   const views = new Map<Role, DownloadView>();
   for (const part of missing) {
     const key = Downloads.key(part);
-    const view = Downloads.newView(options.maxBytes);
+    const view = deps.downloads.newView(options.maxBytes);
     deps.jobs.start(
       key,
       round.key,
@@ -115,7 +115,7 @@ function looked(blob: Blob, part: Part): boolean {
 }
 
 /** Remembers a failed fetch in the status, so that a restart neither forgets a back-off nor fetches wrong bytes again. */
-function recordFailure(round: Round, failure: Failure, inputsHash: string, sourceHash: string | undefined): void {
+function recordFailure(round: Round, failure: Failure, inputsHash: string, told: Told): void {
   if (failure.reason === 'Aborted') return;
   const before = round.status.failure;
   const attempts = before?.inputsHash === inputsHash ? (before.attempts ?? 0) + 1 : 1;
@@ -133,7 +133,7 @@ function recordFailure(round: Round, failure: Failure, inputsHash: string, sourc
     attempts,
     nextAttemptTime: timestamp(round.now + pause),
     inputsHash,
-    ...(sourceHash === undefined ? {} : { sourceHash }),
+    ...(Object.keys(told).length === 0 ? {} : { sourceHashes: told }),
   };
 }
 
@@ -144,32 +144,29 @@ function standing(round: Round, parts: readonly Part[]): Content | undefined {
   if (failure.reason === 'CacheFull' && parts.some((part) => round.deps.cache.isRoomFor(part.key))) return undefined;
   const next = Date.parse(failure.nextAttemptTime ?? '');
   const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
-  if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) {
-    // Another try gets a new verdict on every mirror.
-    if (verdict) for (const part of parts) round.deps.downloads.forgive(part);
-    return undefined;
-  }
+  if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) return undefined;
   lookAgain(round, Date.parse(round.status.failure?.nextAttemptTime ?? ''));
   const stalled = STALLING.includes(failure.class as FailureClass);
   return { step: 'Failed', failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''), stalled };
 }
 
 /**
- * Wrong bytes are not fetched again because time has passed. Every 6 hours the sources are asked what they have; only when they
- * say something else than then is it worth another download. True while they are being asked, too.
+ * Wrong bytes are not fetched again because time has passed. Every 6 hours the mirrors are asked what they have; only when one of
+ * them says something else than then, or had said nothing, is it worth another download. True while they are being asked, too.
  */
 function sourcesAreTheSame(round: Round, parts: readonly Part[]): boolean {
   const { deps, status } = round;
   let same = true;
   for (const part of parts) {
     const key = `look/${part.key}`;
-    const outcome = deps.jobs.take<string | undefined>(key, round.key);
+    const outcome = deps.jobs.take<Told>(key, round.key);
     if (outcome === undefined) {
       deps.jobs.start(key, round.key, { view: undefined }, (handle) => deps.downloads.look(part, handle.signal));
       return true;
     }
-    const told = outcome.ok ? outcome.value : undefined;
-    if (told !== undefined && told !== status.failure?.sourceHash) same = false;
+    const before: Told = status.failure?.sourceHashes ?? {};
+    // One that does not answer now is no reason to take another's answer for the old one.
+    if (outcome.ok && Object.entries(outcome.value).some(([name, said]) => before[name] !== said)) same = false;
   }
   if (same && status.failure !== undefined) status.failure.nextAttemptTime = timestamp(round.now + STALLED_LOOK_MS);
   return same;

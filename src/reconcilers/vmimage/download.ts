@@ -13,7 +13,7 @@ import type { FetchListener, FetchRequest, Transfers } from '../../transfers/tra
 import { admit, headOf, type Looked, lookInto } from './admission.ts';
 import { spaceStep } from './growing.ts';
 import type { Part } from './plan.ts';
-import { Rate } from './rate.ts';
+import type { Rate } from './rate.ts';
 import { nameOf, otherFormat, refuseText } from './verdicts.ts';
 
 /** What a running download shows. */
@@ -21,7 +21,9 @@ export interface DownloadView {
   step: 'Queued' | 'Fetching' | 'Verifying';
   bytes: number;
   totalBytes?: number;
-  bytesPerSecond: number;
+  rate: Rate;
+  /** Of `rate`, when it is read. */
+  readonly bytesPerSecond: number;
   /** Cleaned URL of the mirror at hand. */
   source?: string;
   /** The generation that is growing, once its head has been recognised: what an upload may follow. */
@@ -75,7 +77,6 @@ export class Download {
   readonly #handle: JobHandle;
   readonly #deps: DownloadDeps;
   readonly #name: string;
-  readonly #rate: Rate;
   readonly #proof = Promise.withResolvers<void>();
   /** Ends the transfer for a reason that its own thread cannot see: no more space, a page of text. */
   readonly #stop = new AbortController();
@@ -97,7 +98,6 @@ export class Download {
     this.#handle = handle;
     this.#deps = deps;
     this.#name = nameOf(work.source);
-    this.#rate = new Rate(deps.clock.now());
     this.#signal = AbortSignal.any([handle.signal, work.supersede, this.#stop.signal]);
     // Nobody may be following; a rejection without a listener would end the process.
     this.#proof.promise.catch(() => undefined);
@@ -157,7 +157,8 @@ export class Download {
   }
 
   #listener(told: (validators: Validators) => void): FetchListener {
-    const { cache, clock } = this.#deps;
+    const { cache } = this.#deps;
+    const { rate } = this.#view;
     const { key } = this.#part;
     return {
       onBegin: async ({ validators, generation, offset, path }) => {
@@ -170,19 +171,19 @@ export class Download {
         if (totalBytes === undefined) delete this.#view.totalBytes;
         else this.#view.totalBytes = totalBytes;
         this.#view.bytes = offset;
-        this.#rate.reset(clock.now(), offset);
+        rate.reset(offset);
         this.#handle.changed('Soon');
       },
       onProgress: ({ bytes, durable }) => {
-        const knewRate = this.#view.bytesPerSecond > 0;
+        const knewRate = rate.bytesPerSecond > 0;
         this.#view.bytes = bytes;
-        this.#view.bytesPerSecond = this.#rate.at(clock.now(), bytes);
+        rate.note(bytes);
         if (this.#generation === undefined) return;
         cache.recordWatermark(key, this.#generation.generation, durable);
         this.#takeSpace(bytes);
         this.#lookAtHead(this.#generation, bytes);
         // Whether an upload may follow is decided by the head and the rate: the later of the two must not wait its second out.
-        this.#handle.changed(knewRate || this.#view.bytesPerSecond === 0 ? 'Soon' : 'Now');
+        this.#handle.changed(knewRate || rate.bytesPerSecond === 0 ? 'Soon' : 'Now');
       },
       onProven: () => {
         if (this.#generation === undefined) return;

@@ -8,11 +8,14 @@ import { Download, type DownloadDeps, type DownloadOptions, type DownloadView } 
 import { hashOf } from './identity.ts';
 import { Memories } from './memory.ts';
 import type { Part } from './plan.ts';
+import { Rate } from './rate.ts';
 import { isVerdictOnBytes, nameOf, verdictOf } from './verdicts.ts';
 
 /** A download of the same digest from elsewhere is worth waiting for while it makes this much. */
 const RIVAL_BYTES_PER_SECOND = 2 ** 20;
 const RIVAL_LOOK_MS = 3000;
+
+type View = DownloadView & { done: PromiseWithResolvers<Blob> };
 
 interface Running {
   part: Part;
@@ -38,11 +41,23 @@ export class Downloads {
     return `fetch/${part.key}`;
   }
 
-  static newView(maxBytes: number): DownloadView & { done: PromiseWithResolvers<Blob> } {
+  /** What a download shows of itself before it has begun. `maxBytes` is its bound. */
+  newView(maxBytes: number): View {
     const done = Promise.withResolvers<Blob>();
     // Nobody may be following; a rejection without a listener would end the process.
     done.promise.catch(() => undefined);
-    return { step: 'Queued', bytes: 0, bytesPerSecond: 0, maxBytes, blob: done.promise, done };
+    const rate = new Rate(this.#deps.clock);
+    return {
+      step: 'Queued',
+      bytes: 0,
+      rate,
+      get bytesPerSecond() {
+        return rate.bytesPerSecond;
+      },
+      maxBytes,
+      blob: done.promise,
+      done,
+    };
   }
 
   /** What is learnt of these parts is remembered while the asker (a resource's key) wants them. */
@@ -68,42 +83,26 @@ export class Downloads {
     return true;
   }
 
-  /** Hash of what the sources said of the bytes that were fetched last; undefined when none has answered. */
-  told(part: Part): string | undefined {
-    const { told } = this.#memories.of(part.key);
-    return told.size === 0 ? undefined : hashOf(Object.fromEntries(told));
+  /** What the mirrors of these parts said of the bytes that they sent last; empty when none has answered. */
+  told(parts: readonly Part[]): Told {
+    return toldOf(new Map(parts.flatMap((part) => [...this.#memories.of(part.key).told])));
   }
 
-  /**
-   * Asks the sources what they have now, without fetching a byte of it; comparable with `told`. Undefined when one of them does not
-   * answer: that says nothing about its bytes.
-   */
-  async look(part: Part, signal: AbortSignal): Promise<string | undefined> {
+  /** Asks the mirrors what they have now, without fetching a byte of it. One that does not answer says nothing of its bytes. */
+  async look(part: Part, signal: AbortSignal): Promise<Told> {
     const told = new Map<string, Validators>();
-    const { directory, nextGeneration } = await this.#deps.cache.partialDirectory(`look/${part.key}`);
-    const enough = new Failure('Aborted', 'the answer was all that was wanted');
     for (const source of part.candidates) {
-      const request = { source, directory, nextGeneration, declared: {}, also: [], maxBytes: Number.MAX_SAFE_INTEGER };
-      const onBegin = async ({ validators }: { validators: Validators }): Promise<void> => {
-        told.set(nameOf(source), validators);
-        throw enough;
-      };
-      await this.#deps.transfers.fetch(request, { onBegin }, signal).catch(() => undefined);
+      const validators = await this.#ask(`look/${part.key}`, source, signal);
+      if (validators !== undefined) told.set(nameOf(source), validators);
     }
-    await this.#deps.cache.dropPartial(`look/${part.key}`);
-    return told.size === part.candidates.length ? hashOf(Object.fromEntries(told)) : undefined;
+    return toldOf(told);
   }
 
   /**
    * Brings one part into the cache: from the cache itself, from another download of the same bytes, or from its mirrors in
    * order. The returned blob is proven and, where it is a disk as published, inspected.
    */
-  async run(
-    part: Part,
-    options: DownloadOptions,
-    handle: JobHandle,
-    view: ReturnType<typeof Downloads.newView>,
-  ): Promise<Blob> {
+  async run(part: Part, options: DownloadOptions, handle: JobHandle, view: View): Promise<Blob> {
     const running: Running = { part, view, supersede: new AbortController() };
     this.#running.add(running);
     try {
@@ -140,10 +139,14 @@ export class Downloads {
     const failures: Failure[] = [];
     for (const source of part.candidates) {
       const name = nameOf(source);
-      const condemned = this.#memories.of(part.key).condemned.get(name);
-      if (condemned !== undefined) {
-        failures.push(condemned);
-        continue;
+      const { condemned } = this.#memories.of(part.key);
+      const before = condemned.get(name);
+      if (before !== undefined) {
+        if (!(await this.#hasOthers(part, source, handle.signal))) {
+          failures.push(before);
+          continue;
+        }
+        condemned.delete(name);
       }
       try {
         return await this.#fetchFrom(running, source, options, handle);
@@ -166,6 +169,29 @@ export class Downloads {
       }
     }
     throw verdictOf(failures);
+  }
+
+  /** Whether a mirror of wrong bytes has others now. Another mirror that fails for a time would else keep it condemned for as long. */
+  async #hasOthers(part: Part, source: SourceSpec, signal: AbortSignal): Promise<boolean> {
+    const validators = await this.#ask(`again/${part.key}`, source, signal);
+    signal.throwIfAborted();
+    const before = this.#memories.of(part.key).told.get(nameOf(source));
+    return validators !== undefined && hashOf(validators) !== hashOf(before);
+  }
+
+  /** What the source says of the bytes that it would send; undefined when it does not answer. */
+  async #ask(partial: string, source: SourceSpec, signal: AbortSignal): Promise<Validators | undefined> {
+    const { cache, transfers } = this.#deps;
+    let told: Validators | undefined;
+    const { directory, nextGeneration } = await cache.partialDirectory(partial);
+    const request = { source, directory, nextGeneration, declared: {}, also: [], maxBytes: Number.MAX_SAFE_INTEGER };
+    const onBegin = async ({ validators }: { validators: Validators }): Promise<void> => {
+      told = validators;
+      throw new Failure('Aborted', 'the answer was all that was wanted');
+    };
+    await transfers.fetch(request, { onBegin }, signal).catch(() => undefined);
+    await cache.dropPartial(partial);
+    return told;
   }
 
   async #fetchFrom(running: Running, source: SourceSpec, options: DownloadOptions, handle: JobHandle): Promise<Blob> {
@@ -224,6 +250,13 @@ export class Downloads {
     const { cache } = this.#deps;
     if (cache.partial(part.key)?.source === name) await cache.dropPartial(part.key);
   }
+}
+
+/** Places and what they said, each as a hash: kept in statuses, compared, never read. */
+export type Told = Readonly<Record<string, string>>;
+
+function toldOf(told: ReadonlyMap<string, Validators>): Told {
+  return Object.fromEntries([...told].map(([name, validators]) => [hashOf(name), hashOf(validators)]));
 }
 
 function keyOfPart({ key }: Part): string {

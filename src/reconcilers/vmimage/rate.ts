@@ -1,27 +1,41 @@
-/** Bytes per second, smoothed over some seconds. */
+import type { Clock } from '../../runtime/clock.ts';
+
+/** Who sends nothing for so long has no speed, however fast it was: nothing tells of bytes that do not come. */
+const SILENT_MS = 3000;
+
+/** Bytes per second of a stream, smoothed over some seconds. */
 export class Rate {
+  readonly #clock: Clock;
   #since: number;
   #bytes = 0;
   #rate = 0;
 
-  constructor(now: number) {
-    this.#since = now;
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#since = clock.now();
   }
 
-  reset(now: number, bytes: number): void {
-    this.#since = now;
+  /** Another stream begins, where so many bytes are here already. */
+  reset(bytes: number): void {
+    this.#since = this.#clock.now();
     this.#bytes = bytes;
     this.#rate = 0;
   }
 
-  at(now: number, bytes: number): number {
+  /** So many bytes are here now. */
+  note(bytes: number): void {
+    const now = this.#clock.now();
     const seconds = (now - this.#since) / 1000;
     // The first is waited for: an upload may begin with it.
-    if (seconds < (this.#rate === 0 ? 0.1 : 0.2)) return Math.round(this.#rate);
+    if (seconds < (this.#rate === 0 ? 0.1 : 0.2)) return;
     const latest = (bytes - this.#bytes) / seconds;
-    this.#rate = this.#rate === 0 ? latest : 0.7 * this.#rate + 0.3 * latest;
+    this.#rate = this.bytesPerSecond === 0 ? latest : 0.7 * this.#rate + 0.3 * latest;
     this.#since = now;
     this.#bytes = bytes;
-    return Math.round(this.#rate);
+  }
+
+  /** 0 while it is not known. */
+  get bytesPerSecond(): number {
+    return this.#clock.now() - this.#since > SILENT_MS ? 0 : Math.round(this.#rate);
   }
 }

@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import { Failure } from '../../../src/api/failure.ts';
+import { settled } from '../../support/clock.ts';
+import { DownloadBench, partFrom } from './downloading.ts';
+import { sha256 } from './scripted-origins.ts';
+
+const MIB = 2 ** 20;
+const body = Buffer.from('a disk');
+const declared = { sha256: sha256(body) };
+const [ONE, TWO] = ['https://one.example/disk', 'https://two.example/disk'];
+
+describe('a download of bytes that another brings from elsewhere', () => {
+  async function rivals() {
+    const bench = await DownloadBench.open();
+    bench.origins.serve(ONE, { etag: '"1"', body, announced: 16 * MIB, held: true });
+    bench.origins.serve(TWO, { etag: '"2"', body });
+    const first = bench.download(partFrom([ONE], declared));
+    const stream = await bench.origins.stream(ONE);
+    let bytes = 0;
+    const come = (more: number) => {
+      bench.clock.advance(250);
+      stream.progress((bytes += more));
+    };
+    const waiting = async () => {
+      const second = bench.download(partFrom([TWO], declared));
+      while (second.view.note?.includes(ONE) !== true) await settled();
+      return second;
+    };
+    return { bench, first, stream, come, waiting };
+  }
+
+  it('waits while that one makes 1 MiB/s, and takes what it has brought', async () => {
+    const { bench, first, stream, come, waiting } = await rivals();
+    come(MIB);
+    const second = await waiting();
+    for (let n = 0; n < 100; n++) {
+      come(MIB / 4);
+      await settled();
+    }
+    expect(bench.origins.asked).toEqual([ONE]);
+    stream.end();
+    expect((await second.blob).sha256).toBe((await first.blob).sha256);
+    expect(bench.origins.asked).toEqual([ONE]);
+  });
+
+  it('goes its own way when that one becomes slower, and its bytes end the slow one', async () => {
+    const { first, come, waiting } = await rivals();
+    come(MIB);
+    const second = await waiting();
+    for (let n = 0; n < 100; n++) {
+      come(MIB / 8);
+      await settled();
+    }
+    expect(await second.blob).toMatchObject({ source: TWO });
+    expect(await first.blob).toMatchObject({ source: TWO });
+  });
+
+  it('goes its own way when nothing comes there any more, however fast it came before', async () => {
+    const { bench, first, come, waiting } = await rivals();
+    for (let n = 0; n < 20; n++) come(100 * MIB);
+    const second = await waiting();
+    expect(bench.origins.asked).toEqual([ONE]);
+    for (let n = 0; n < 3; n++) {
+      bench.clock.advance(3000);
+      await settled();
+    }
+    expect(await second.blob).toMatchObject({ source: TWO });
+    expect(await first.blob).toMatchObject({ source: TWO });
+  });
+});
+
+describe('what a download shows', () => {
+  it('has no speed of the mirror before', async () => {
+    const bench = await DownloadBench.open();
+    const there = { etag: '"1"', body: Buffer.from('other'), announced: 16 * MIB, held: true };
+    bench.origins.serve(ONE, there);
+    bench.origins.serve(TWO, { ...there, body });
+    const { view, blob } = bench.download(partFrom([ONE, TWO], declared));
+    const wrong = await bench.origins.stream(ONE);
+    bench.clock.advance(250);
+    wrong.progress(100 * MIB);
+    expect(view.bytesPerSecond).toBe(400 * MIB);
+    wrong.end();
+    const right = await bench.origins.stream(TWO);
+    expect(view).toMatchObject({ bytes: 0, bytesPerSecond: 0, source: TWO });
+    right.end();
+    await blob;
+  });
+
+  it('wakes who decides at the first known speed, and later at leisure', async () => {
+    const bench = await DownloadBench.open();
+    bench.origins.serve(ONE, { etag: '"1"', body, announced: 16 * MIB, held: true });
+    const { blob, changes } = bench.download(partFrom([ONE], declared));
+    const stream = await bench.origins.stream(ONE);
+    // The head is looked at in between, and wakes by itself.
+    const woken = (bytes: number, ms: number) => {
+      bench.clock.advance(ms);
+      changes.length = 0;
+      stream.progress(bytes);
+      return changes;
+    };
+    expect(woken(100, 90)).toEqual(['Soon']);
+    expect(woken(200, 10)).toEqual(['Now']);
+    expect(woken(300, 250)).toEqual(['Soon']);
+    expect(woken(400, 4000)).toEqual(['Now']);
+    stream.end();
+    await blob;
+  });
+});
+
+describe('a mirror whose bytes were wrong', () => {
+  const wrong = Buffer.from('other bytes');
+
+  it('is asked again while another fails for a time, and its bytes are fetched only when they are others', async () => {
+    const bench = await DownloadBench.open();
+    const part = partFrom([ONE, TWO], declared);
+    bench.origins.serve(ONE, new Failure('ServerError', 'down'));
+    bench.origins.serve(TWO, { etag: '"wrong"', body: wrong });
+    for (let n = 0; n < 3; n++)
+      await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'ServerError' });
+    expect(bench.origins.fetched).toEqual([TWO]);
+    bench.origins.serve(TWO, { etag: '"right"', body });
+    expect(await bench.download(part).blob).toMatchObject({ source: TWO });
+    expect(bench.origins.fetched).toEqual([TWO, TWO]);
+  });
+
+  it('is fetched once more when somebody asks for that', async () => {
+    const bench = await DownloadBench.open();
+    const part = partFrom([ONE], declared);
+    bench.origins.serve(ONE, { etag: '"wrong"', body: wrong });
+    for (let n = 0; n < 2; n++)
+      await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'DigestMismatch' });
+    expect(bench.origins.fetched).toEqual([ONE]);
+    bench.deps.downloads.forgive(part);
+    await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'DigestMismatch' });
+    expect(bench.origins.fetched).toEqual([ONE, ONE]);
+  });
+});
