@@ -10,7 +10,7 @@ import { dateLooks, keepWaiting } from './drift.ts';
 import { endOf, withdrawAll } from './end.ts';
 import { hashOf } from './identity.ts';
 import { clear, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted } from './leave.ts';
-import { jobKey } from './operations.ts';
+import { jobKey, type SiteWork } from './operations.ts';
 import {
   describeFromRows,
   isHeldByNothing,
@@ -23,8 +23,8 @@ import {
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
-import { askedAgain, dropRow, rowOf, seenRow, tell } from './rows.ts';
-import { serve } from './serve.ts';
+import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, tell } from './rows.ts';
+import { lookAfter, serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge } from './siblings.ts';
 import { type Facts, isReady, summarize } from './summary.ts';
@@ -110,6 +110,14 @@ async function work(round: Round): Promise<Facts> {
   const isServed = (target: Target) => isReady(seenRow(round, target.name), round.generation);
   const served = () => required.every(isServed);
   const servedHere = () => ownTargets(required, deps.duties).every(isServed);
+  const left = new Set(targets);
+  const open = (target: Target, plan: { inputsHash: string }): SiteWork | undefined => {
+    left.delete(target);
+    const row = rowOf(round, target.name);
+    if (!isExpelled(round, target, row)) return openWork(round, target, row, plan);
+    if (clear(round, target, row, hashOf(['expelled', row.name]))) dropRow(round, row);
+    return undefined;
+  };
   let wanted: Wanted;
   let content: Content | undefined;
   try {
@@ -117,21 +125,25 @@ async function work(round: Round): Promise<Facts> {
       content = found;
     });
     for (const target of targets) {
-      const row = rowOf(round, target.name);
-      if (isExpelled(round, target, row)) {
-        if (clear(round, target, row, hashOf(['expelled', row.name]))) dropRow(round, row);
-        continue;
-      }
-      const open = openWork(round, target, row, wanted.plan);
-      if (open !== undefined) await serve(open, wanted);
+      const work = open(target, wanted.plan);
+      if (work !== undefined) await serve(work, wanted);
     }
   } catch (error) {
     const failure = Failure.from(error);
     lookAgain(round, round.now + (failure.failureClass === 'Transient' ? STORE_LOOK_MS : WAITING_LOOK_MS));
-    // Where every site serves, nothing has to be fetched, so nothing that a fetch would need is missed.
-    if (failure.failureClass === 'Waiting' && servedHere()) return facts({});
+    // Nobody knows what would be fetched. That is missed only where something has to be: what serves is looked after as ever.
+    for (const target of left) {
+      const work = open(target, { inputsHash: hashOf(['no plan', round.generation]) });
+      if (work !== undefined) lookAfter(work);
+    }
+    const lacks = ({ name }: Target) => !hasCurrent(seenRow(round, name), round.generation);
+    if (failure.failureClass === 'Waiting' && !ownTargets(required, deps.duties).some(lacks)) {
+      leaveUnwanted(round, asked, served());
+      return facts({});
+    }
     const stalled = STALLING.includes(failure.failureClass);
     for (const target of targets) {
+      if (!lacks(target) || deps.jobs.runs(jobKey(round, target.name))) continue;
       const row = rowOf(round, target.name);
       const phase = row.imageID !== undefined ? row.phase : stalled ? 'Failed' : 'Pending';
       tell(row, phase ?? 'Pending', failure.reason, failure.message);

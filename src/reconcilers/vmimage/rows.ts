@@ -26,6 +26,11 @@ export function seenRow(round: Round, name: string): SiteRow | undefined {
   return [...round.status.sites, ...round.others].find((each) => each.name === name);
 }
 
+/** Whether the site has this generation's image, well or not (held by the cloud, altered, missing at the first look). */
+export function hasCurrent(row: SiteRow | undefined, generation: number): boolean {
+  return row?.imageID !== undefined && row.observedGeneration === generation;
+}
+
 export function dropRow(round: Round, row: SiteRow): void {
   round.status.sites.splice(round.status.sites.indexOf(row), 1);
   round.deps.looks.forget(round.key, row.name);

@@ -19,7 +19,7 @@ import {
 import type { SitePart } from './register.ts';
 import { mayStillPublish } from './release.ts';
 import { lookAgain } from './round.ts';
-import { holds, recordSiteFailure, tell } from './rows.ts';
+import { hasCurrent, holds, recordSiteFailure, tell } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
@@ -71,6 +71,19 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   }
   if (isGoing(work)) return keepAway(work);
   return registerAnew(work, wanted);
+}
+
+/**
+ * Takes what has ended at this site, and looks after what is there of this generation, while nobody can say where the bytes would
+ * come from: a Secret or a CA has gone.
+ */
+export function lookAfter(work: SiteWork): void {
+  const { round, row } = work;
+  const { busy, result } = attend(work);
+  if (busy || (result?.kind === 'Check' && !judgeLook(work, result))) return;
+  // A failure stands whatever the plan was when it was recorded: without one there is nothing that could have changed.
+  if (holds(round, row, row.inputsHash ?? work.inputsHash) || !hasCurrent(row, round.generation)) return;
+  maintain(work, result);
 }
 
 function isGoing({ site }: SiteWork): boolean {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Disk, ext4, gzipped, qcow2 } from '../../support/disks.ts';
@@ -241,31 +241,37 @@ describe('bytes', () => {
 });
 
 describe('wrong bytes', () => {
-  test('are not fetched again until the origin says that it has others; it is asked every 6 hours, without a byte', async () => {
-    let hours = 0;
-    await house.close();
-    house = new House({ clock: { ...systemClock, now: () => Date.now() + hours * 3_600_000 } });
-    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
-    await house.start();
-    const [wrong, right] = [disk('stale'), disk('fresh')];
-    const spec = { ...specOf('fresh'), source: { http: { urls: [urlOf('stale')] } } };
-    await house.write('s.yaml', vmimage('s', spec));
-    await house.stalled('s');
-    expect(fetches('stale')).toBe(1);
-    const later = async (note: string) => {
-      hours += 7;
-      await house.store.annotate('VMImage', { namespace: 'default', name: 's' }, { note });
-    };
-    const before = house.image('s')?.status.failure?.nextAttemptTime;
-    await later('seven hours later');
-    await house.until('s', (now) => now.status.failure?.nextAttemptTime !== before, 'another look in six hours');
-    expect(fetches('stale')).toBe(2);
-    expect(isTrue(house.image('s') as never, 'Stalled')).toBe(true);
-    origin.route('/stale.qcow2', { body: right.bytes, etag: '"mended"' });
-    await later('fourteen hours later');
-    await house.ready('s');
-    expect(wrong.sha256).not.toBe(right.sha256);
-  });
+  test.each([
+    ['only one', []],
+    ['beside one that has nothing', ['nowhere']],
+  ])(
+    'of one mirror, %s, are not fetched again until it says that it has others; it is asked every 6 hours, without a byte',
+    async (_, others) => {
+      let hours = 0;
+      await house.close();
+      house = new House({ clock: { ...systemClock, now: () => Date.now() + hours * 3_600_000 } });
+      await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+      await house.start();
+      const [wrong, right] = [disk('stale'), disk('fresh')];
+      const spec = { ...specOf('fresh'), source: { http: { urls: ['stale', ...others].map(urlOf) } } };
+      await house.write('s.yaml', vmimage('s', spec));
+      await house.stalled('s');
+      expect(fetches('stale')).toBe(1);
+      const later = async (note: string) => {
+        hours += 7;
+        await house.store.annotate('VMImage', { namespace: 'default', name: 's' }, { note });
+      };
+      const before = house.image('s')?.status.failure?.nextAttemptTime;
+      await later('seven hours later');
+      await house.until('s', (now) => now.status.failure?.nextAttemptTime !== before, 'another look in six hours');
+      expect(fetches('stale')).toBe(2);
+      expect(isTrue(house.image('s') as never, 'Stalled')).toBe(true);
+      origin.route('/stale.qcow2', { body: right.bytes, etag: '"mended"' });
+      await later('fourteen hours later');
+      await house.ready('s');
+      expect(wrong.sha256).not.toBe(right.sha256);
+    },
+  );
 });
 
 describe('sites', () => {
@@ -731,12 +737,51 @@ describe('people', () => {
     await house.ready('r');
   });
 
-  test('see that a served image stays Ready when its source or Secret is gone', async () => {
+  test('see that a served image stays Ready when its source is gone, which nobody asks', async () => {
     await house.write('g.yaml', vmimage('g', specOf('source-gone')));
     await house.ready('g');
     origin.route('/source-gone.qcow2', { status: 404 });
     await ask('g', '1');
     await house.until('g', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
-    expect(existsSync(house.shelf)).toBe(true);
+    expect(fetches('source-gone')).toBe(1);
   });
+
+  test.each([
+    [
+      'Secret',
+      { secretRef: { name: 'gone' } },
+      { metadata: { name: 'gone', annotations: { 'imageproxy.dev/hosts': '127.0.0.1' } }, stringData: { token: 't' } },
+    ],
+    [
+      'ConfigMap',
+      { caRef: { kind: 'ConfigMap', name: 'gone' } },
+      { metadata: { name: 'gone' }, data: { 'ca.crt': '' } },
+    ],
+  ] as const)(
+    'see that a served image stays Ready, and is looked after, when its %s is gone; what is missed is told once it is needed',
+    async (kind, references, named) => {
+      const object: Manifest = { kind, ...named };
+      const source = { http: { urls: [urlOf('served')], ...references } };
+      await house.write('g.yaml', vmimage('g', { ...specOf('served'), source }), vmimage('stays', specOf('stays')));
+      await house.write('gone.yaml', object);
+      await house.ready('g');
+      await house.ready('stays');
+      rmSync(join(house.manifests, 'gone.yaml'));
+      const key = { namespace: 'default', name: 'gone' };
+      const there = () => (kind === 'Secret' ? house.store.secret(key) : house.store.configMap(key));
+      await expect.poll(there, { timeout: 60_000 }).toBeUndefined();
+      await ask('g', '1');
+      await house.until('g', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
+
+      const id = house.row('g', 'shelf')?.imageID ?? '';
+      for (const folder of [house.shelf, join(house.shelf, '.records')])
+        for (const name of readdirSync(folder))
+          if (name.startsWith(id)) rmSync(join(folder, name), { recursive: true });
+      await ask('g', '2');
+      const lost = await house.until('g', (now) => now.status.sites?.[0]?.losses?.length === 1);
+      expect(condition(lost, 'Ready')).toMatchObject({ status: 'False', reason: `${kind}NotFound` });
+      await house.write('gone.yaml', object);
+      await house.ready('g');
+    },
+  );
 });
