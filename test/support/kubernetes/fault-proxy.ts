@@ -81,6 +81,8 @@ export async function startApiFaultProxy(server: ApiServer): Promise<ApiFaultPro
     fault: (fault) => void faults.push({ ...fault, left: fault.times ?? 1 }),
     cutWatches() {
       const open = [...watches];
+      // Now, and not when their sockets have closed: who waits for watches to be open again would count the dead ones.
+      watches.clear();
       for (const { outgoing } of open) outgoing.destroy();
       return open.length;
     },
