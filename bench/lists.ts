@@ -14,9 +14,11 @@ import type { ImageSubscription, VMImage } from '../src/api/types.ts';
 import type { KeptList } from '../src/catalogs/kept.ts';
 import { startCatalogReaders } from '../src/catalogs/thread.ts';
 import type { Deps } from '../src/reconcilers/deps.ts';
+import { ALONE } from '../src/reconcilers/duties.ts';
 import { follow } from '../src/reconcilers/imagesubscription/follow.ts';
 import { KeptLists } from '../src/reconcilers/imagesubscription/lists.ts';
 import { beginLook } from '../src/reconcilers/imagesubscription/look.ts';
+import { startSelections } from '../src/reconcilers/imagesubscription/selections.ts';
 import { systemClock } from '../src/runtime/clock.ts';
 import type { Draft } from '../src/stores/store.ts';
 import { createLogger } from '../src/telemetry/log.ts';
@@ -29,6 +31,7 @@ const authority = makeListAuthority();
 const alice = authority.signer('alice');
 const origin = await startOrigin();
 const catalogs = startCatalogReaders();
+const selections = startSelections();
 const never = new AbortController().signal;
 
 const spec = {
@@ -63,6 +66,9 @@ const deps = {
   store: {
     list: (kind: string) => (kind === 'VMImage' ? [...images.values()] : [subscription]),
     get: (_: string, { name }: { name: string }) => images.get(name),
+    create(draft: Draft) {
+      return this.apply(draft);
+    },
     async apply({ metadata: written, ...draft }: Draft) {
       writes++;
       // A real store waits for a disk or a network here, and others get their turn.
@@ -74,9 +80,11 @@ const deps = {
     },
   },
   lists,
+  selections,
   clock: systemClock,
   log: createLogger({ level: 'silent' }),
   authority: { goodForMs: () => true },
+  duties: ALONE,
   settings: { instance: 'bench' },
 } as unknown as Deps;
 
@@ -159,6 +167,7 @@ try {
   console.log(`resident: ${(process.memoryUsage.rss() / 2 ** 20).toFixed(0)} MiB`);
 } finally {
   await catalogs.close();
+  await selections.close();
   await origin.close();
   authority.close();
   rmSync(folder, { recursive: true, force: true });

@@ -14,6 +14,7 @@ import type { RunnerPlace } from '../programs/runner/protocol.ts';
 import type { SiteDeps } from '../reconcilers/imagesite/opened.ts';
 import { SiteConnections } from '../reconcilers/imagesite/connections.ts';
 import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
+import { startSelections } from '../reconcilers/imagesubscription/selections.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import { Looks } from '../reconcilers/vmimage/looks.ts';
 import { Siblings } from '../reconcilers/vmimage/siblings.ts';
@@ -118,10 +119,12 @@ export async function startControllerOn<S extends OwnStore>(
   const { metrics = createMetrics({ version: VERSION }), lease } = options;
   const transfers = startTransfers({ log });
   const catalogs = startCatalogReaders({ log });
+  const selections = startSelections({ log, signal });
   // The Lease goes back when nothing of ours is at work any more, and while the API server can still be told.
   const closing: (() => Promise<void>)[] = [
     () => transfers.close(),
     () => catalogs.close(),
+    () => selections.close(),
     async () => {
       await options.hub?.summary.withdraw();
       await lease?.withdraw();
@@ -164,6 +167,7 @@ export async function startControllerOn<S extends OwnStore>(
       siblings,
       looks: new Looks(clock.now()),
       catalogs,
+      selections,
       lists: new KeptLists(join(options.state, 'lists')),
       clock,
       log,

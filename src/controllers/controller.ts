@@ -88,6 +88,8 @@ export class Controller {
   /** Something that no step foresaw: told with its cause, and tried again with a back-off. */
   #failed(key: string, error: unknown): void {
     const failure = Failure.from(error);
+    // A stop waits for nobody, and is no fault.
+    if (failure.reason === 'Aborted') return;
     this.#log.error({ key, reason: failure.reason, err: error }, `reconcile failed: ${failure.message}`);
   }
 }

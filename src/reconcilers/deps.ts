@@ -11,6 +11,7 @@ import type { Duties } from './duties.ts';
 import type { Settings } from './settings.ts';
 import type { SiteConnections } from './imagesite/connections.ts';
 import type { KeptLists } from './imagesubscription/lists.ts';
+import type { Selections } from './imagesubscription/selections.ts';
 import type { Downloads } from './vmimage/downloads.ts';
 import type { Looks } from './vmimage/looks.ts';
 import type { Siblings } from './vmimage/siblings.ts';
@@ -28,6 +29,8 @@ export interface Deps {
   looks: Looks;
   /** Where published lists are read. */
   catalogs: CatalogReaders;
+  /** Where it is decided which entries of a list are taken. */
+  selections: Selections;
   /** The lists that were accepted. */
   lists: KeptLists;
   clock: Clock;

@@ -12,6 +12,10 @@ const FIELD = 'spec.select.expression';
 const MAX_NESTED_LOOPS = 2;
 /** What loops may go over without an entry having it: literals would let them run as long as their author likes. */
 const MAX_LITERALS = 128;
+/** Sums of strings and lists, which a loop would multiply: what is longer than the memory ends a whole process, not a thread. */
+const MAX_SUMS = 16;
+/** Of what is said of a failure: it may quote all of a pattern, and is kept for each entry. */
+const MAX_WORDS = 1000;
 
 /** Whether an entry is chosen; or why that cannot be said of it. */
 export type Choice = boolean | { readonly fault: string };
@@ -33,6 +37,9 @@ export function expressionOf(text: string): (entry: Entry) => Choice {
       throw new Error(
         `beside a loop, lists and maps that are written out may have ${MAX_LITERALS} elements together at most`,
       );
+    }
+    if (loopsIn(parsed.expr) > 0 && sumsIn(parsed.expr) > MAX_SUMS) {
+      throw new Error(`beside a loop, "+" (which map and filter are made of, too) may stand ${MAX_SUMS} times at most`);
     }
     evaluate = plan(celEnv(), parsed) as typeof evaluate;
   } catch (error) {
@@ -84,6 +91,16 @@ function literalsIn(node: unknown): number {
   return (Array.isArray(members) ? members.length : 0) + literalsIn(Object.values(node));
 }
 
+/** How often the expression adds. */
+function sumsIn(node: unknown): number {
+  if (Array.isArray(node)) return node.reduce<number>((sum, each) => sum + sumsIn(each), 0);
+  if (typeof node !== 'object' || node === null) return 0;
+  const { $typeName: type, function: name } = node as Record<string, unknown>;
+  const own = type === 'cel.expr.Expr.Call' && name === '_+_' ? 1 : 0;
+  return own + sumsIn(Object.values(node));
+}
+
 function wordsOf(error: unknown): string {
-  return error instanceof Error ? error.message : String((error as { message?: unknown }).message ?? error);
+  const words = error instanceof Error ? error.message : String((error as { message?: unknown }).message ?? error);
+  return words.slice(0, MAX_WORDS);
 }

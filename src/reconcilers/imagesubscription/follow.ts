@@ -10,12 +10,14 @@ import { byClaim, isEven } from './claims.ts';
 import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
 import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
-import { selectionOf } from './select.ts';
+import type { Choice } from './expression.ts';
 import { carryOut, type Step } from './steps.ts';
 import type { Summary } from './summary.ts';
 
-/** So long entries are compared before other work gets its turn, in milliseconds: what a selection costs, its author decides. */
+/** So long entries are compared before other work gets its turn, in milliseconds. */
 const TURN_MS = 10;
+/** Entries that a selection is asked for at a time: an entry is about 1 KiB, and up to half a MiB where somebody means harm. */
+const QUESTION = 64;
 
 /** Images may vanish from an unsigned list by a server's mistake; so many of them are no mistake to be made silently. */
 const MASS_COUNT = 10;
@@ -91,21 +93,12 @@ class Comparison {
 
   async run({ entries, skipped }: KeptEntries): Promise<void> {
     const { spec } = this.#look.subscription;
-    const isChosen = selectionOf(spec.select);
     const isApproved = approvalOf(spec);
     const { ours } = this.#inventory;
     /** Entries whose image stays, or has been dealt with. */
     const seen = new Set<string>();
     const names = new Set<string>();
-    let since = performance.now();
-    for (const entry of entries) {
-      if (performance.now() - since > TURN_MS) {
-        await turn();
-        since = performance.now();
-      }
-      // Where a list is signed as a whole, its signer endorses each of its entries.
-      const signer = entry.signer ?? this.#kept.list.signer;
-      const choice = isChosen(signer === undefined ? entry : { ...entry, signer });
+    for await (const [entry, choice] of this.#judged(entries)) {
       if (choice !== true) {
         if (choice !== false) {
           this.#conflict(entry, 'InvalidSpec', `spec.select.expression: ${choice.fault}`);
@@ -129,6 +122,25 @@ class Comparison {
       this.#bring(entry, image, names);
     }
     this.#retireTheRest(seen, new Set(entries.map(({ id }) => id)), skipped);
+  }
+
+  /** Each entry and whether it is chosen; other work has its turns in between. */
+  async *#judged(entries: readonly Entry[]): AsyncGenerator<readonly [Entry, Choice]> {
+    const { subscription, deps } = this.#look;
+    const { select } = subscription.spec;
+    const selection = select === undefined ? undefined : deps.selections.begin(select, this.#kept.list.signer);
+    let since = performance.now();
+    for (let at = 0; at < entries.length; at += QUESTION) {
+      const some = entries.slice(at, at + QUESTION);
+      const choices = await selection?.choose(some);
+      for (const [i, entry] of some.entries()) {
+        if (performance.now() - since > TURN_MS) {
+          await turn();
+          since = performance.now();
+        }
+        yield [entry, choices?.[i] ?? true];
+      }
+    }
   }
 
   summary({ entries, skipped }: KeptEntries, refusals: readonly EntryAttention[]): Summary {

@@ -1,56 +1,44 @@
 import type { ImageSubscription } from '../../api/types.ts';
 import type { Entry } from '../../catalogs/catalog.ts';
 import { glob } from '../vmimage/targets.ts';
-import { Budget } from './budget.ts';
 import { type Choice, expressionOf } from './expression.ts';
 
-type Select = NonNullable<ImageSubscription['spec']['select']>;
+export type Select = NonNullable<ImageSubscription['spec']['select']>;
 type EntryList = NonNullable<Select['include']>;
 type Requirement = NonNullable<Select['matchFields']>[number];
 
 /**
- * Which entries are taken, planned once for all of them.
+ * Which entries are taken, planned once for all of them. What it costs, its author decides: it runs in a thread (selections.ts).
  * @throws Failure InvalidSpec for an expression that cannot be evaluated
  */
-export function selectionOf(select: Select | undefined): (entry: Entry) => Choice {
-  if (select === undefined) return () => true;
+export function selectionOf(select: Select): (entry: Entry) => Choice {
   const { include, exclude, matchFields, expression } = select;
-  const budget = new Budget();
-  const matches: Match = (pattern, text) => {
-    budget.check();
-    return glob(pattern, text);
-  };
-  const [included, excluded] = [include, exclude].map((list) =>
-    list === undefined ? undefined : listOf(list, matches),
-  );
+  const [included, excluded] = [include, exclude].map((list) => (list === undefined ? undefined : listOf(list)));
   const chosen =
     expression === undefined
-      ? (entry: Entry) => (matchFields ?? []).every((requirement) => fulfils(entry, requirement, matches))
+      ? (entry: Entry) => (matchFields ?? []).every((requirement) => fulfils(entry, requirement))
       : expressionOf(expression);
-  return (entry) =>
-    budget.spend(() => {
-      if (excluded?.(entry) === true || included?.(entry) === false) return false;
-      return chosen(entry);
-    });
+  return (entry) => {
+    if (excluded?.(entry) === true || included?.(entry) === false) return false;
+    return chosen(entry);
+  };
 }
 
-type Match = (pattern: string, text: string) => boolean;
-
 /** Whether a white or black list names the entry, by any of its members. */
-function listOf({ ids = [], endorsers = [], checksums = [] }: EntryList, matches: Match): (entry: Entry) => boolean {
+function listOf({ ids = [], endorsers = [], checksums = [] }: EntryList): (entry: Entry) => boolean {
   const sums = new Set(checksums.map((sum) => sum.toLowerCase()));
   const plainIds = new Set(ids);
   const globs = ids.filter((id) => /[*?]/.test(id));
   return (entry) => {
     const { id, signer } = entry;
-    if (plainIds.has(id) || globs.some((pattern) => matches(pattern, id))) return true;
+    if (plainIds.has(id) || globs.some((pattern) => glob(pattern, id))) return true;
     const names = [signer?.subject, signer?.name].filter((name) => name !== undefined);
-    if (names.some((name) => endorsers.some((pattern) => matches(pattern, name)))) return true;
+    if (names.some((name) => endorsers.some((pattern) => glob(pattern, name)))) return true;
     return [...Object.values(entry.checksums), ...Object.values(entry.contentChecksums)].some((sum) => sums.has(sum));
   };
 }
 
-function fulfils(entry: Entry, { key, operator, values = [] }: Requirement, matches: Match): boolean {
+function fulfils(entry: Entry, { key, operator, values = [] }: Requirement): boolean {
   const value = fieldOf(entry, key);
   switch (operator) {
     case 'Exists':
@@ -58,10 +46,10 @@ function fulfils(entry: Entry, { key, operator, values = [] }: Requirement, matc
     case 'DoesNotExist':
       return value === undefined;
     case 'In':
-      return value !== undefined && values.some((pattern) => matches(pattern, value));
+      return value !== undefined && values.some((pattern) => glob(pattern, value));
     // As in Kubernetes' label selectors, what is not there is not in.
     case 'NotIn':
-      return value === undefined || !values.some((pattern) => matches(pattern, value));
+      return value === undefined || !values.some((pattern) => glob(pattern, value));
   }
 }
 

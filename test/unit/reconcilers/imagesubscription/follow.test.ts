@@ -13,6 +13,7 @@ import { follow } from '../../../../src/reconcilers/imagesubscription/follow.ts'
 import { leave } from '../../../../src/reconcilers/imagesubscription/leave.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
 import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import { type Selections, startSelections } from '../../../../src/reconcilers/imagesubscription/selections.ts';
 import { Jobs } from '../../../../src/runtime/jobs.ts';
 import type { Draft } from '../../../../src/stores/store.ts';
 import { createLogger } from '../../../../src/telemetry/log.ts';
@@ -22,6 +23,7 @@ import { entry, list, stored, subscription } from './entries.ts';
 /** Entries on one side, VMImages in memory on the other. */
 let root: string;
 let lists: KeptLists;
+let selections: Selections;
 let clock: HeldClock;
 let images: Map<string, VMImage>;
 /** What the store's copy does not show yet. */
@@ -34,6 +36,7 @@ let summarizes: () => boolean;
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'follow-'));
   lists = new KeptLists(root);
+  selections = startSelections();
   clock = new HeldClock();
   images = new Map();
   hidden = new Map();
@@ -42,7 +45,10 @@ beforeEach(() => {
   mayWrite = true;
   summarizes = () => true;
 });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
+afterEach(async () => {
+  await selections.close();
+  rmSync(root, { recursive: true, force: true });
+});
 
 const many = (count: number): Entry[] =>
   Array.from({ length: count }, (_, i) => entry({ id: `e-${i}`, title: `Entry ${i}` }));
@@ -93,6 +99,7 @@ function lookAt(metadata: Partial<ImageSubscription['metadata']> = {}, spec: Rec
     },
     jobs: new Jobs(() => undefined),
     lists,
+    selections,
     clock,
     log: createLogger({ level: 'silent' }),
     authority: { goodForMs: () => mayWrite },
