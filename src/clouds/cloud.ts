@@ -18,7 +18,10 @@ export interface Cloud {
 
   /** All records in our own project that carry this owner and guid, hidden ones too. */
   find(ownership: Pick<Ownership, 'owner' | 'guid'>, signal: AbortSignal): Promise<CloudRecord[]>;
-  /** One record of our own project by id; undefined when there is none (or it is another project's). */
+  /**
+   * One record of our own project by id; undefined when there is none (or it is another project's). Tells the hash also where `find`
+   * would have to read the whole image for it.
+   */
   get(id: string, signal: AbortSignal): Promise<CloudRecord | undefined>;
   /** Ids of every record of this instance (any owner hash given) that the cloud holds now: to tell one loss from the loss of all. */
   census(signal: AbortSignal): Promise<Set<string>>;
@@ -26,7 +29,8 @@ export interface Cloud {
   /**
    * Makes the record `part.id` (or goes on with it where an earlier try left it), sends the bytes, and compares the cloud's hash
    * with ours. The record stays private and hidden. Safe to call again after a crash at any point.
-   * @throws Failure IdTaken when the cloud will never give this id to us: the caller counts the attempt up.
+   * @throws Failure IdTaken when the cloud will never give this id to us, or a finished image of other bytes or another claim has it,
+   * which may be in service: the caller counts the attempt up.
    */
   stage(part: StagePart, signal: AbortSignal): Promise<CloudRecord>;
 

@@ -14,7 +14,7 @@ import type {
 } from '../cloud.ts';
 import { whileLocked } from './lock.ts';
 import * as publication from './publication.ts';
-import { cloudRecordOf, fileName, locate } from './record.ts';
+import { cloudRecordOf, fileName, locate, untouched } from './record.ts';
 import { type Books, openBooks } from './books.ts';
 import { LAYOUT, Site } from './site.ts';
 import { stage } from './staging.ts';
@@ -74,12 +74,17 @@ class DirectoryCloud implements Cloud {
     return found;
   }
 
-  async get(id: string, _signal: AbortSignal): Promise<CloudRecord | undefined> {
+  async get(id: string, signal: AbortSignal): Promise<CloudRecord | undefined> {
     await this.#site.assertSame();
     const record = await this.#books.records.read(id);
     if (record === undefined) return undefined;
     const located = await locate(this.#site, record);
-    return located === undefined && record.phase !== 'staging' ? undefined : cloudRecordOf(record, located);
+    if (located === undefined || record.phase === 'staging')
+      return record.phase === 'staging' ? cloudRecordOf(record, located) : undefined;
+    const told = cloudRecordOf(record, located);
+    if (untouched(record, located)) return told;
+    // Touched since its hash was taken, as are all files of a folder that was copied without their times: only its bytes can tell.
+    return { ...told, cloudDigests: await this.#context.transfers.digest(located.path, ['sha256'], signal) };
   }
 
   async census(_signal: AbortSignal): Promise<Set<string>> {

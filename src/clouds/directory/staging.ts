@@ -26,8 +26,13 @@ export async function stage(context: StagingContext, part: StagePart, signal: Ab
     const located = await locate(site, existing);
     if (existing.phase !== 'staging' && located !== undefined) {
       await part.bytes.mayFinish();
-      if (!untouched(existing, located)) await assertSame(context, existing, located.path, part, signal);
-      else if (existing.sha256 !== (await part.bytes.digest('sha256'))) throw mismatch(existing, located.path);
+      const { sha256 } = untouched(existing, located)
+        ? existing
+        : await context.transfers.digest(located.path, ['sha256'], signal);
+      if (sha256 !== existing.sha256) throw mismatch(existing, located.path);
+      // A conversion that is made again does not give the same bytes in every format; this one may be in service.
+      if (sha256 !== (await part.bytes.digest('sha256')))
+        throw new Failure('IdTaken', `id ${part.id} is that of an image with sha256 ${sha256} at this site`);
       return cloudRecordOf(existing, located);
     }
   }
@@ -107,10 +112,8 @@ function assertOurs(existing: PartRecord, part: StagePart): void {
   if (owner !== part.ownership.owner || guid !== part.ownership.guid || existing.role !== part.role) {
     throw new Failure('IdTaken', `id ${part.id} is another image's at this site`);
   }
+  // Whoever calls has seen to it that no living VMImage has this claim, and may take another id.
   if (claim !== part.ownership.claim) {
-    throw new Failure(
-      'ClaimedByOther',
-      `image ${part.id} belongs to another VMImage with the same guid (uid ${claim}): delete that one, or use another guid`,
-    );
+    throw new Failure('IdTaken', `id ${part.id} is that of another VMImage with the same guid (uid ${claim})`);
   }
 }

@@ -6,7 +6,7 @@ import type { Image } from './glance.ts';
 import { pointer } from './changes.ts';
 import type { Keystone } from './keystone.ts';
 import { checkRegistration, createBody, digestsOf, MARK, property, recordOf, stateOf } from './mapping.ts';
-import { assertClaim, belongs, type Records } from './records.ts';
+import { belongs, type Records } from './records.ts';
 
 /** The receiver holds an unfinished body until these last bytes come. */
 const HOLD_BACK_BYTES = 64 * 1024;
@@ -70,7 +70,7 @@ export class Staging {
     }
   }
 
-  /** The record that has our id already. @throws Failure IdTaken | ClaimedByOther */
+  /** The record that has our id already. @throws Failure IdTaken */
   async #existing(part: StagePart, signal: AbortSignal): Promise<Image> {
     const image = await this.#context.records.own(part.id, signal);
     if (image === undefined) throw taken(part.id, 'it was deleted, or is another project’s');
@@ -79,7 +79,11 @@ export class Staging {
     if (!belongs(image, part.ownership, { strict: true }) || !sameDigest || !sameRole) {
       throw taken(part.id, 'it holds another image');
     }
-    assertClaim(image, part.ownership.claim);
+    const claim = property(image, MARK.claim);
+    // The id derives from the guid. Whoever calls has seen to it that no living VMImage has this claim, and may take another id.
+    if (claim !== undefined && claim !== part.ownership.claim) {
+      throw taken(part.id, `it is that of another VMImage with the same guid (uid ${claim})`);
+    }
     if (stateOf(image.status) === 'Empty' && image.disk_format !== createBody(part)['disk_format']) {
       // Made by an upload that took the image for something else by its head; Glance never changes the format of a record.
       await this.#context.records.remove(part.id, signal);
@@ -152,6 +156,8 @@ export class Staging {
     await part.bytes.mayFinish();
     const difference = await this.#difference(image, part);
     if (difference !== undefined) {
+      // Compared once, and maybe in service since: a conversion that is made again does not give the same bytes in every format.
+      if (property(image, MARK.sent) !== undefined) throw taken(part.id, `it holds another image: ${difference}`);
       await records.remove(part.id, signal);
       throw new Failure(
         'CloudDigestMismatch',

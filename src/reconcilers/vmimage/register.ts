@@ -1,4 +1,4 @@
-import type { Algorithm, Digests } from '../../api/digest.ts';
+import { type Digests, STRONG, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Cloud, CloudRecord, PartBytes, Registration } from '../../clouds/cloud.ts';
 import type { Format, Role } from '../../images/format.ts';
@@ -81,9 +81,9 @@ export async function register(job: RegisterJob, signal: AbortSignal): Promise<R
     const own = await adopt(part, records, job, signal);
     if (own === undefined) adopted = false;
     const record = own ?? (await stage(part, job, signal));
-    const told = cloud.traits.digest === undefined ? undefined : record.cloudDigests[cloud.traits.digest];
+    const told = strongest(record.cloudDigests);
     done.push({
-      ...(told === undefined ? {} : { cloudDigest: `${cloud.traits.digest}:${told}` }),
+      ...(told === undefined ? {} : { cloudDigest: told }),
       id: record.id,
       role,
       digest: part.sourceDigest,
@@ -131,22 +131,17 @@ async function adopt(
   job: RegisterJob,
   signal: AbortSignal,
 ): Promise<CloudRecord | undefined> {
-  const algorithm = job.cloud.traits.digest;
   const candidates = records
     .filter((record) => record.role === part.role && (record.state === 'Active' || record.state === 'Deactivated'))
     .filter((record) => record.sourceDigest === part.sourceDigest || record.sentSha256 !== undefined)
     .sort((a, b) => rank(a) - rank(b));
-  for (const record of candidates) {
-    // Waits for the proof where the bytes are still arriving: only when there is something to compare.
-    const proven =
-      algorithm === undefined
-        ? record.sentSha256 === (await part.bytes.digest('sha256'))
-        : await holds(record, part, algorithm);
-    if (!proven) continue;
+  for (const candidate of candidates) {
+    const record = await proven(candidate, part, job, signal);
+    if (record === undefined) continue;
     if (record.claim !== job.claim) await job.cloud.claim(record.id, ownershipOf(part, job, record.attempt), signal);
     if (record.state === 'Deactivated') {
       const digests: Digests = { sha256: await part.bytes.digest('sha256') };
-      if (algorithm !== undefined) digests[algorithm] = await part.bytes.digest(algorithm);
+      for (const name of toldBy(record)) digests[name] = await part.bytes.digest(name);
       await job.cloud.reactivate([{ id: record.id, role: record.role, digests }], signal);
     }
     return record;
@@ -154,9 +149,28 @@ async function adopt(
   return undefined;
 }
 
-async function holds(record: CloudRecord, part: SitePart, algorithm: Algorithm): Promise<boolean> {
-  const told = record.cloudDigests[algorithm];
-  return told !== undefined && told.toLowerCase() === (await part.bytes.digest(algorithm));
+/**
+ * The record, where the cloud's own word on it agrees with what would be sent. By whichever strong hash it tells: a cloud may compute
+ * another than is usual. Waits for the proof where the bytes are still arriving: only when there is something to compare.
+ */
+async function proven(
+  record: CloudRecord,
+  part: SitePart,
+  { cloud }: RegisterJob,
+  signal: AbortSignal,
+): Promise<CloudRecord | undefined> {
+  if (record.size !== undefined && record.size !== part.bytes.size) return undefined;
+  // Where the cloud computes none there is only our own note of what was sent.
+  if (cloud.traits.digest === undefined)
+    return record.sentSha256 === (await part.bytes.digest('sha256')) ? record : undefined;
+  const told = toldBy(record).length > 0 ? record : await cloud.get(record.id, signal);
+  const [algorithm] = told === undefined ? [] : toldBy(told);
+  if (told === undefined || algorithm === undefined) return undefined;
+  return told.cloudDigests[algorithm]?.toLowerCase() === (await part.bytes.digest(algorithm)) ? told : undefined;
+}
+
+function toldBy({ cloudDigests }: CloudRecord) {
+  return STRONG.filter((name) => cloudDigests[name] !== undefined);
 }
 
 /** In service before out of service, the newest first. */

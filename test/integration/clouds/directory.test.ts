@@ -197,6 +197,28 @@ describe('a directory site', () => {
     expect(await cloud.get(part.id, calm())).toBeUndefined();
   });
 
+  test('a file that was only touched is found without a hash, and told with one when it is asked for by its id', async () => {
+    const { part, image } = await staged();
+    await cloud.publish(image, calm());
+    const place = join(path, `${part.id}.raw`);
+    await utimes(place, 1, 1);
+    expect(await cloud.find(part.ownership, calm())).toMatchObject([{ id: part.id, cloudDigests: {} }]);
+    expect(await cloud.get(part.id, calm())).toMatchObject({ cloudDigests: { sha256: file.digests.sha256 } });
+    await chmod(place, 0o644);
+    await writeFile(place, Buffer.alloc(file.size));
+    const other = (await cloud.get(part.id, calm()))?.cloudDigests.sha256;
+    expect(other).toMatch(/^[0-9a-f]{64}$/);
+    expect(other).not.toBe(file.digests.sha256);
+  });
+
+  test('the id of an image that stands is taken for other bytes: a conversion made again may give others', async () => {
+    const { part, image } = await staged();
+    await cloud.publish(image, calm());
+    const other = await makeFile(base.path, file.size);
+    await expect(cloud.stage({ ...part, bytes: bytesOf(other) }, calm())).rejects.toMatchObject({ reason: 'IdTaken' });
+    expect(await visible()).toEqual([`${part.id}.raw`]);
+  });
+
   test('nothing is copied before the proof, and nothing is left when it fails', async () => {
     const refuse = async (): Promise<void> => {
       throw new Failure('DigestMismatch', 'no');
@@ -329,12 +351,15 @@ describe('a directory site', () => {
     });
   });
 
-  test("another owner's id is taken, another claim's is told, and a claim can be handed over", async () => {
+  test("another owner's id is taken, another claim's too, and a claim can be handed over", async () => {
     const { part, image } = await staged();
     const foreign = { ...part, ownership: { ...part.ownership, owner: 'another' } };
     await expect(cloud.stage(foreign, calm())).rejects.toMatchObject({ reason: 'IdTaken' });
     const heir = { ...part.ownership, claim: 'uid-2' };
-    await expect(cloud.stage({ ...part, ownership: heir }, calm())).rejects.toMatchObject({ reason: 'ClaimedByOther' });
+    await expect(cloud.stage({ ...part, ownership: heir }, calm())).rejects.toMatchObject({
+      reason: 'IdTaken',
+      message: expect.stringContaining(part.ownership.claim),
+    });
 
     await cloud.claim(part.id, heir, calm());
 

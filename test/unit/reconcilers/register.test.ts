@@ -203,6 +203,22 @@ describe('an image that is there already', () => {
     expect(result.parts[0]?.cloudDigest).toBeUndefined();
   });
 
+  it.each(['sha512', 'sha256'] as const)('is known by whichever strong hash the cloud tells: %s', async (told) => {
+    const cloud = new ScriptedCloud();
+    cloud.add({ id: 'd', claim: 'dead', cloudDigests: { [told]: hash(told, 'disk') } });
+    const result = await register(job(cloud), NEVER);
+    expect(result.parts).toMatchObject([{ id: 'd', cloudDigest: `${told}:${hash(told, 'disk')}` }]);
+    expect(result.adopted).toBe(true);
+  });
+
+  it('is known by the hash that the cloud tells when it is asked for this one record', async () => {
+    const cloud = new ScriptedCloud({ digest: 'sha256' });
+    cloud.add({ id: 'd', claim: 'dead' });
+    const find = cloud.find.bind(cloud);
+    cloud.find = async (ownership) => (await find(ownership)).map((record) => ({ ...record, cloudDigests: {} }));
+    expect((await register(job(cloud), NEVER)).parts[0]?.id).toBe('d');
+  });
+
   it('that belongs to another living VMImage is refused by name, and nothing is changed', async () => {
     const cloud = new ScriptedCloud();
     cloud.add({ id: 'd', claim: 'uid-other' });
@@ -218,6 +234,7 @@ describe('an image that is there already', () => {
     ['holds other bytes under the same digest', { text: 'evil', sourceDigest: `sha256:${hash('sha256', 'disk')}` }, {}],
     ['claims to hold our bytes, and the cloud hashes others', { text: 'evil', sentSha256: hash('sha256', 'disk') }, {}],
     ['has no hash of the cloud', { cloudDigests: {} }, {}],
+    ['has a weak hash of the cloud alone', { cloudDigests: { md5: hash('md5', 'disk') } }, {}],
     ['is a kernel', { role: 'Kernel' }, {}],
     ['was sent as other bytes to a cloud without a hash', { sentSha256: hash('sha256', 'x') }, { digest: undefined }],
   ])('is not taken for ours when it %s', async (_, record, traits) => {
@@ -276,6 +293,17 @@ describe('what an earlier run left', () => {
     }
   });
 
+  it('complete, with the very id and other bytes, by an image of this guid that is no more, is told, to be retired', async () => {
+    const cloud = new ScriptedCloud();
+    cloud.add({ id: 'Disk-disk-1', claim: 'dead', text: 'converted otherwise' });
+    const row = { attempt: 1 };
+    const result = await registered(cloud, {}, row);
+    expect(row.attempt).toBe(2);
+    expect(result.parts[0]?.id).toBe('Disk-disk-2');
+    expect(result.forgotten.map((each) => each.id)).toEqual(['Disk-disk-1']);
+    expect(cloud.records.has('Disk-disk-1')).toBe(true);
+  });
+
   it('of other bytes that are complete is told, to be retired', async () => {
     const cloud = new ScriptedCloud();
     cloud.add({ id: 'former', text: 'old' });
@@ -303,7 +331,7 @@ describe('a registration that is killed', () => {
         fc.subarray(['Kernel', 'Ramdisk'] as const),
         fc.array(fc.nat(30), { maxLength: 6 }),
         fc.record({
-          digest: fc.constantFrom(undefined, 'sha512' as const, 'md5' as const),
+          digest: fc.constantFrom(undefined, 'sha512' as const, 'sha256' as const),
           former: fc.constantFrom('None', 'Same', 'Retired', 'HalfMade', 'Dead'),
         }),
         async (more, deaths, { digest, former }) => {

@@ -164,7 +164,7 @@ export class ScriptedCloud implements Cloud {
         return made;
       });
     }
-    if (record.claim !== ownership.claim) throw new Failure('ClaimedByOther', `${id} is claimed by ${record.claim}`);
+    if (record.claim !== ownership.claim) throw new Failure('IdTaken', `${id} is claimed by ${record.claim}`);
     if (record.state === 'Uploading' || record.state === 'Broken') {
       await this.remove([record]);
       throw new Failure('IdTaken', `${id} was left half-made`);
