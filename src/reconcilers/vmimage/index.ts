@@ -108,7 +108,8 @@ async function work(round: Round): Promise<Facts> {
 
   const required = asked.filter((target) => !target.optional);
   const isServed = (target: Target) => isReady(seenRow(round, target.name), round.generation);
-  const served = () => required.every(isServed);
+  // Where none has to serve, one that may stands for all: what serves now goes last.
+  const served = () => (required.length > 0 ? required.every(isServed) : asked.length === 0 || asked.some(isServed));
   const servedHere = () => ownTargets(required, deps.duties).every(isServed);
   const left = new Set(targets);
   const open = (target: Target, plan: { inputsHash: string }): SiteWork | undefined => {

@@ -1,10 +1,10 @@
 import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { hashOf } from './identity.ts';
-import { begin, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
+import { begin, jobKey, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { dropRow, holds, tell } from './rows.ts';
-import { registrationOf, removalConfirmed, type Target } from './targets.ts';
+import { registrationOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
 import { attend, openWork } from './work.ts';
 
 /** Takes the image out of service at a site, and keeps it there: `spec.state: Deactivated`, or an expiry that says so. */
@@ -144,39 +144,46 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
 export function finish(round: Round): boolean {
   const { image, deps } = round;
   const heir = deps.siblings.of(image).find((other) => other.metadata.deletionTimestamp === undefined);
-  const keep = image.spec.deletionPolicy === 'Retain' ? 'Retained' : heir === undefined ? undefined : 'HandedOver';
+  // Nobody would ever look at, or remove, what was handed over at a site that the heir does not ask for.
+  const inherited = new Set(heir === undefined ? [] : targetsOf(heir, deps.store).map((target) => target.name));
+  const keepAt = (site: string) =>
+    image.spec.deletionPolicy === 'Retain' ? 'Retained' : inherited.has(site) ? 'HandedOver' : undefined;
   // Downloads and conversions are given up at once; what touches a cloud ends first, so that nothing is made behind our back.
+  const prefix = `site/${image.metadata.uid}/`;
   deps.jobs.leaveAll(
     round.key,
     (key) =>
-      key.startsWith(`site/${image.metadata.uid}/`) &&
-      (keep === undefined || deps.jobs.view<OperationView>(key)?.kind === 'Tidy'),
+      key.startsWith(prefix) &&
+      (keepAt(key.slice(prefix.length)) === undefined || deps.jobs.view<OperationView>(key)?.kind === 'Tidy'),
   );
-  if (
-    keep !== undefined &&
-    round.status.sites.some((row) => deps.jobs.runs(`site/${image.metadata.uid}/${row.name}`))
-  ) {
+  const kept = round.status.sites.filter((row) => keepAt(row.name) !== undefined);
+  if (kept.some((row) => deps.jobs.runs(jobKey(round, row.name)))) {
     lookAgain(round, round.now + 500);
     return false;
   }
   for (const row of [...round.status.sites]) {
+    const keep = keepAt(row.name);
     if (keep === undefined) {
       if (clear(round, departing(round, row), row, hashOf(['deleted', image.metadata.uid]))) dropRow(round, row);
       continue;
     }
-    // The heir removes what is half-made when it takes over; nobody else would.
-    if (keep === 'Retained' && !tidied(round, departing(round, row), row)) continue;
-    if (row.imageID !== undefined) {
-      const why =
-        keep === 'Retained'
-          ? 'spec.deletionPolicy: Retain'
-          : `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
-      note(round, 'Normal', keep, `${row.imageID} stays at ${row.name}: ${why}`);
-    }
-    dropRow(round, row);
+    if (keep === 'HandedOver') continue;
+    // An heir removes what is half-made when it takes over; here nobody else would.
+    if (!tidied(round, departing(round, row), row)) continue;
+    letGo(round, row, keep, 'spec.deletionPolicy: Retain');
+  }
+  // Last, for as long as this image is there its heir waits, and may go before it has taken over.
+  if (round.status.sites.every((row) => keepAt(row.name) === 'HandedOver')) {
+    const why = `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
+    for (const row of [...round.status.sites]) letGo(round, row, 'HandedOver', why);
   }
   deps.cache.unpinAll(image.metadata.uid);
   return round.status.sites.length === 0;
+}
+
+function letGo(round: Round, row: SiteRow, reason: 'Retained' | 'HandedOver', why: string): void {
+  if (row.imageID !== undefined) note(round, 'Normal', reason, `${row.imageID} stays at ${row.name}: ${why}`);
+  dropRow(round, row);
 }
 
 /**

@@ -21,7 +21,7 @@ import { mayStillPublish } from './release.ts';
 import { lookAgain } from './round.ts';
 import { hasCurrent, holds, recordSiteFailure, tell } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
-import { formerOf, sameAsBytes, serves, type Wanted } from './served.ts';
+import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
 import { attend, isAllowed } from './work.ts';
 
@@ -58,7 +58,7 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     const content = await wanted.content();
     if (content.step !== 'Ready') return tellContent(work, content);
     if (sameAsBytes(row, wanted.plan, content)) {
-      row.digest = wanted.digest ?? row.digest ?? '';
+      knowByDeclared(row, wanted, content);
       return maintain(work, result);
     }
   }

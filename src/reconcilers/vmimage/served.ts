@@ -1,6 +1,6 @@
 import type { Algorithm } from '../../api/digest.ts';
 import type { PreviousRegistration, SiteRow } from '../../api/types.ts';
-import type { Content } from './content.ts';
+import { type Content, sourceDigestOf } from './content.ts';
 import type { Part, Plan } from './plan.ts';
 import type { Round } from './round.ts';
 
@@ -50,6 +50,16 @@ export function sameAsBytes(row: SiteRow, plan: Plan, content: Extract<Content, 
     const [algorithm, hex] = (artifact?.digest ?? ':').split(':') as [Algorithm, string];
     return blob !== undefined && blob.digests[algorithm] === hex;
   });
+}
+
+/** The row is known by what is declared now: else the bytes would be asked for in every round, and kept here for it. */
+export function knowByDeclared(row: SiteRow, wanted: Wanted, content: Extract<Content, { step: 'Ready' }>): void {
+  row.digest = wanted.digest ?? row.digest ?? '';
+  for (const part of wanted.plan.parts) {
+    const artifact = row.artifacts?.find((each) => each.role === part.role);
+    const digest = sourceDigestOf(part, content.blobs.get(part.role));
+    if (artifact !== undefined && digest !== undefined) artifact.digest = digest;
+  }
 }
 
 /** The kernel and ramdisk as well as the disk; a metafile's digest stands for all of its parts. */

@@ -273,6 +273,33 @@ describe('an image that is deleted', () => {
     expect(scene.cloud.calls).toEqual([]);
   });
 
+  it('removes what the heir does not ask for, and hands the rest over last', async () => {
+    const scene = new Scene({}, servingRow(), servingRow('east'));
+    const east = new ScriptedCloud();
+    scene.bench.site('east', east);
+    east.add({ id: 'id-east', owner: scene.bench.round(scene.image).owner, guid: scene.guid, claim: 'uid-ubuntu' });
+    const removed = Promise.withResolvers<void>();
+    const remove = east.remove.bind(east);
+    east.remove = async (parts) => {
+      await removed.promise;
+      await remove(parts);
+    };
+    scene.bench.add(
+      vmimage({
+        metadata: { name: 'heir', uid: 'uid-heir', creationTimestamp: '2026-11-21T11:30:00Z' },
+        spec: { guid: scene.guid, sites: [{ name: 'nova', optional: false }] },
+      }),
+    );
+    await scene.rest('finish');
+    // The heir may still go before it has taken over: until then nothing is forgotten.
+    expect(scene.rows.map(({ name }) => name)).toEqual(['nova', 'east']);
+    removed.resolve();
+    expect(await scene.rest('finish')).toBe(true);
+    expect(east.records.size).toBe(0);
+    expect(scene.cloud.visible).toHaveLength(1);
+    expect(scene.cloud.calls).toEqual([]);
+  });
+
   it('does not hand over to an image that is going too', async () => {
     const scene = new Scene({}, servingRow());
     scene.bench.add(
