@@ -29,7 +29,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { ListNumbers } from '../telemetry/lists.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { startTransfers } from '../transfers/index.ts';
-import { dutiesOf, type Hub, standWith } from './hub.ts';
+import { dutiesOf, type Hub } from './hub.ts';
 import { readinessOf } from './readiness.ts';
 import { VERSION } from './version.ts';
 
@@ -125,10 +125,7 @@ export async function startControllerOn<S extends OwnStore>(
     () => transfers.close(),
     () => catalogs.close(),
     () => selections.close(),
-    async () => {
-      await options.hub?.summary.withdraw();
-      await lease?.withdraw();
-    },
+    async () => lease?.withdraw(),
     () => store.close(),
   ];
   try {
@@ -202,12 +199,11 @@ export async function startControllerOn<S extends OwnStore>(
         deps.lists.doubt();
       }
     });
-    if (options.hub !== undefined && lease !== undefined) {
-      standWith(lease, options.hub.summary, () => {
-        deps.lists.doubt();
-        controllers.wakeAll();
-      });
-    }
+    options.hub?.summary.onChange((holds) => {
+      if (!holds) return;
+      deps.lists.doubt();
+      controllers.wakeAll();
+    });
     scrubSlowly(cache, clock, log, signal);
     const run = async () => {
       try {

@@ -39,3 +39,14 @@ export function labelSelector(text: string): LabelSelector {
     ...(matchExpressions.length === 0 ? {} : { matchExpressions }),
   };
 }
+
+/** The same as text again. */
+export function selectorText({ matchLabels = {}, matchExpressions = [] }: LabelSelector): string {
+  const equal = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`);
+  const others = matchExpressions.map(({ key, operator, values = [] }) => {
+    if (operator === 'Exists') return key;
+    if (operator === 'DoesNotExist') return `!${key}`;
+    return `${key} ${operator.toLowerCase()} (${values.join(',')})`;
+  });
+  return [...equal, ...others].join(',');
+}

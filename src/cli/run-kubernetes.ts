@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
+import { Agreement, Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { LeaseElector, type LeaseElectorOptions } from '../runtime/lease.ts';
 import { type KubernetesStore, openKubernetesStore } from '../stores/kubernetes/index.ts';
@@ -12,6 +12,7 @@ import type { Hub } from './hub.ts';
 import type { LabelSelector } from './label-selector.ts';
 import { OwnSites, readSites } from './own-sites.ts';
 import type { Setting, Started } from './setting.ts';
+import { termsOf, whyOpposed } from './terms.ts';
 import { VERSION } from './version.ts';
 
 /** Options of `imageproxy run --kubernetes`. */
@@ -35,8 +36,6 @@ const FIELD_OWNER = 'imageproxy';
 const LEASE_NAME = 'imageproxy';
 /** All controllers of a cluster must mean the same one: a namespace that every cluster has, and where events of ImageSites are too. */
 const SUMMARY = { name: 'imageproxy-summary', namespace: 'default' };
-/** Whose images the one that summarizes sees. */
-const WATCHED = 'imageproxy.dev/watch-namespaces';
 /** As long as Flux's; a third of it is never used, a fifth of it lies between two renewals. */
 const LEASE_MS = 40_000;
 /** A pod that was replaced has 30 s to leave the volume, and some to be killed in. */
@@ -91,19 +90,13 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
       }),
     );
   const own = candidacy(leaseName, controllerNamespace);
-  const terms = { annotation: WATCHED, value: cluster.watchNamespaces?.toSorted().join(',') ?? '*' };
-  let hub: Hub | undefined;
-  let summary: Candidacy;
-  if (cluster.siteSelector === undefined) {
-    // It serves every site and summarizes, so there must be no other such one in the cluster, whatever its release and its Lease are.
-    summary = candidacy(SUMMARY.name, summaryNamespace, { after: own, terms });
-    lease = new JointCandidacy(own, summary);
-  } else {
-    lease = own;
-    summary = candidacy(SUMMARY.name, summaryNamespace, { terms });
-    hub = { siteSelector: cluster.siteSelector, summary };
-  }
-  health.ready('watched namespaces', () => whyNotTheSame(summary, facts.summary, terms.value));
+  const terms = termsOf(cluster);
+  const summary = candidacy(SUMMARY.name, summaryNamespace, { after: own, terms });
+  const { siteSelector } = cluster;
+  // Who serves every site must summarize too, so that there is no other such one in the cluster, and no hub beside it.
+  lease = new JointCandidacy(own, siteSelector === undefined ? summary : new Agreement(summary));
+  const hub: Hub | undefined = siteSelector === undefined ? undefined : { siteSelector, summary };
+  health.ready('other controllers', () => whyOpposed(terms, summary, facts.summary));
   try {
     await store.preflight({
       leases: [
@@ -142,13 +135,6 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   );
   endWhenReplaced(controller, lease, identity, setting);
   return { controller, facts: { ...facts, identity } };
-}
-
-/** Who summarizes would leave out the images that it does not see, and take away the guard of sites that they are at. */
-function whyNotTheSame(summary: Candidacy, lease: string, ours: string): string | undefined {
-  const { holder, otherTerms } = summary;
-  if (otherTerms === undefined) return undefined;
-  return `the Lease ${lease} is held by ${holder}, which watches the namespaces ${otherTerms} and not ${ours}: give all controllers of a cluster the same --watch-namespaces`;
 }
 
 /** Field manager of the rows of one of several controllers: the same for all pods that follow each other under one Lease. */

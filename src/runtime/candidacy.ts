@@ -1,4 +1,4 @@
-import type { LeaseElector } from './lease.ts';
+import type { LeaseElector, Terms } from './lease.ts';
 
 /** What this process may do while it holds a Lease: from `stand` to `withdraw`, held, lost and held again in between. */
 export interface Standing {
@@ -30,9 +30,13 @@ export class Candidacy implements Standing {
     return this.#elector.holder;
   }
 
-  /** The holder's terms, where another holds it and has others than we. */
-  get otherTerms(): string | undefined {
-    return this.#elector.otherTerms;
+  /** The terms of another who holds it, with which ours do not agree. */
+  get opposedTerms(): Terms | undefined {
+    return this.#elector.opposedTerms;
+  }
+
+  get agreement(): LeaseElector['agreement'] {
+    return this.#elector.agreement;
   }
 
   goodForMs(ms: number): boolean {
@@ -61,17 +65,51 @@ export class Candidacy implements Standing {
   }
 }
 
+/** One Lease again, for who may work also while another holds it, as long as their terms agree. */
+export class Agreement implements Standing {
+  readonly #lease: Candidacy;
+
+  constructor(lease: Candidacy) {
+    this.#lease = lease;
+  }
+
+  /** Only one who is in our way: any other may hold it as well as we. */
+  get holder(): string | undefined {
+    return this.#lease.opposedTerms === undefined ? undefined : this.#lease.holder;
+  }
+
+  goodForMs(ms: number): boolean {
+    return this.#lease.agreement.goodForMs(ms);
+  }
+
+  onChange(listener: (holds: boolean) => void): () => void {
+    return this.#lease.agreement.onChange(listener);
+  }
+
+  stand(): void {
+    this.#lease.stand();
+  }
+
+  held(signal: AbortSignal): Promise<void> {
+    return untilHeld(this, signal);
+  }
+
+  withdraw(): Promise<void> {
+    return this.#lease.withdraw();
+  }
+}
+
 /**
  * Two Leases that are of use only together. The second is to be one that is taken `after` the first: two processes that hold one
  * each would wait for each other for ever.
  */
 export class JointCandidacy implements Standing {
-  readonly #first: Candidacy;
-  readonly #second: Candidacy;
+  readonly #first: Standing;
+  readonly #second: Standing;
   readonly #listeners = new Set<(holds: boolean) => void>();
   #holds = false;
 
-  constructor(first: Candidacy, second: Candidacy) {
+  constructor(first: Standing, second: Standing) {
     this.#first = first;
     this.#second = second;
     for (const each of [first, second]) each.onChange(() => this.#settle());

@@ -2,6 +2,7 @@ import { ApiError } from './api-error.ts';
 import type { Clock } from './clock.ts';
 import { microTime } from './events.ts';
 import { pause } from './pause.ts';
+import { type Moment, Tenure } from './tenure.ts';
 
 /** `coordination.k8s.io/v1` Lease, as far as it matters here. */
 export interface Lease {
@@ -22,7 +23,7 @@ export interface LeaseSpec {
 /** One Lease of the API server. `create` and `update` throw ApiError 409 when somebody else was quicker. */
 export interface LeaseClient {
   read(signal: AbortSignal): Promise<Lease | undefined>;
-  create(spec: LeaseSpec, signal: AbortSignal, annotations?: Record<string, string>): Promise<Lease>;
+  create(spec: LeaseSpec, signal: AbortSignal, annotations?: Terms): Promise<Lease>;
   /** Of the version that was read, and of no other. */
   update(lease: Lease, spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
 }
@@ -41,8 +42,24 @@ export interface LeaseElectorOptions {
   renewMs?: number;
   /** Another Lease that goes before: this one is watched all the time, but taken and renewed only while that one is held. */
   after?: Pick<LeaseElector, 'goodForMs' | 'onChange'>;
-  /** What all who stand for it must agree on: the holder writes its own as an annotation, the others look at it. */
-  terms?: { annotation: string; value: string };
+  /** What its holders say of themselves. Default: nothing, and nobody works under another's. */
+  terms?: LeaseTerms;
+}
+
+/** By the names of annotations. */
+export type Terms = Readonly<Record<string, string>>;
+
+/** What those who stand for a Lease make of each other. */
+export interface LeaseTerms {
+  /** Written by the holder, for the others to see. */
+  readonly ours: Terms;
+  /** Whether we may work while one of such terms holds it. */
+  agree(theirs: Terms): boolean;
+  /**
+   * Whether those of such terms go before us: what the last of them left is then ours only after it has lain there for a Lease's
+   * time more, in which any other of them has taken it.
+   */
+  yieldTo(theirs: Terms): boolean;
 }
 
 /** Of the lease's time, this much is never used: requests under way at its end must have come to theirs. */
@@ -61,17 +78,20 @@ const LAST_ANSWER_MS = 5_000;
 export class LeaseElector {
   /** Who holds it, as far as we have seen. */
   holder: string | undefined;
-  /** The holder's terms, where another holds it and has others than we. */
-  otherTerms: string | undefined;
+  /** The terms of another who holds it, with which ours do not agree. */
+  opposedTerms: Terms | undefined;
+  /** That it is ours. */
+  readonly #ours: Tenure;
+  /** That it is ours, or another's whose terms agree with ours. */
+  readonly #agreement: Tenure;
   readonly #options: LeaseElectorOptions;
   readonly #leaseMs: number;
-  readonly #listeners = new Set<(leads: boolean) => void>();
-  /** When the renewal that holds was sent, by both clocks. */
-  #renewed: Moment | undefined;
   /** We have asked for it, and know of nobody else who holds it: without an answer it may be ours all the same. */
   #asked = false;
-  #leads = false;
-  #ending: (() => void) | undefined;
+  /** By the monotonic clock. */
+  #usableFrom = Number.NEGATIVE_INFINITY;
+  /** Who is waited for, as the log was told. */
+  #waitsFor: string | undefined;
   #observed: { record: string; at: Moment } | undefined;
   /** Ends the pause between two looks. */
   #look = new AbortController();
@@ -79,6 +99,13 @@ export class LeaseElector {
   constructor(options: LeaseElectorOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? 15_000;
+    const { clock, monotonic = () => performance.now(), identity, log } = options;
+    const lastsMs = this.#leaseMs * (1 - MARGIN);
+    this.#ours = new Tenure({ clock, monotonic, lastsMs });
+    this.#agreement = new Tenure({ clock, monotonic, lastsMs });
+    this.#ours.onChange((leads) =>
+      log.info({ identity, holder: this.holder }, leads ? 'the lease is ours' : 'the lease is not ours any more'),
+    );
     options.after?.onChange((holds) => {
       if (holds) this.#look.abort();
     });
@@ -86,13 +113,17 @@ export class LeaseElector {
 
   /** Whether the lease is certain to be ours for so many milliseconds more. */
   goodForMs(ms: number): boolean {
-    return this.#renewed !== undefined && this.#since(this.#renewed) + ms < this.#leaseMs * (1 - MARGIN);
+    return this.#ours.goodForMs(ms);
+  }
+
+  /** That it is certain to be ours, or another's whose terms agree with ours: under the one as under the other we may work. */
+  get agreement(): Pick<Tenure, 'goodForMs' | 'onChange'> {
+    return this.#agreement;
   }
 
   /** Called when the lease becomes ours, and when it is ours no more. */
   onChange(listener: (leads: boolean) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#ours.onChange(listener);
   }
 
   /** Works until the signal fires, then gives the lease back, so that the next need not wait. Never rejects. */
@@ -127,25 +158,26 @@ export class LeaseElector {
 
   /** @param writing cuts off a write, which is not cut off by the stop alone: one that is on its way may be carried out after all */
   async #round(signal: AbortSignal, writing: AbortSignal): Promise<void> {
-    const { client, identity, clock, after, terms, log } = this.#options;
-    const before = this.#moment();
+    const { client, identity, clock, after, terms } = this.#options;
+    const before = this.#ours.now();
     const lease = await client.read(signal);
     const spec = lease?.spec ?? {};
-    const seen = this.holder;
-    this.holder = spec.holderIdentity ?? undefined;
-    const mine = this.holder === identity;
-    this.otherTerms = undefined;
-    if (lease !== undefined && !mine && !this.#isFree(spec)) {
-      if (this.holder !== seen) log.info({ identity, holder: this.holder }, 'another holds the lease: waiting for it');
-      const theirs = terms && lease.metadata.annotations?.[terms.annotation];
-      // A holder that writes none is an older release.
-      if (theirs !== undefined && theirs !== terms?.value) this.otherTerms = theirs;
+    const mine = spec.holderIdentity === identity;
+    const free = lease === undefined || this.#isFree(lease);
+    this.holder = wordOf(spec.holderIdentity);
+    this.opposedTerms = undefined;
+    if (!mine && !free) {
       // Written over our head: whatever our own clock says, it is not ours.
-      this.#renewed = undefined;
+      this.#ours.end();
       this.#asked = false;
+      this.#wait(lease, before);
       return;
     }
-    if (after?.goodForMs(0) === false) return;
+    this.#waitsFor = undefined;
+    if (after?.goodForMs(0) === false) {
+      this.#agreement.end();
+      return;
+    }
     const now = microTime(clock.now());
     const wanted: LeaseSpec = {
       holderIdentity: identity,
@@ -154,78 +186,90 @@ export class LeaseElector {
       renewTime: now,
       leaseTransitions: (spec.leaseTransitions ?? 0) + (mine || lease === undefined ? 0 : 1),
     };
-    const annotations = terms === undefined ? {} : { [terms.annotation]: terms.value };
     signal.throwIfAborted();
     this.#asked = true;
-    if (lease === undefined) await client.create(wanted, writing, annotations);
-    else await client.update(annotated(lease, annotations), wanted, writing);
-    this.#renewed = before;
+    if (lease === undefined) await client.create(wanted, writing, terms?.ours);
+    else await client.update(annotated(lease, terms?.ours), wanted, writing);
+    if (signal.aborted) return;
+    // One that could not look may still work in the belief that it is another's, for as long as a look is good.
+    if (!mine)
+      this.#usableFrom = this.#yields(lease) ? this.#ours.now().monotonic + this.#lastsMs(spec) : before.monotonic;
     this.holder = identity;
+    this.#ours.confirm(before, this.#usableFrom);
+    this.#agreement.confirm(before, this.#usableFrom);
   }
 
-  /** Whether its holder has given it back, or has been silent for its whole time under our own eyes. */
-  #isFree(spec: LeaseSpec): boolean {
-    if (spec.holderIdentity === undefined || spec.holderIdentity === null || spec.holderIdentity === '') return true;
+  /** It is another's, or is left to others. */
+  #wait(lease: Lease, before: Moment): void {
+    const { identity, terms, log } = this.#options;
+    const { holder } = this;
+    const theirs = lease.metadata.annotations ?? {};
+    const agreed = holder !== undefined && terms?.agree(theirs) === true;
+    if (agreed) this.#agreement.confirm(before);
+    else this.#agreement.end();
+    if (holder !== undefined && !agreed) this.opposedTerms = theirs;
+    const waitsFor = holder ?? '';
+    if (this.#waitsFor === waitsFor) return;
+    this.#waitsFor = waitsFor;
+    log.info(
+      { identity, holder },
+      holder === undefined
+        ? 'the lease is left to others, who go before us'
+        : 'another holds the lease: waiting for it',
+    );
+  }
+
+  /** Whether its holder has given it back, or has been silent for its whole time under our own eyes, and nobody goes before us. */
+  #isFree(lease: Lease): boolean {
+    const spec = lease.spec ?? {};
     const record = JSON.stringify([spec.holderIdentity, spec.renewTime, spec.acquireTime, spec.leaseTransitions]);
-    if (this.#observed?.record !== record) this.#observed = { record, at: this.#moment() };
-    const duration = (spec.leaseDurationSeconds ?? 0) * 1000;
+    if (this.#observed?.record !== record) this.#observed = { record, at: this.#ours.now() };
+    const givenBack = wordOf(spec.holderIdentity) === undefined;
+    const others = this.#yields(lease) ? this.#lastsMs(spec) : 0;
+    if (givenBack && others === 0) return true;
     // By the clock that nobody sets: a jump of the other must not take the lease from somebody alive.
-    return this.#monotonic() - this.#observed.at.monotonic > Math.max(duration, this.#leaseMs);
+    const unchanged = this.#ours.now().monotonic - this.#observed.at.monotonic;
+    return unchanged > (givenBack ? 0 : this.#lastsMs(spec)) + others;
+  }
+
+  #yields(lease: Lease | undefined): boolean {
+    const last = lease?.metadata.annotations;
+    return last !== undefined && this.#options.terms?.yieldTo(last) === true;
+  }
+
+  /** How long a holder that wrote this may be silent. */
+  #lastsMs({ leaseDurationSeconds }: LeaseSpec): number {
+    return Math.max((leaseDurationSeconds ?? 0) * 1000, this.#leaseMs);
   }
 
   #settle(): void {
-    const leads = this.goodForMs(0);
-    this.#ending?.();
-    // Whoever works under it hears of its end then, and not when the next renewal has failed.
-    if (leads && this.#renewed !== undefined) {
-      const left = this.#leaseMs * (1 - MARGIN) - this.#since(this.#renewed);
-      this.#ending = this.#options.clock.after(Math.ceil(left), () => this.#settle());
-    }
-    if (leads === this.#leads) return;
-    this.#leads = leads;
-    this.#options.log.info(
-      { identity: this.#options.identity, holder: this.holder },
-      leads ? 'the lease is ours' : 'the lease is not ours any more',
-    );
-    for (const listener of [...this.#listeners]) listener(leads);
+    this.#ours.settle();
+    this.#agreement.settle();
   }
 
   async #release(): Promise<void> {
     const { client, identity, log } = this.#options;
     const asked = this.#asked;
     this.#asked = false;
-    this.#renewed = undefined;
-    this.#settle();
+    this.#ours.end();
+    this.#agreement.end();
     if (!asked) return;
     const signal = AbortSignal.timeout(LAST_ANSWER_MS);
     try {
       const lease = await client.read(signal);
       if (lease?.spec?.holderIdentity !== identity) return;
-      await client.update(lease, { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1 }, signal);
+      await client.update(lease, { ...lease.spec, holderIdentity: '' }, signal);
     } catch (error) {
       log.warn({ err: error }, 'the lease could not be given back; the next holder waits until it runs out');
     }
   }
-
-  #monotonic(): number {
-    return this.#options.monotonic?.() ?? performance.now();
-  }
-
-  #moment(): Moment {
-    return { monotonic: this.#monotonic(), wall: this.#options.clock.now() };
-  }
-
-  /** The longer of two: the monotonic clock stands still while the machine sleeps, the other may be set back. */
-  #since({ monotonic, wall }: Moment): number {
-    return Math.max(this.#monotonic() - monotonic, this.#options.clock.now() - wall);
-  }
 }
 
-function annotated({ metadata, ...lease }: Lease, annotations: Record<string, string>): Lease {
+function annotated({ metadata, ...lease }: Lease, annotations: Terms = {}): Lease {
   return { ...lease, metadata: { ...metadata, annotations: { ...metadata.annotations, ...annotations } } };
 }
 
-interface Moment {
-  monotonic: number;
-  wall: number;
+/** Who has given a Lease back is an empty name in it. */
+function wordOf(text: string | null | undefined): string | undefined {
+  return text === null || text === '' ? undefined : text;
 }

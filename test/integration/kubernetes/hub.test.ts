@@ -15,6 +15,8 @@ import { Cluster, runPod } from './cluster.ts';
 const REGIONS = ['east', 'west', 'north'] as const;
 type Region = (typeof REGIONS)[number];
 
+/** The shortest that there is. */
+const SHORT_LEASE = ['--lease-duration', '30s'];
 /** Until the Lease of a killed process is another's: its duration, and a look or two. */
 const TAKE_OVER_MS = 90_000;
 
@@ -48,12 +50,25 @@ describe('a hub: controllers that share an API server', () => {
   });
 
   const shelf = (region: Region) => join(root, `shelf-${region}`);
-  const start = async (region: Region): Promise<Program> => {
-    const own = ['--site-selector', `region=${region}`, '--lease-name', region, '--lease-duration', '30s'];
-    const program = runPod(root, region, server.kubeconfig, ...own);
+  const TELEMETRY = ['--telemetry', '127.0.0.1:0'];
+  const launch = (region: Region, ...more: string[]): Program => {
+    const own = ['--site-selector', `region=${region}`, '--lease-name', region, ...SHORT_LEASE];
+    const program = runPod(root, region, server.kubeconfig, ...own, ...more);
     programs.set(region, program);
+    return program;
+  };
+  const start = async (region: Region): Promise<Program> => {
+    const program = launch(region);
     await program.says(/imageproxy runs/);
     return program;
+  };
+  /** One that serves every site. */
+  const launchAlone = (name: string): Program =>
+    runPod(root, name, server.kubeconfig, '--lease-name', name, ...SHORT_LEASE);
+  const readiness = async (program: Program) => {
+    const url = (await program.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
+    const { statusCode, body } = await request(`${url}/readyz`);
+    return [statusCode, await body.text()];
   };
   const holder = async (): Promise<Region> =>
     eventually('somebody summarizes', async () => {
@@ -169,20 +184,20 @@ describe('a hub: controllers that share an API server', () => {
     }
   }, 240_000);
 
-  test('one that watches other namespaces than the one that summarizes says so, and is not ready', async () => {
+  test('one that watches other namespaces than the one that summarizes says so, is not ready, and does nothing', async () => {
     const own = ['--site-selector', 'region=nowhere', '--lease-name', 'odd', '--watch-namespaces', 'imageproxy'];
-    const odd = runPod(root, 'odd', server.kubeconfig, ...own, '--instance', 'odd', '--telemetry', '127.0.0.1:0');
-    const url = (await odd.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
-    await eventually('it is not ready', async () => {
-      const { statusCode, body } = await request(`${url}/readyz`);
-      expect([statusCode, await body.text()]).toEqual([
+    const odd = runPod(root, 'odd', server.kubeconfig, ...own, '--instance', 'odd', ...TELEMETRY);
+    await eventually('it is not ready', async () =>
+      expect(await readiness(odd)).toEqual([
         503,
         expect.stringMatching(
           /default\/imageproxy-summary is held by (east|west)_\w+, which watches the namespaces \* and not imageproxy: .*same --watch-namespaces/,
         ),
-      ]);
-    });
-    expect(await odd.signal('SIGTERM')).toMatchObject({ code: 0 });
+      ]),
+    );
+    const { code, err } = await odd.signal('SIGTERM');
+    expect(code).toBe(0);
+    expect(err).not.toContain('imageproxy runs');
   });
 
   test('a controller that comes later finds its work, and then all is Ready', async () => {
@@ -211,6 +226,23 @@ describe('a hub: controllers that share an API server', () => {
     expect(registered('north').toSorted()).toEqual(['marker', 'second']);
   });
 
+  test('one that serves every site does nothing beside a hub, also while one of the hub is started anew', async () => {
+    const beside = launchAlone('beside');
+    await beside.says(/"holder":"(east|west|north)_[^\n]*another holds the lease: waiting for it/);
+    const anew = await holder();
+    await programs.get(anew)?.signal('SIGTERM');
+    await start(anew);
+    const disk = ext4('undisturbed');
+    origin.route('/undisturbed', { body: disk.bytes });
+    await cluster.apply(image('undisturbed', disk.sha256));
+    await cluster.ready('undisturbed');
+    const { code, err } = await beside.signal('SIGTERM');
+    expect(code).toBe(0);
+    expect(err).not.toContain('imageproxy runs');
+    await cluster.delete('VMImage', { namespace: 'default', name: 'undisturbed' });
+    await cluster.gone('VMImage', { namespace: 'default', name: 'undisturbed' });
+  }, 180_000);
+
   test('a hub becomes one controller, and a hub again: rows are taken over with all that others wrote into them', async () => {
     const rows = async (name: string) =>
       (await cluster.image(name)).status.sites?.map((each) => [each.name, each.phase]).toSorted();
@@ -220,7 +252,8 @@ describe('a hub: controllers that share an API server', () => {
     const before = (await cluster.ready('second')).status.sites;
     for (const region of REGIONS) await programs.get(region)?.signal('SIGTERM');
 
-    const alone = runPod(root, 'alone', server.kubeconfig, '--lease-name', 'alone', '--lease-duration', '30s');
+    // It gives a hub of which nobody is there the time to come back, and itself that to be seen by all.
+    const alone = launchAlone('alone');
     await alone.says(/imageproxy runs/);
     await narrow('east', 'west');
     await cluster.until('second', ({ status }) => status.summary?.sites === '2/2', 'on two of two');
@@ -231,9 +264,28 @@ describe('a hub: controllers that share an API server', () => {
       ]),
     );
     expect(registered('north')).toEqual(['marker']);
-    await alone.signal('SIGTERM');
 
-    await start('east');
+    const east = launch('east', ...TELEMETRY);
+    await eventually('one of a hub beside it is not ready', async () =>
+      expect(await readiness(east)).toEqual([
+        503,
+        expect.stringMatching(
+          /default\/imageproxy-summary is held by alone_\w+, which serves every site: .*give it a --site-selector/,
+        ),
+      ]),
+    );
+    const disk = ext4('one-only');
+    origin.route('/one-only', { body: disk.bytes });
+    await cluster.apply(image('one-only', disk.sha256));
+    const { metadata } = await cluster.ready('one-only');
+    expect(origin.requests.filter(({ path, method }) => path === '/one-only' && method === 'GET')).toHaveLength(1);
+    expect(
+      (metadata as unknown as { managedFields: ManagedFields[] }).managedFields.map(({ manager }) => manager),
+    ).not.toContain('imageproxy/imageproxy/east');
+    await cluster.delete('VMImage', { namespace: 'default', name: 'one-only' });
+    await cluster.gone('VMImage', { namespace: 'default', name: 'one-only' });
+    await alone.signal('SIGTERM');
+    await east.says(/imageproxy runs/);
     await start('west');
     await narrow('east');
     await eventually('the second row has gone', async () => expect(await rows('second')).toEqual([['east', 'Ready']]));
@@ -241,7 +293,7 @@ describe('a hub: controllers that share an API server', () => {
     expectKstatus(ready);
     expect(registered('west')).toEqual(['marker']);
     expect(row(ready, 'east')?.imageID).toBe(before?.find(({ name }) => name === 'east')?.imageID);
-  }, 180_000);
+  }, 300_000);
 });
 
 interface ManagedFields {

@@ -1,65 +1,17 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ApiError } from '../../../src/runtime/api-error.ts';
-import { type Lease, type LeaseClient, LeaseElector, type LeaseSpec } from '../../../src/runtime/lease.ts';
+import { LeaseElector } from '../../../src/runtime/lease.ts';
 import { HeldClock, settled } from '../../support/clock.ts';
+import { LeaseServer } from '../../support/lease-server.ts';
 import { TestLog } from '../stores/support.ts';
 
-/** One Lease with optimistic locking, as the API server has it. */
-class Server {
-  lease: Lease | undefined;
-  down = false;
-  hangs = false;
-  /** Writes are carried out, and their answers never come. */
-  losesAnswers = false;
-  #version = 0;
-
-  client(): LeaseClient {
-    const answer = <T>(work: () => T): Promise<T> => {
-      if (this.hangs) return new Promise(() => undefined);
-      if (this.down) return Promise.reject(new Error('connect ECONNREFUSED'));
-      try {
-        return Promise.resolve(work());
-      } catch (error) {
-        return Promise.reject(error);
-      }
-    };
-    const write = (spec: LeaseSpec, annotations?: Record<string, string>): Lease => {
-      this.lease = {
-        metadata: { resourceVersion: String(++this.#version), ...(annotations && { annotations }) },
-        spec,
-      };
-      return this.lease;
-    };
-    const unheard = (signal: AbortSignal, work: () => Lease): Promise<Lease> => {
-      if (!this.losesAnswers) return answer(work);
-      void answer(work);
-      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
-    };
-    const conflict = new ApiError(409, 'Conflict', 'the object has been modified');
-    return {
-      read: () => answer(() => this.lease),
-      create: (spec, signal, annotations) =>
-        unheard(signal, () => {
-          if (this.lease !== undefined) throw conflict;
-          return write(spec, annotations);
-        }),
-      update: (lease, spec, signal) =>
-        unheard(signal, () => {
-          if (lease.metadata.resourceVersion !== this.lease?.metadata.resourceVersion) throw conflict;
-          return write(spec, lease.metadata.annotations);
-        }),
-    };
-  }
-}
-
 describe('A lease', () => {
-  let server: Server;
+  let server: LeaseServer;
   let clock: HeldClock;
   let offset: number;
   const ends: (() => Promise<void>)[] = [];
 
   beforeEach(() => {
-    server = new Server();
+    server = new LeaseServer();
     clock = new HeldClock();
     offset = 0;
   });
@@ -71,7 +23,6 @@ describe('A lease', () => {
 
   const candidate = async (
     identity: string,
-    terms?: string,
   ): Promise<{ elector: LeaseElector; heard: boolean[]; end(): Promise<void> }> => {
     const elector = new LeaseElector({
       client: server.client(),
@@ -80,7 +31,6 @@ describe('A lease', () => {
       clock: { now: () => clock.now() + offset, after: clock.after, random: clock.random },
       monotonic: clock.now,
       log: new TestLog(),
-      ...(terms === undefined ? {} : { terms: { annotation: 'terms', value: terms } }),
     });
     const heard: boolean[] = [];
     elector.onChange((leads) => heard.push(leads));
@@ -208,25 +158,6 @@ describe('A lease', () => {
     await pass(4_000);
     expect(elector.goodForMs(0)).toBe(false);
     expect(heard).toEqual([true, false]);
-  });
-
-  it('tells who waits that the holder has other terms; once it is given back, those of the next count', async () => {
-    const a = await candidate('a', 'one');
-    const [same, other, silent] = [await candidate('b', 'one'), await candidate('c', 'two'), await candidate('d')];
-    await pass(4_000);
-    expect([a, same, other, silent].map(({ elector }) => elector.otherTerms)).toEqual([
-      undefined,
-      undefined,
-      'one',
-      undefined,
-    ]);
-    await same.end();
-    await silent.end();
-    await a.end();
-    await pass(4_000);
-    expect(other.elector.goodForMs(0)).toBe(true);
-    expect(other.elector.otherTerms).toBeUndefined();
-    expect(server.lease?.metadata.annotations).toEqual({ terms: 'two' });
   });
 
   it('is never good for two at a time, whoever comes and goes', async () => {
