@@ -26,7 +26,8 @@ export interface AcceptanceRules {
  * would otherwise bring back the images with the holes in them.
  *
  * The identity may change only where a person has pointed the subscription to another place. Versions are compared as vmcatcher did;
- * where a list has none, its date decides; one without either does not follow one that had it. The same version with other bytes is a mistake of the publisher's, told but taken.
+ * where a list has none, or the same one, its date decides; one without either does not follow one that had it. The same version with
+ * other bytes is a mistake of the publisher's, told but taken, unless it is of an older date.
  *
  * @returns warnings @throws Failure ListIdentityChanged | ListRollback
  */
@@ -57,7 +58,11 @@ export function accept(list: ListFacts, before: AcceptedList | undefined, rules:
       `${where}: the list is older (${ageOf(list)}) than the one accepted before (${ageOf(before)}): somebody may be serving an old one. Ask its publisher; if it is meant so, set spec.rollback: Accept until the list is accepted`,
     );
   }
-  if (order === 0 && list.version !== undefined) {
+  if (
+    list.version !== undefined &&
+    before.version !== undefined &&
+    compareVersions(list.version, before.version) === 0
+  ) {
     return [
       `the publisher has changed the list without giving it another version than ${list.version}; sites that have read it before may not notice`,
     ];
@@ -67,8 +72,13 @@ export function accept(list: ListFacts, before: AcceptedList | undefined, rules:
 
 /** Negative: older than what was accepted. Undefined where neither version nor date tells. */
 function orderOf(list: ListFacts, before: AcceptedList): number | undefined {
-  if (list.version !== undefined && before.version !== undefined) return compareVersions(list.version, before.version);
-  if (list.createdAt === undefined || before.createdAt === undefined) return undefined;
+  const versions =
+    list.version === undefined || before.version === undefined
+      ? undefined
+      : compareVersions(list.version, before.version);
+  // A publisher who forgets the version has signed two lists of one: the older must not bring back what the newer has taken away.
+  if (versions !== undefined && versions !== 0) return versions;
+  if (list.createdAt === undefined || before.createdAt === undefined) return versions;
   return Date.parse(list.createdAt) - Date.parse(before.createdAt);
 }
 

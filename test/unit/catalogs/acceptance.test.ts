@@ -53,6 +53,12 @@ describe('a list in the place of the accepted one', () => {
       { ...before, url: 'https://mirror.example.org/' },
       'ListRollback',
     ],
+    [
+      'the same version of an older date',
+      list({ version: '1.10', createdAt: '2026-01-09T23:59:59Z' }),
+      before,
+      'ListRollback',
+    ],
     ['an older date', plain({ createdAt: '2026-01-09T00:00:00Z' }), dated, 'ListRollback'],
     ['one without date, where the accepted one had it', plain(), dated, 'ListRollback'],
     [
@@ -68,9 +74,11 @@ describe('a list in the place of the accepted one', () => {
     expect(accept(next, last, { ...rules, rollback: 'Accept' })).toEqual([]);
   });
 
-  test('with the same version and other bytes is taken with a warning', () => {
-    expect(accept(list({ version: '1.10' }), before, rules)).toEqual([
-      expect.stringContaining('without giving it another version'),
-    ]);
+  test.each([
+    ['a newer date', list({ version: '1.10' })],
+    ['the same date', list({ version: '1.10', createdAt: before.createdAt as string })],
+    ['no date', { format: 'HEPiX', identity: 'list', version: '1.10', digest: 'sha256:new' } as const],
+  ])('with the same version, %s and other bytes is taken with a warning', (_, next) => {
+    expect(accept(next, before, rules)).toEqual([expect.stringContaining('without giving it another version')]);
   });
 });
