@@ -153,7 +153,7 @@ async function publishAndRead(version: string, changed: number): Promise<KeptLis
 /** Until no round has more to do; the comparison is made anew, as after a reading. */
 async function compare(kept: KeptList): Promise<void> {
   delete lists.memory('uid').followed;
-  while ((await follow(beginLook(subscription, deps), kept))?.more === true);
+  while ((await follow(beginLook(subscription, deps), kept, true))?.more === true);
 }
 
 try {

@@ -75,6 +75,7 @@ export const ANNOTATIONS = {
   /** On a VMImage made by a subscription: what the list calls itself, and who vouches for the entry. */
   list: 'imageproxy.dev/list',
   endorser: 'imageproxy.dev/endorser',
+  endorserIssuer: 'imageproxy.dev/endorser-issuer',
   /** On a VMImage made by a subscription: version of the list that the entry was last taken from. */
   listVersion: 'imageproxy.dev/list-version',
   /** On a VMImage made by a subscription: hash of all that the subscription wants of it. */

@@ -1,6 +1,6 @@
 import type { Algorithm } from '../api/digest.ts';
 import type { Reason } from '../api/failure.ts';
-import type { Signer, Trust } from '../trust/trust.ts';
+import type { Endorser, Signer, Trust } from '../trust/trust.ts';
 
 /**
  * The seam of the room: a published list of images, of whatever format, read into one shape. A reader fetches what it needs, has it
@@ -14,6 +14,9 @@ export type CatalogFormat = 'HEPiX' | 'Marketplace' | 'Simplestreams' | 'Checksu
  * with one entry alone is among `skipped`.
  */
 export type CatalogReader = (request: ReadRequest) => Promise<Catalog>;
+
+/** `readCatalog` of index.ts: the reader of a format. */
+export type ReadCatalog = (format: CatalogFormat, request: ReadRequest) => Promise<Catalog>;
 
 export interface ReadRequest {
   readonly url: string;
@@ -98,4 +101,9 @@ export interface Skipped {
   readonly title?: string;
   readonly reason: Reason;
   readonly message: string;
+  /**
+   * Where each entry has a signature of its own: who has made this one's, as it proves, or `Unproven`. Anybody can write an entry with
+   * the id of another's image; what is wrong with it says nothing of that image.
+   */
+  readonly signer?: Endorser | 'Unproven';
 }

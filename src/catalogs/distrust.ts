@@ -1,5 +1,12 @@
 import type { Reason } from '../api/failure.ts';
-import type { Trust } from '../trust/trust.ts';
+import { isTakenOut } from '../trust/index.ts';
+import type { Signer, Trust } from '../trust/trust.ts';
+
+/** Why who signed a list, or an entry of it, is certainly trusted no longer. */
+export interface Distrust {
+  readonly reason: Reason;
+  readonly message: string;
+}
 
 /**
  * These end the trust in a list that was accepted before, for certain. A CRL that is missing, an authority that is gone from the
@@ -11,4 +18,20 @@ const DISTRUSTED: readonly Reason[] = ['EndorserNotTrusted', 'CertificateRevoked
 export function isDistrust(reason: Reason, kind: Trust['kind']): boolean {
   if (DISTRUSTED.includes(reason)) return true;
   return reason === 'UntrustedSigner' && (kind === 'openpgp' || kind === 'minisign');
+}
+
+/**
+ * A signer who was proven when his list was accepted, and whom the trust has taken out since. His signature need not be proven again
+ * for that: the authority that vouched for him is often taken out in the same step.
+ */
+export function distrustOf(signer: Signer, trust: Trust): Distrust | undefined {
+  if (!isTakenOut(signer, trust)) return undefined;
+  const who = signer.issuer === undefined ? signer.name : `${signer.name} (issuer ${signer.issuer})`;
+  return {
+    reason: 'EndorserNotTrusted',
+    message:
+      trust.kind === signer.kind
+        ? `${who} signed it, and is no endorser of spec.trust any more`
+        : `${who} signed it (${signer.kind}), and spec.trust is ${trust.kind} now`,
+  };
 }

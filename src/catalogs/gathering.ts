@@ -3,10 +3,11 @@ import type { Entry, Skipped } from './catalog.ts';
 import { MAX_ENTRIES, MAX_ID, MAX_TITLE } from './limits.ts';
 import { invalidList, plain } from './text.ts';
 
-/** What can be told of an image before it is read. */
+/** What can be told of an image before it is read, or of one that cannot be. */
 export interface Hint {
   readonly id?: unknown;
   readonly title?: unknown;
+  readonly signer?: Skipped['signer'];
 }
 
 interface Found {
@@ -56,7 +57,10 @@ export class Gathering {
     });
   }
 
-  /** Where an image has to be proven first, and may not be the one that is taken: its reading, or why it is skipped. */
+  /**
+   * Where an image has to be proven first, and may not be the one that is taken: its reading, or why it is skipped. `read` may find out
+   * more for the hint.
+   */
   async attempt<T extends object>(hint: Hint, read: () => Promise<T>): Promise<T | Failure> {
     this.#attempts++;
     try {
@@ -89,6 +93,7 @@ export class Gathering {
       ...title(nameOf(hint.title, MAX_TITLE)),
       reason: error.reason,
       message: error.message,
+      ...(hint.signer === undefined ? {} : { signer: hint.signer }),
     });
     return error;
   }

@@ -2,8 +2,8 @@ import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Reason } from '../api/failure.ts';
 import type { Catalog, Entry, ListFacts, Skipped } from './catalog.ts';
+import type { Distrust } from './distrust.ts';
 import { documentFile, type KeptDocument, type TakenDocument } from './documents.ts';
 
 /**
@@ -26,11 +26,6 @@ export interface KeptList {
   readonly inputs?: string;
   /** Set when it is certain that who signed the list is trusted no longer. */
   readonly distrust?: Distrust;
-}
-
-export interface Distrust {
-  readonly reason: Reason;
-  readonly message: string;
 }
 
 export interface KeptEntries {

@@ -4,10 +4,10 @@ import type { HttpSourceSpec } from '../sources/source.ts';
 import { cleanUrl } from '../sources/url.ts';
 import type { Trust } from '../trust/trust.ts';
 import { accept, type AcceptedList } from './acceptance.ts';
-import type { Catalog, CatalogFormat, FetchDocument, ReadRequest } from './catalog.ts';
-import { isDistrust } from './distrust.ts';
-import { Documents, keptDocuments } from './documents.ts';
-import { type Distrust, keep, keepJudged, type KeptList, readKept, writeHead } from './kept.ts';
+import type { Catalog, CatalogFormat, ReadCatalog } from './catalog.ts';
+import { Documents } from './documents.ts';
+import { judgeAgain, type Refusal } from './judging.ts';
+import { keep, type KeptList, readKept } from './kept.ts';
 
 /** One look at a list: plain data, for it goes to a thread. */
 export interface ReadTask {
@@ -31,13 +31,12 @@ export type ReadOutcome =
   | {
       readonly kind: 'Refused';
       readonly failure: PlainFailure;
-      /** Whether the bytes could not be brought, or were brought and not accepted. */
-      readonly stage: 'Fetch' | 'Verify';
+      readonly stage: Refusal['stage'];
       /** What is kept is as it was, but for the word on its signer. */
       readonly kept: KeptList | undefined;
+      /** Why it cannot be told whether what is kept is still vouched for; undefined where that was judged. */
+      readonly doubt?: PlainFailure;
     };
-
-export type ReadCatalog = (format: CatalogFormat, request: ReadRequest) => Promise<Catalog>;
 
 /** A slow origin must not hold a place among the readers for ever. */
 export const LONGEST_MS = 10 * 60_000;
@@ -60,8 +59,10 @@ export async function readList(task: ReadTask, readCatalog: ReadCatalog, signal:
       ? new Failure('Timeout', `${cleanUrl(url)}: the list was not read within ${LONGEST_MS / 60_000} minutes`)
       : Failure.from(error);
     const stage = failure === documents.failure || bounded.aborted ? 'Fetch' : 'Verify';
-    const kept = before === undefined ? undefined : await judgeAgain(before, task, readCatalog, signal);
-    return { kind: 'Refused', failure: failure.toPlain(), stage, kept };
+    if (before === undefined) return { kind: 'Refused', failure: failure.toPlain(), stage, kept: undefined };
+    const { kept, doubt } = await judgeAgain(before, { ...task, url }, { failure, stage }, readCatalog, signal);
+    const said = doubt === undefined ? {} : { doubt: doubt.toPlain() };
+    return { kind: 'Refused', failure: failure.toPlain(), stage, kept, ...said };
   }
   const fresh = accepted?.digest !== catalog.list.digest;
   const acceptedAt = fresh || before === undefined ? timestamp(at) : before.acceptedAt;
@@ -73,33 +74,4 @@ export async function readList(task: ReadTask, readCatalog: ReadCatalog, signal:
   };
   const kept = await keep(folder, catalog, head, documents.taken);
   return { kind: 'Accepted', kept, fresh };
-}
-
-/**
- * Whether the signer of the list that is kept is still trusted, by its own bytes: what somebody else serves in its place says nothing
- * about it.
- */
-async function judgeAgain(
-  before: KeptList,
-  { format, source, trust, at, folder }: ReadTask,
-  readCatalog: ReadCatalog,
-  signal: AbortSignal,
-): Promise<KeptList> {
-  const { distrust: _, ...rest } = before;
-  if (before.list.format !== format || before.url !== cleanUrl(source.url)) return before;
-  const fetch: FetchDocument = keptDocuments(folder, before.documents);
-  let distrust: Distrust | undefined;
-  try {
-    const catalog = await readCatalog(format, { url: source.url, trust, at, fetch, signal, accepted: true });
-    // Each entry of some formats has a signer of its own: those that are out are among the skipped now.
-    const out = catalog.skipped.some(({ reason }) => isDistrust(reason, trust.kind));
-    if (out) return await keepJudged(folder, rest, catalog);
-  } catch (error) {
-    const { reason, message } = Failure.from(error);
-    if (isDistrust(reason, trust.kind)) distrust = { reason, message };
-    // Something that says nothing of the signer leaves it at what was known; past its date, the signature is good nevertheless.
-    else if (reason !== 'ListExpired') return before;
-  }
-  if (distrust?.message === before.distrust?.message) return before;
-  return writeHead(folder, distrust === undefined ? rest : { ...rest, distrust });
 }

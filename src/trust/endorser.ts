@@ -4,7 +4,7 @@ import type { Certificate } from './certificate.ts';
 import type { Chain } from './chain.ts';
 import { isNamed } from './name-forms.ts';
 import { oneLine } from './name.ts';
-import type { Endorser, Signer, X509Trust } from './trust.ts';
+import type { Endorser, Signer, Trust, X509Trust } from './trust.ts';
 
 /**
  * Whether an endorser, as somebody wrote him in any of the usual forms, is the signer: subject and issuer both. For what a list says
@@ -12,6 +12,17 @@ import type { Endorser, Signer, X509Trust } from './trust.ts';
  */
 export function isSigner(endorser: Endorser, { names }: Signer): boolean {
   return names !== undefined && isNamed(endorser.subject, names.subject) && isNamed(endorser.issuer, names.issuer);
+}
+
+/**
+ * Whether the trust has taken this signer out by its own words, whatever its certificates say today: it asks for another kind of
+ * signature, or does not name him among its endorsers. Keys are what OpenPGP and minisign trust by, so there the signature tells.
+ */
+export function isTakenOut({ kind, ...signer }: Signer, trust: Trust): boolean {
+  if (trust.kind === 'unsigned') return false;
+  if (trust.kind !== kind) return true;
+  if (trust.kind !== 'x509' || trust.endorsers === undefined) return false;
+  return !trust.endorsers.some((endorser) => isSigner(endorser, { kind, ...signer }));
 }
 
 /**
@@ -42,6 +53,11 @@ function requireEndorser({ subject, issuer }: Certificate, { endorsers }: X509Tr
     'EndorserNotTrusted',
     `the signer is no trusted endorser: if you trust him, add subject "${printable(oneLine(subject), 300)}" and issuer "${printable(oneLine(issuer), 300)}"`,
   );
+}
+
+/** A signer of X.509 by his two names, in their one-line form; others by the one that they have. */
+export function endorserOf({ name, subject = name, issuer = '' }: Signer): Endorser {
+  return { subject, issuer };
 }
 
 export function signerOf(chain: Chain, facts: { digest: string; signingTime: number | undefined }): Signer {

@@ -9,7 +9,8 @@ import { verifyXmlSignature } from './xml-signature.ts';
 
 export { anchorsOf } from './anchors.ts';
 export { type Claims, claimsOf } from './claims.ts';
-export { isSigner } from './endorser.ts';
+export { endorserOf, isSigner, isTakenOut } from './endorser.ts';
+export { SignerRefused } from './signer-refused.ts';
 
 export interface Verification extends Circumstances {
   readonly trust: Trust;

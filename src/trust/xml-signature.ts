@@ -7,6 +7,7 @@ import { type Chain, verifyChain } from './chain.ts';
 import type { Circumstances } from './circumstances.ts';
 import { endorsedChain, signerOf } from './endorser.ts';
 import { OpenSsl } from './openssl.ts';
+import { SignerRefused } from './signer-refused.ts';
 import type { Proven, X509Trust } from './trust.ts';
 import { outlineSignatures, readText, type SignatureOutline, type XmlElement } from './xml-outline.ts';
 
@@ -46,10 +47,11 @@ const ENVELOPED = 'http://www.w3.org/2000/09/xmldsig#enveloped-signature';
 /**
  * An XML document with an enveloped signature, as the StratusLab Marketplace has them: one signature, below the root, over the whole
  * document. What is returned is the canonical form of what was signed, without the signature; whatever else the file may hold is not
- * in it. The certificate of KeyInfo is used when its chain, or it as an anchor, is trusted at `at`: entries outlive the certificates
- * of their endorsers, so an old one is judged at an earlier time only if the caller says so.
- * @throws Failure SignatureMissing | SignatureInvalid | SignerAmbiguous | WeakSignature | EndorserNotTrusted | TooLarge, or what
- * `verifyChain` throws
+ * in it. The certificate of KeyInfo counts when its chain, or it as an anchor, is trusted at `at`: entries outlive the certificates
+ * of their endorsers, so an old one is judged at an earlier time only if the caller says so. Whether its key has made the signature is
+ * asked first, so that a refusal is laid at the door of who signed, and not of whom a forger names.
+ * @throws SignerRefused (WeakSignature | EndorserNotTrusted, or what `verifyChain` throws) where the signature holds; Failure
+ * SignatureMissing | SignatureInvalid | SignerAmbiguous | WeakSignature | TooLarge
  */
 export async function verifyXmlSignature(
   document: Uint8Array,
@@ -58,15 +60,16 @@ export async function verifyXmlSignature(
 ): Promise<Proven> {
   const text = readText(document);
   const profile = readProfile(onlySignature(text));
-  checkStrength(profile, trust);
   const [certificate, ...extra] = profile.certificates;
   if (certificate === undefined) throw invalid('it carries no certificate of its signer');
-  const chain = await endorsedChain(certificate, trust, () => chainOf(certificate, extra, trust, circumstances));
-  const content = await signedContent(text, certificate, profile);
-  return {
-    content: Buffer.from(content),
-    signer: signerOf(chain, { digest: profile.digest, signingTime: undefined }),
-  };
+  const content = Buffer.from(await signedContent(text, certificate, profile));
+  try {
+    checkStrength(profile, trust);
+    const chain = await endorsedChain(certificate, trust, () => chainOf(certificate, extra, trust, circumstances));
+    return { content, signer: signerOf(chain, { digest: profile.digest, signingTime: undefined }) };
+  } catch (error) {
+    throw error instanceof Failure ? new SignerRefused(error, content, certificate) : error;
+  }
 }
 
 function chainOf(
@@ -90,6 +93,7 @@ interface Profile {
   readonly source: string;
   readonly xmlAttributes: Readonly<Record<string, string>>;
   readonly signatureMethod: string;
+  readonly signatureDigest: string;
   readonly digestMethod: string;
   readonly canonicalization: string;
   readonly digest: string;
@@ -132,10 +136,14 @@ function readProfile({ signature, source, xmlAttributes }: SignatureOutline): Pr
   const digestAlgorithm = algorithmOf(digestMethod);
   const digest = DIGEST_METHODS.get(digestAlgorithm);
   if (!CANONICALIZATIONS.has(canonical) || digest === undefined) throw unknown(digestAlgorithm);
+  const method = algorithmOf(signatureMethod);
+  const signatureDigest = SIGNATURE_METHODS.get(method);
+  if (signatureDigest === undefined) throw unknown(method);
   return {
     source,
     xmlAttributes,
-    signatureMethod: algorithmOf(signatureMethod),
+    signatureMethod: method,
+    signatureDigest,
     digestMethod: digestAlgorithm,
     canonicalization: canonical,
     digest,
@@ -143,9 +151,7 @@ function readProfile({ signature, source, xmlAttributes }: SignatureOutline): Pr
   };
 }
 
-function checkStrength({ signatureMethod, digest }: Profile, trust: X509Trust): void {
-  const signatureDigest = SIGNATURE_METHODS.get(signatureMethod);
-  if (signatureDigest === undefined) throw unknown(signatureMethod);
+function checkStrength({ signatureDigest, digest }: Profile, trust: X509Trust): void {
   const weakness = weaknessOfDigest(signatureDigest, trust) ?? weaknessOfDigest(digest, trust);
   if (weakness === undefined) return;
   throw new Failure(

@@ -1,10 +1,18 @@
 import { setImmediate } from 'node:timers/promises';
 import { Failure } from '../../api/failure.ts';
-import { isSigner, type Verification, verifySigned } from '../../trust/index.ts';
-import type { Signer } from '../../trust/trust.ts';
-import type { Catalog, Entry, ReadRequest } from '../catalog.ts';
+import {
+  endorserOf,
+  isSigner,
+  type Judged,
+  SignerRefused,
+  type Verification,
+  verifySigned,
+} from '../../trust/index.ts';
+import type { Endorser, Signer } from '../../trust/trust.ts';
+import type { Catalog, Entry, ReadRequest, Skipped } from '../catalog.ts';
 import { isDistrust } from '../distrust.ts';
 import { Gathering, invalidEntry } from '../gathering.ts';
+import { present } from '../present.ts';
 import { bring } from '../proof.ts';
 import { decode, digestOf, plain } from '../text.ts';
 import { isTagged, oneEach, preferred, type Tag, tagId, tagOf, type Vouched } from './choice.ts';
@@ -35,12 +43,13 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
     // Between two entries the event loop has its turn: each is a signature.
     await setImmediate();
     if (signal.aborted) throw new Failure('Aborted', 'stopped');
-    const read = await gathering.attempt(hintOf(text), () => readEntry(text, tag, { trust, at, signal, chains }));
+    const known = knownOf(text, tag, trust);
+    const read = await gathering.attempt(known, () => readEntry(text, known, tag, { trust, at, signal, chains }));
     if (read instanceof Failure) refused.push(read);
     else vouched.push(read);
   }
   // One bad answer must not look like a Marketplace from which every image has been taken away.
-  if (vouched.length === 0) checkRefused(refused, request, tag);
+  if (vouched.length === 0) checkRefused(refused, request);
   const each = oneEach(vouched, at);
   const chosen = tag === undefined ? each : tagged(each, tag, at);
   for (const entry of chosen) gathering.read({}, () => entryOf(entry));
@@ -60,12 +69,12 @@ export async function readMarketplace(request: ReadRequest): Promise<Catalog> {
 /**
  * No entry can be believed. Strangers' entries are in every answer, and are none of a trusted endorser's: as the failure of the whole
  * list that word would be about those who only miss a CRL, so another comes first. A kept answer is told entry by entry instead where
- * both are in it: the revoked endorser is out, and the one beside him is not. Not under a tag: there an image has another id.
+ * both are in it: the revoked endorser is out, and the one beside him is not.
  */
-function checkRefused(refused: readonly Failure[], { accepted = false }: ReadRequest, tag: Tag | undefined): void {
+function checkRefused(refused: readonly Failure[], { accepted = false }: ReadRequest): void {
   const unclear = refused.find(({ reason }) => !isDistrust(reason, 'x509'));
   const out = refused.find(({ reason }) => isDistrust(reason, 'x509'));
-  if (accepted && tag === undefined && unclear !== undefined && out !== undefined) return;
+  if (accepted && unclear !== undefined && out !== undefined) return;
   const failure = unclear ?? out;
   if (failure !== undefined) throw failure;
 }
@@ -79,8 +88,13 @@ function newestOf(vouched: readonly Vouched[]): string | undefined {
   );
 }
 
-async function readEntry(text: string, tag: Tag | undefined, verification: Verification): Promise<Vouched> {
-  const { content, signer } = await verifySigned(Buffer.from(text), verification);
+async function readEntry(
+  text: string,
+  known: Known,
+  tag: Tag | undefined,
+  verification: Verification,
+): Promise<Vouched> {
+  const { content, signer } = await prove(text, known, tag, verification);
   const endorsement = parseEntry(content);
   if (signer !== undefined) checkEndorser(endorsement, signer);
   if (tag !== undefined && !isTagged(endorsement, tag)) {
@@ -119,8 +133,36 @@ function entryOf({ entry, signer }: Vouched): Entry {
   return signer === undefined ? entry : { ...entry, signer };
 }
 
+/** What is told of an entry that is skipped. */
+interface Known {
+  id?: string;
+  signer?: NonNullable<Skipped['signer']>;
+}
+
 /** For people, of what may turn out to be no entry at all. */
-function hintOf(text: string): { id?: string } {
-  const id = /identifier>\s*([\w-]{27})\s*</.exec(text)?.[1];
-  return id === undefined ? {} : { id };
+function knownOf(text: string, tag: Tag | undefined, { kind }: ReadRequest['trust']): Known {
+  const id = tag === undefined ? identifierIn(text) : tagId(tag);
+  return present({ id, signer: kind === 'unsigned' ? undefined : ('Unproven' as const) });
+}
+
+/** Whose entry it is, and of which image, is what his signature proves, also where his word is not taken. */
+async function prove(text: string, known: Known, tag: Tag | undefined, verification: Verification): Promise<Judged> {
+  try {
+    const judged = await verifySigned(Buffer.from(text), verification);
+    if (judged.signer !== undefined) Object.assign(known, proven(judged.content, endorserOf(judged.signer), tag));
+    return judged;
+  } catch (error) {
+    if (error instanceof SignerRefused) Object.assign(known, proven(error.content, error.signer, tag));
+    throw error;
+  }
+}
+
+function proven(content: Uint8Array, signer: Endorser, tag: Tag | undefined): Known {
+  const id = tag === undefined ? identifierIn(decode(content)) : tagId(tag);
+  // Without a name in what he signed it is of no image.
+  return { ...(id === undefined ? {} : { id }), signer: id === undefined ? 'Unproven' : signer };
+}
+
+function identifierIn(text: string): string | undefined {
+  return /identifier>\s*([\w-]{27})\s*</.exec(text)?.[1];
 }

@@ -4,6 +4,7 @@ import type { Signer } from '../../trust/trust.ts';
 import { below, folderOf } from '../below.ts';
 import type { Catalog, ReadRequest } from '../catalog.ts';
 import { checkDates } from '../dates.ts';
+import { isDistrust } from '../distrust.ts';
 import { Gathering } from '../gathering.ts';
 import { present } from '../present.ts';
 import { bring, prove } from '../proof.ts';
@@ -15,6 +16,8 @@ interface Proof {
   readonly document: Uint8Array;
   readonly stream: Stream;
   readonly signer?: Signer;
+  /** Of a kept part: why nobody vouches for it any more. */
+  readonly refused?: Failure;
 }
 
 /**
@@ -28,13 +31,15 @@ export async function readSimplestreams(request: ReadRequest): Promise<Catalog> 
   const parts = first.stream.kind === 'products' ? [first] : await readParts(first.stream.parts, root, request);
   const gathering = new Gathering();
   let diskless = 0;
-  for (const { stream, signer } of parts) {
+  for (const { stream, signer, refused } of parts) {
     if (stream.kind !== 'products') throw invalidList('its index refers to another index');
     checkDates(present({ createdAt: stream.updated }), request.at);
     // Only where another key than the list's vouches for these products.
     const own = signer !== undefined && signer.fingerprint !== first.signer?.fingerprint ? signer : undefined;
-    diskless += readProducts(stream, present({ root, signer: own }), gathering);
+    diskless += readProducts(stream, present({ root, signer: own, refused }), gathering);
   }
+  const doubts = parts.flatMap(({ refused }) => refused ?? []);
+  if (doubts[0] !== undefined && !doubts.some(({ reason }) => isDistrust(reason, request.trust.kind))) throw doubts[0];
   const list = {
     format: 'Simplestreams' as const,
     ...present({
@@ -58,12 +63,25 @@ async function read(url: string, request: ReadRequest): Promise<Proof> {
   return { url, document, stream: parseStream(content), ...present({ signer }) };
 }
 
+/**
+ * A part of the list that was accepted. Another key than the index's may have signed it, and be out now: then its own products have
+ * lost who vouched for them, and the others have not. Which these are, the bytes tell that were proven then.
+ */
+async function readKept(url: string, request: ReadRequest): Promise<Proof> {
+  try {
+    return await read(url, request);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.failureClass !== 'VerificationFailed') throw error;
+    return { ...(await read(url, { ...request, trust: { kind: 'unsigned' } })), refused: error };
+  }
+}
+
 async function readParts(parts: readonly StreamPart[], root: string, request: ReadRequest): Promise<Proof[]> {
   const found: Proof[] = [];
   for (const { path, updated } of parts) {
     const place = below(root, path);
     if ('problem' in place) throw invalidList(`index: ${place.problem}`);
-    const proof = await read(place.url, request);
+    const proof = request.accepted === true ? await readKept(place.url, request) : await read(place.url, request);
     if (updated !== undefined) checkAge(proof, updated);
     found.push(proof);
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Digests } from '../../api/digest.ts';
+import type { Failure } from '../../api/failure.ts';
 import { below } from '../below.ts';
 import type { Entry } from '../catalog.ts';
 import { readDate } from '../dates.ts';
@@ -133,6 +134,8 @@ export interface Place {
   /** URL that the paths are relative to. */
   readonly root: string;
   readonly signer?: NonNullable<Entry['signer']>;
+  /** Why none of them is taken. */
+  readonly refused?: Failure;
 }
 
 /**
@@ -150,6 +153,7 @@ export function readProducts({ products, ambiguous }: StreamProducts, place: Pla
     gathering.read({ id: name }, () => {
       if (ambiguous.has(name)) throw invalidEntry('it has a key twice, and which is meant cannot be told');
       if (!isMapping(product) || newest === undefined) throw invalidEntry('it is no object');
+      if (place.refused !== undefined) throw place.refused;
       return readProduct(name, product, newest, place);
     });
   }

@@ -116,6 +116,7 @@ const PROVENANCE: readonly string[] = [
   ANNOTATIONS.mpuri,
   ANNOTATIONS.list,
   ANNOTATIONS.endorser,
+  ANNOTATIONS.endorserIssuer,
   ANNOTATIONS.listVersion,
   ANNOTATIONS.entryHash,
   ANNOTATIONS.retired,
@@ -131,6 +132,7 @@ function provenanceOf(entry: Entry, { subscription, list }: Making): Record<stri
     [ANNOTATIONS.mpuri, entry.fields['ad:mpuri']],
     [ANNOTATIONS.list, list.identity],
     [ANNOTATIONS.endorser, signer?.subject ?? signer?.name],
+    [ANNOTATIONS.endorserIssuer, signer?.issuer],
     [ANNOTATIONS.listVersion, list.version],
   ];
   return Object.fromEntries(said.filter((pair): pair is [string, string] => pair[1] !== undefined));

@@ -4,10 +4,10 @@ import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type EntryAttention, type VMImage } from '../../api/types.ts';
 import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
-import { isDistrust } from '../../catalogs/distrust.ts';
 import { approvalOf, digestOf } from './approval.ts';
 import { byClaim, isEven } from './claims.ts';
 import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
+import { faultsOf } from './faults.ts';
 import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
 import type { Choice } from './expression.ts';
@@ -25,24 +25,28 @@ const MASS_SHARE = 0.25;
 
 /**
  * Brings the VMImages of a subscription a step nearer to its list. Nothing is compared where nothing has changed since the last time,
- * and nothing is written that is as it should be.
+ * and nothing is written that is as it should be. With `inForce` false nothing is made or changed: images may only go.
  *
  * @returns undefined when the entries are lost and have to be read again; `more` when another round is needed
  * @throws Failure InvalidSpec for a selection that cannot be evaluated; what a store could not write and may the next time
  */
-export async function follow(look: Look, kept: KeptList): Promise<{ summary: Summary; more: boolean } | undefined> {
+export async function follow(
+  look: Look,
+  kept: KeptList,
+  inForce: boolean,
+): Promise<{ summary: Summary; more: boolean } | undefined> {
   const { subscription, deps, memory, now } = look;
   const inventory = inventoryOf(subscription, deps.store);
-  const ticket = ticketOf(look, kept, inventory);
+  const ticket = ticketOf(look, kept, inventory, inForce);
   const known = memory.followed;
   if (known?.ticket === ticket && (known.summary.dueAt ?? Infinity) > now)
     return { summary: known.summary, more: false };
   // An expression that takes too long does so with every look: it is told without being tried again.
   const question = `${look.generation} ${kept.revision}`;
-  if (memory.unanswered?.question === question) throw memory.unanswered.failure;
+  if (memory.unanswered?.question === question && kept.distrust === undefined) throw memory.unanswered.failure;
   const entries = await deps.lists.entries(look.uid);
   if (entries === undefined) return undefined;
-  const comparison = new Comparison(look, kept, inventory);
+  const comparison = new Comparison(look, kept, inventory, inForce);
   try {
     await comparison.run(entries);
   } catch (error) {
@@ -57,7 +61,12 @@ export async function follow(look: Look, kept: KeptList): Promise<{ summary: Sum
   return { summary, more };
 }
 
-function ticketOf({ subscription, generation }: Look, kept: KeptList, { fingerprint }: Inventory): string {
+function ticketOf(
+  { subscription, generation }: Look,
+  kept: KeptList,
+  { fingerprint }: Inventory,
+  inForce: boolean,
+): string {
   const { annotations = {} } = subscription.metadata;
   const parts = [
     generation,
@@ -66,6 +75,7 @@ function ticketOf({ subscription, generation }: Look, kept: KeptList, { fingerpr
     kept.distrust,
     annotations[ANNOTATIONS.confirmListRemoval],
     fingerprint,
+    inForce,
   ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
@@ -75,6 +85,7 @@ class Comparison {
   readonly #look: Look;
   readonly #kept: KeptList;
   readonly #inventory: Inventory;
+  readonly #inForce: boolean;
   readonly #making: Making;
   readonly #conflicts: EntryAttention[] = [];
   readonly #pending: EntryAttention[] = [];
@@ -83,15 +94,21 @@ class Comparison {
   #dueAt: number | undefined;
   #held: Summary['held'];
 
-  constructor(look: Look, kept: KeptList, inventory: Inventory) {
+  constructor(look: Look, kept: KeptList, inventory: Inventory, inForce: boolean) {
     const { subscription, deps } = look;
     this.#look = look;
     this.#kept = kept;
     this.#inventory = inventory;
+    this.#inForce = inForce;
     this.#making = { subscription, instance: deps.settings.instance, list: kept.list };
   }
 
   async run({ entries, skipped }: KeptEntries): Promise<void> {
+    // Who signed the list is trusted no longer: what he says now or said before makes and changes nothing, whatever is chosen of it.
+    if (this.#kept.distrust !== undefined) {
+      this.#retireOurs();
+      return;
+    }
     const { spec } = this.#look.subscription;
     const isApproved = approvalOf(spec);
     const { ours } = this.#inventory;
@@ -108,8 +125,7 @@ class Comparison {
       }
       this.#selected++;
       const image = ours.get(entry.id);
-      // Who signed the list is trusted no longer: what he says now or said before makes and changes nothing.
-      if (this.#kept.distrust !== undefined || entry.deprecated !== undefined) continue;
+      if (entry.deprecated !== undefined) continue;
       seen.add(entry.id);
       if (this.#isExpired(entry)) {
         if (image !== undefined) this.#retire(image, 'Expired');
@@ -215,7 +231,7 @@ class Comparison {
       );
       return;
     }
-    if (image !== undefined && isAsDrafted(image, draft)) return;
+    if (!this.#inForce || (image !== undefined && isAsDrafted(image, draft))) return;
     this.steps.push({ what: image === undefined ? 'Made' : 'Updated', entry, draft });
   }
 
@@ -240,22 +256,29 @@ class Comparison {
     if (image !== undefined && maker !== undefined) this.steps.push({ what: 'Deleted', entry, image });
   }
 
+  #retireOurs(): void {
+    for (const [, image] of this.#owned()) this.#retire(image, 'Untrusted');
+  }
+
   #retireTheRest(seen: ReadonlySet<string>, listed: ReadonlySet<string>, skipped: readonly Skipped[]): void {
-    const { ours } = this.#inventory;
-    const faulty = faultsOf(skipped);
-    // What a former subscription of this name has left is taken up where an entry asks for it, and else left alone.
-    const { uid } = this.#look.subscription.metadata;
-    const left = [...ours].filter(([id, image]) => !seen.has(id) && isOwnedBy(image, uid));
-    const gone = left.filter(([id, image]) => !listed.has(id) && !faulty.has(id) && !isRetired(image));
-    this.#held = this.#kept.distrust === undefined ? this.#heldBack(gone.length, listed.size) : undefined;
+    const faultOf = faultsOf(skipped, this.#look.subscription.spec);
+    const left = this.#owned().filter(([id]) => !seen.has(id));
+    const gone = left.filter(([id, image]) => !listed.has(id) && !isRetired(image) && faultOf(id, image) === undefined);
+    this.#held = this.#heldBack(gone.length, listed.size);
     for (const [id, image] of left) {
       // What a believed entry says of the image goes before what is wrong with others of its id: anybody may have written those.
-      const fault = listed.has(id) ? undefined : faulty.get(id);
-      if (this.#kept.distrust !== undefined || fault === 'Distrust') this.#retire(image, 'Untrusted');
+      const fault = listed.has(id) ? undefined : faultOf(id, image);
+      if (fault === 'Distrust') this.#retire(image, 'Untrusted');
       // Something is wrong with the entry, and nobody has said that the image must go.
       else if (fault === 'Defect') continue;
       else if (listed.has(id) || this.#held === undefined || isRetired(image)) this.#retire(image, 'Removed');
     }
+  }
+
+  /** What a former subscription of this name has left is taken up where an entry asks for it, and else left alone. */
+  #owned(): [string, VMImage][] {
+    const { uid } = this.#look.subscription.metadata;
+    return [...this.#inventory.ours].filter(([, image]) => isOwnedBy(image, uid));
   }
 
   /**
@@ -304,19 +327,6 @@ class Comparison {
       ...(image === undefined ? {} : { image: image.metadata.name }),
     };
   }
-}
-
-/**
- * Why there is no entry of an id that was skipped. Several endorsers may have written one for the same image, and strangers too:
- * `Distrust` only where every one of them is out for certain.
- */
-function faultsOf(skipped: readonly Skipped[]): ReadonlyMap<string, 'Distrust' | 'Defect'> {
-  const faults = new Map<string, 'Distrust' | 'Defect'>();
-  for (const { id, reason } of skipped) {
-    if (!isDistrust(reason, 'x509')) faults.set(id, 'Defect');
-    else if (!faults.has(id)) faults.set(id, 'Distrust');
-  }
-  return faults;
 }
 
 function isRetired({ spec, metadata }: VMImage): boolean {

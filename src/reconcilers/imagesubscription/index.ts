@@ -11,7 +11,7 @@ import { follow } from './follow.ts';
 import { ownedBy } from './inventory.ts';
 import { FINALIZER, leave } from './leave.ts';
 import { beginLook, type Look, lookAgain, note, told } from './look.ts';
-import { isAccepted, lastFailure, readWhenDue, takeReading, wordsOf } from './reading.ts';
+import { isAccepted, isInForce, lastFailure, readWhenDue, takeReading, tellPastDate, wordsOf } from './reading.ts';
 import type { Summary } from './summary.ts';
 import { conclude, tellImages, type Verdict } from './verdict.ts';
 
@@ -20,7 +20,7 @@ const BROKEN_LOOK_MS = 5 * 60_000;
 /**
  * Brings one ImageSubscription a step nearer to its list: takes what a reading has brought, compares the accepted list with the
  * VMImages that there are, starts the next reading when it is due, and writes the status once. A list that cannot be read, or not be
- * accepted, changes nothing but the conditions.
+ * accepted, makes and changes nothing but the conditions.
  *
  * @returns milliseconds after which to look again without being woken; undefined when nothing is due
  */
@@ -53,6 +53,7 @@ export async function reconcileImageSubscription(key: ObjectKey, deps: Deps): Pr
     delete look.memory.unanswered;
     delete look.memory.refused;
   }
+  tellPastDate(look);
   const reading = await readWhenDue(look);
   const kept = await deps.lists.head(look.uid);
   conclude(look, await verdictOf(look, kept, reading === 'Needed'));
@@ -64,7 +65,7 @@ async function verdictOf(look: Look, kept: KeptList | undefined, needed: boolean
   const current = kept !== undefined && isAccepted(kept, look) ? kept : undefined;
   let followed: { summary: Summary; more: boolean } | undefined;
   try {
-    followed = current === undefined ? undefined : await follow(look, current);
+    followed = current === undefined ? undefined : await follow(look, current, isInForce(look));
   } catch (error) {
     const failure = Failure.from(error);
     if (!STALLING.includes(failure.failureClass)) throw failure;
@@ -121,11 +122,12 @@ function warnOnce(look: Look, { reason, message }: { reason: string; message: st
 }
 
 /** Why nobody has to worry about the images when a list cannot be had. */
-function untouched({ status: { list, counts } }: Look): string {
+function untouched(look: Look): string {
+  const { list, counts } = look.status;
   const images = counts?.images ?? 0;
-  return list === undefined || images === 0
-    ? ''
-    : `; the ${images} images of the list accepted before (${wordsOf(list)}) stay as they are`;
+  if (list === undefined || images === 0) return '';
+  const only = isInForce(look) ? '' : ', and no other is made of it';
+  return `; the ${images} images of the list accepted before (${wordsOf(list)}) stay as they are${only}`;
 }
 
 function countsInWords({ status: { counts = {} } }: Look): string[] {

@@ -16,6 +16,8 @@ export interface Memory {
   inputs?: string;
   /** The kept list has to be read or judged anew before anything is made of it. */
   doubtful?: boolean;
+  /** Somebody asked for a fresh look while a reading ran, which may have been to the origin before him: another one follows it. */
+  again?: boolean;
   /** Not before this date, in milliseconds since the epoch: those that were all overdue at a start do not go at once. */
   spreadUntil?: number;
   /** What the images were last compared with, and what came of it. */

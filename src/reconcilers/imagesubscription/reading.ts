@@ -1,5 +1,5 @@
 import { timestamp } from '../../api/conditions.ts';
-import { Failure, REASONS, type Reason } from '../../api/failure.ts';
+import { Failure, type PlainFailure, REASONS, type Reason } from '../../api/failure.ts';
 import type { ListFacts } from '../../catalogs/catalog.ts';
 import type { KeptList } from '../../catalogs/kept.ts';
 import type { ReadOutcome } from '../../catalogs/reading.ts';
@@ -29,18 +29,28 @@ export function readingKey(uid: string): string {
 
 /** Takes the outcome of a reading into the status. Whether there was one. */
 export function takeReading(look: Look): boolean {
-  const { deps, uid, asker, memory, subscription } = look;
+  const { deps, uid, asker, memory, subscription, status } = look;
   const outcome = deps.jobs.take<ReadOutcome>(readingKey(uid), asker);
   if (outcome === undefined) return false;
   const failed = outcome.ok ? undefined : Failure.from(outcome.error);
   if (failed?.reason === 'Aborted') return false;
   // What was judged by trust that has been taken away meanwhile is applied only when it has been judged anew.
+  const doubtful = memory.doubtful === true;
   if (memory.inputs === inputsOf(subscription, deps.store)) delete memory.doubtful;
   const { format } = subscription.spec;
   if (!outcome.ok) {
     const failure = Failure.from(outcome.error);
     deps.metrics.listRead(format, failure.reason);
     refused(look, failure, 'Fetch');
+    // It ended before anything was judged: a ConfigMap of the new trust is missing, for instance.
+    if (doubtful && status.list !== undefined)
+      tellCondition(
+        look,
+        VERIFIED,
+        'Unknown',
+        failure.reason,
+        `the accepted list is not judged anew: ${failure.message}`,
+      );
     return true;
   }
   const { value } = outcome;
@@ -53,7 +63,47 @@ export function takeReading(look: Look): boolean {
   const failure = Failure.fromPlain(value.failure);
   deps.metrics.listRead(format, failure.reason);
   refused(look, failure, value.stage);
+  if (value.stage === 'Fetch' && value.kept !== undefined) tellKept(look, value.kept, value.doubt);
   return true;
+}
+
+/** Where no list could be fetched, what is verified or not is the accepted one. */
+function tellKept(look: Look, kept: KeptList, doubt: PlainFailure | undefined): void {
+  const fault = kept.distrust ?? doubt;
+  if (fault !== undefined) {
+    tellCondition(look, VERIFIED, false, fault.reason, `the accepted list: ${fault.message}`);
+  } else if (isAccepted(kept, look) && !isPastDate(look)) {
+    tellCondition(look, VERIFIED, true, VERIFIED, wordsOf(look.status.list ?? {}));
+  }
+}
+
+function isPastDate({ status: { list }, now }: Look): boolean {
+  return list?.expiresAt !== undefined && Date.parse(list.expiresAt) <= now;
+}
+
+/**
+ * The accepted list ends at its date also where its origin cannot be reached then, and nothing new comes of it. After a good look the
+ * next one is due at that date, and tells.
+ */
+export function tellPastDate(look: Look): void {
+  const { expiresAt } = look.status.list ?? {};
+  if (expiresAt === undefined || look.status.attempts === undefined) return;
+  if (told(look, VERIFIED)?.status === 'False') return;
+  if (!isPastDate(look)) {
+    lookAgain(look, Date.parse(expiresAt));
+    return;
+  }
+  const message = `the accepted list expired at ${expiresAt}: its publisher must sign a new one`;
+  tellCondition(look, VERIFIED, false, 'ListExpired', message);
+  note(look, 'Warning', 'ListExpired', message);
+}
+
+/**
+ * Whether VMImages may be made and changed after the accepted list: while it holds, and what was served last was no other than it should
+ * be. Else they may only go, as list and subscription say.
+ */
+export function isInForce(look: Look): boolean {
+  return told(look, VERIFIED)?.status === 'True' && !isPastDate(look);
 }
 
 function accepted(look: Look, kept: KeptList, fresh: boolean): void {
@@ -100,12 +150,17 @@ function refused(look: Look, failure: Failure, stage: 'Fetch' | 'Verify'): void 
   }
 }
 
-/** The failure that the last reading ended in, as the conditions keep it. */
+/** The failure that the last reading ended in, as the conditions keep it; with what is wrong with the accepted list beside it. */
 export function lastFailure(look: Look): { reason: string; message: string; stalled: boolean } | undefined {
-  const failed = [FETCHED, VERIFIED].map((type) => told(look, type)).find((condition) => condition?.status === 'False');
-  if (failed === undefined) return undefined;
-  const { reason, message } = failed;
+  const failed = [FETCHED, VERIFIED].flatMap((type) => {
+    const condition = told(look, type);
+    return condition?.status === 'False' ? [condition] : [];
+  });
+  const [first] = failed;
+  if (first === undefined) return undefined;
+  const { reason } = first;
   const failureClass = Object.hasOwn(REASONS, reason) ? REASONS[reason as Reason] : 'Transient';
+  const message = failed.map((condition) => condition.message).join('; ');
   return { reason, message, stalled: STALLING.includes(failureClass) };
 }
 
@@ -120,19 +175,21 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
   const kept = await deps.lists.head(uid);
   if (isOutdated(look, kept, inputs)) memory.doubtful = true;
   const need = needOf(look, kept);
+  if (look.asked) memory.again = true;
   if (deps.jobs.runs(key)) {
     if (memory.inputs === inputs) return need === 'Needed' ? 'Needed' : 'Runs';
     // What runs was begun with what counts no longer; it ends, and wakes us for the next.
     deps.jobs.leave(key, asker);
     return 'Needed';
   }
-  const dueAt = need === 'Needed' || look.asked ? look.now : dateOfNext(look);
+  const dueAt = need === 'Needed' || memory.again === true ? look.now : dateOfNext(look);
   if (dueAt > look.now) {
     memory.inputs ??= inputs;
     lookAgain(look, dueAt);
     return undefined;
   }
   memory.inputs = inputs;
+  delete memory.again;
   look.starts.push(() =>
     deps.jobs.start(key, asker, { lane: LANE, view: {} }, ({ signal }) => read(look, inputs, signal)),
   );

@@ -10,6 +10,7 @@ export interface Publisher {
   readonly folder: string;
   /** Runs a command line there, with the GnuPG home. */
   run(commandLine: string): void;
+  openssl(...args: readonly string[]): void;
   write(name: string, content: string | Uint8Array): void;
   read(name: string): Buffer;
   /** Signs in the name of a person of the authority: S/MIME with the content in it. */
@@ -17,8 +18,8 @@ export interface Publisher {
   /** Signs with the key of an OpenPGP user. */
   clearsign(content: string, person?: Person): Buffer;
   detached(content: string, person?: Person): Buffer;
-  /** An enveloped XML signature, as the last child of the root. */
-  xmlsign(document: string, person?: Person): string;
+  /** An enveloped XML signature, as the last child of the root, by who has a `.key` and a `.pem` of this name. */
+  xmlsign(document: string, person?: string): string;
   /** Takes the word of these endorsers. */
   readonly x509: (...people: readonly Person[]) => X509Trust;
   readonly openpgp: (...people: readonly Person[]) => OpenPgpTrust;
@@ -98,6 +99,7 @@ export function makePublisher(): Publisher {
       const [program = '', ...args] = commandLine.split(/\s+/);
       start(program, args);
     },
+    openssl: (...args) => void start('openssl', args),
     write: (name, content) => writeFileSync(path(name), content),
     read: (name) => readFileSync(path(name)),
     smime: (content, person = 'alice') =>

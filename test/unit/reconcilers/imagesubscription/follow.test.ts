@@ -109,9 +109,9 @@ function lookAt(metadata: Partial<ImageSubscription['metadata']> = {}, spec: Rec
   return beginLook(one, deps);
 }
 
-async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) {
+async function round(kept: KeptList, spec: Record<string, unknown> = {}, generation = 1, inForce = true) {
   const look = lookAt({ generation }, spec);
-  const done = await follow(look, kept);
+  const done = await follow(look, kept, inForce);
   if (done === undefined) throw new Error('the entries are lost');
   return { ...done, look };
 }
@@ -425,6 +425,128 @@ describe('an image whose entry is gone', () => {
     await round(await publish(many(1), [], marketplace), { trust });
     expect(retired()).toEqual([undefined, 'Removed']);
   });
+});
+
+describe('an image of a list in which each entry is signed by itself', () => {
+  const alice = { subject: '/CN=alice', issuer: '/CN=CA' };
+  const bob = { subject: '/CN=bob', issuer: '/CN=CA' };
+  const signer = { kind: 'x509', name: '/CN=alice', ...alice, fingerprint: 'ab' } as const;
+  const x509 = { endorsers: [alice], directoryRef: { kind: 'ConfigMap', name: 'anchors' } };
+  const trust = { trust: { x509 } };
+  const marketplace = unsigned({ format: 'Marketplace' });
+  const word = (reason: Reason, by: Skipped['signer']): Skipped => ({
+    id: 'e-1',
+    reason,
+    message: 'what is wrong',
+    ...(by === undefined ? {} : { signer: by }),
+  });
+
+  test.each<[string, Skipped[], string | undefined]>([
+    ['goes when its own endorser is revoked', [word('CertificateRevoked', alice)], 'Untrusted'],
+    [
+      'goes whoever has made another entry of its id, or one in the name of its endorser',
+      [
+        word('SignatureInvalid', 'Unproven'),
+        word('CertificateRevoked', alice),
+        word('CrlMissing', bob),
+        word('UntrustedSigner', alice),
+        word('WeakSignature', alice),
+      ],
+      'Untrusted',
+    ],
+    [
+      'stays while another entry of its endorser may be in order tomorrow',
+      [word('CertificateRevoked', alice), word('CrlMissing', alice)],
+      undefined,
+    ],
+    ['stays where the authority of its endorser is gone', [word('UntrustedSigner', alice)], undefined],
+    ['stays where a CRL is missing', [word('CrlMissing', alice)], undefined],
+    [
+      'is removed when its endorser has withdrawn it, whoever never trusted endorses it too',
+      [word('EndorserNotTrusted', bob)],
+      'Removed',
+    ],
+    ['is removed when all that is left is forged', [word('SignatureInvalid', 'Unproven')], 'Removed'],
+    [
+      'is removed when another is revoked whom another authority gave the same name',
+      [word('CertificateRevoked', { ...alice, issuer: '/CN=Other CA' })],
+      'Removed',
+    ],
+  ])('%s', async (_, skipped, why) => {
+    const entries = many(2).map((each) => ({ ...each, signer }));
+    await round(await publish(entries, [], marketplace), trust);
+    await round(await publish(entries.slice(0, 1), skipped, marketplace), trust);
+    expect(retired()).toEqual([undefined, why]);
+  });
+
+  test('waits for a person with many others whose entries somebody has replaced by forged ones', async () => {
+    const entries = many(12).map((each) => ({ ...each, signer }));
+    await round(await publish(entries, [], marketplace), trust);
+    const forged = entries.slice(1).map(({ id }) => ({ ...word('EndorserNotTrusted', bob), id }));
+    const { summary } = await round(await publish(entries.slice(0, 1), forged, marketplace), trust);
+    expect(summary.held).toMatchObject({ reason: 'ConfirmationRequired' });
+    expect(new Set(retired())).toEqual(new Set([undefined]));
+  });
+});
+
+describe('a list that is not in force', () => {
+  const resting = (kept: KeptList, spec: Record<string, unknown> = {}, generation = 1) =>
+    round(kept, spec, generation, false);
+
+  test('makes no image, changes none, and brings none back; when it is in force again, it does', async () => {
+    await round(await publish(many(2)));
+    await round(await publish(many(1)));
+    const kept = await publish([...many(3).slice(1), entry({ id: 'e-0', title: 'Renamed' })]);
+    const before = states();
+    writes = [];
+    expect((await resting(kept)).summary).toMatchObject({ selected: 3, attention: [] });
+    expect(writes).toEqual([]);
+    expect(states()).toEqual(before);
+    await round(kept);
+    expect(writes).toHaveLength(3);
+    expect(retired()).toEqual([undefined, undefined, undefined]);
+  });
+
+  test('lets images go that are chosen no longer, or past their date', async () => {
+    const soon = new Date(clock.now() + 60_000).toISOString();
+    const kept = await publish([entry({ id: 'e-0', expiresAt: soon }), entry({ id: 'e-1' }), entry({ id: 'e-2' })]);
+    await round(kept);
+    clock.advance(60_000);
+    await resting(kept, { select: { exclude: { ids: ['e-1'] } } }, 2);
+    expect(retired()).toEqual(['Expired', 'Removed', undefined]);
+  });
+});
+
+describe('a list whose signer is out', () => {
+  const distrust = { reason: 'CertificateRevoked' as const, message: 'he is revoked' };
+
+  test('lets all images go, although what is chosen of it cannot be evaluated', async () => {
+    const kept = await publish(many(2));
+    await round(kept);
+    const spec = { select: { expression: 'entry.(' } };
+    await expect(round(kept, spec, 2)).rejects.toMatchObject({ reason: 'InvalidSpec' });
+    const { summary } = await round({ ...kept, distrust }, spec, 2);
+    expect(summary).toMatchObject({ entries: 2, selected: 0, retired: 2 });
+    expect(retired()).toEqual(['Untrusted', 'Untrusted']);
+  });
+
+  test('lets no image go that a former subscription of its name has left', async () => {
+    const kept = await publish(many(1));
+    await round(kept);
+    for (const [name, image] of images)
+      images.set(name, { ...image, metadata: { ...image.metadata, ownerReferences: [] } });
+    await round({ ...kept, distrust });
+    expect(retired()).toEqual([undefined]);
+  });
+});
+
+test('products of a keyring whose key is taken out go with it, and those beside them stay', async () => {
+  const keyringRef = { kind: 'ConfigMap', name: 'keys', key: 'keyring.asc' };
+  const spec = { trust: { openpgp: { keyringRef } } };
+  await round(await publish(many(2)), spec);
+  const lost: Skipped = { id: 'e-1', reason: 'UntrustedSigner', message: 'nobody in the keyring' };
+  await round(await publish(many(1), [lost]), spec);
+  expect(retired()).toEqual([undefined, 'Untrusted']);
 });
 
 describe('an endorser on a white or black list', () => {

@@ -7,7 +7,14 @@ import type { ReadOutcome, ReadTask } from '../../../../src/catalogs/reading.ts'
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
 import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
-import { isAccepted, readWhenDue, takeReading } from '../../../../src/reconcilers/imagesubscription/reading.ts';
+import {
+  isAccepted,
+  isInForce,
+  lastFailure,
+  readWhenDue,
+  takeReading,
+  tellPastDate,
+} from '../../../../src/reconcilers/imagesubscription/reading.ts';
 import { Jobs } from '../../../../src/runtime/jobs.ts';
 import { createLogger } from '../../../../src/telemetry/log.ts';
 import { HeldClock, settled } from '../../../support/clock.ts';
@@ -25,6 +32,8 @@ let object: ImageSubscription;
 let secretVersion: string | undefined;
 let outcome: ReadOutcome | Failure;
 let tasks: ReadTask[];
+/** Until then a reading runs. */
+let answered: Promise<void>;
 const results: string[] = [];
 
 const kept = (more: Partial<KeptList> = {}): KeptList => ({
@@ -38,17 +47,23 @@ const kept = (more: Partial<KeptList> = {}): KeptList => ({
   ...more,
 });
 const accepted = (more: Partial<KeptList> = {}): ReadOutcome => ({ kind: 'Accepted', kept: kept(more), fresh: true });
-const refused = (failure: Failure, stage: 'Fetch' | 'Verify' = 'Fetch'): ReadOutcome => ({
+const refused = (
+  failure: Failure,
+  stage: 'Fetch' | 'Verify' = 'Fetch',
+  { doubt, ...more }: Partial<KeptList> & { doubt?: Failure } = {},
+): ReadOutcome => ({
   kind: 'Refused',
   failure: failure.toPlain(),
   stage,
-  kept: kept(),
+  kept: kept(more),
+  ...(doubt === undefined ? {} : { doubt: doubt.toPlain() }),
 });
 
 beforeEach(() => {
   clock = new HeldClock();
   secretVersion = undefined;
   tasks = [];
+  answered = Promise.resolve();
   results.length = 0;
   outcome = accepted();
   object = subscription({ interval: '1h' });
@@ -74,6 +89,7 @@ function start(): void {
     catalogs: {
       read: async (task: ReadTask) => {
         tasks.push(task);
+        await answered;
         if (outcome instanceof Failure) throw outcome;
         return outcome;
       },
@@ -86,6 +102,7 @@ async function look(requestedAt?: string): Promise<Look> {
   const annotations = requestedAt === undefined ? {} : { 'imageproxy.dev/requestedAt': requestedAt };
   const one = beginLook({ ...object, metadata: { ...object.metadata, annotations } }, deps);
   takeReading(one);
+  tellPastDate(one);
   await readWhenDue(one);
   one.status.observedGeneration = one.generation;
   object = { ...object, status: one.status };
@@ -238,6 +255,21 @@ describe('a list', () => {
     expect(tasks).toHaveLength(2);
   });
 
+  test('is read once more when somebody asks while it is read, for that reading may have come before what he has seen', async () => {
+    const { promise, resolve: answer } = Promise.withResolvers<void>();
+    answered = promise;
+    await look();
+    await look('now');
+    await look('now');
+    expect(tasks).toHaveLength(1);
+    answer();
+    await settled();
+    await look('now');
+    expect(tasks).toHaveLength(2);
+    await look('now');
+    expect(tasks).toHaveLength(2);
+  });
+
   test('is looked at when its own date is past, once', async () => {
     outcome = accepted({ list: list({ expiresAt: timestamp(clock.now() + 10 * MINUTE) }) });
     const first = await read();
@@ -255,6 +287,89 @@ describe('a list', () => {
     await read();
     object = { ...object, spec: { ...object.spec, interval: '10m' } };
     expect(due(await look())).toBeLessThanOrEqual(11);
+  });
+});
+
+describe('the accepted list', () => {
+  const unreachable = new Failure('NetworkError', 'no route');
+  const changeTrust = () => {
+    object = { ...object, spec: { ...object.spec, trust: { minisign: { publicKeys: [] } } } };
+  };
+
+  test('is in force while it is the last that was read, and when the next cannot be fetched', async () => {
+    expect(isInForce(await read())).toBe(true);
+    outcome = refused(unreachable);
+    clock.advance(2 * HOUR);
+    const failed = await read();
+    expect(isInForce(failed)).toBe(true);
+    expect(told(failed, 'Verified')).toMatchObject({ status: 'True' });
+  });
+
+  test('is not in force after another one was served that is not to be believed', async () => {
+    await read();
+    outcome = refused(new Failure('SignatureInvalid', 'changed'), 'Verify');
+    clock.advance(2 * HOUR);
+    expect(isInForce(await read())).toBe(false);
+  });
+
+  test.each([
+    ['in doubt', { doubt: new Failure('UntrustedSigner', 'the authority is gone') }, 'UntrustedSigner'],
+    ['out', { distrust: { reason: 'EndorserNotTrusted' as const, message: 'he is out' } }, 'EndorserNotTrusted'],
+  ])(
+    'is not in force where it is %s and the next cannot be fetched; when it is judged good, it is again',
+    async (_, more, reason) => {
+      await read();
+      changeTrust();
+      outcome = refused(unreachable, 'Fetch', more);
+      const failed = await read();
+      expect(isInForce(failed)).toBe(false);
+      expect(told(failed, 'Fetched')).toMatchObject({ status: 'False', reason: 'NetworkError' });
+      expect(told(failed, 'Verified')).toMatchObject({ status: 'False', reason });
+      outcome = refused(unreachable);
+      clock.advance(HOUR);
+      expect(isInForce(await read())).toBe(true);
+    },
+  );
+
+  test('is not in force where a reading with other trust ended before it could be judged', async () => {
+    await read();
+    changeTrust();
+    outcome = new Failure('ConfigMapNotFound', 'there is no ConfigMap default/anchors');
+    const failed = await read();
+    expect(await current(failed)).toBe(true);
+    expect(isInForce(failed)).toBe(false);
+    expect(told(failed, 'Verified')).toMatchObject({ status: 'Unknown', reason: 'ConfigMapNotFound' });
+    // What ends before it in the same trust says nothing new.
+    outcome = accepted();
+    clock.advance(HOUR);
+    await read();
+    outcome = new Failure('ResourceLimit', 'too much');
+    clock.advance(2 * HOUR);
+    expect(isInForce(await read())).toBe(true);
+  });
+
+  test('ends at its date although its origin cannot be reached then, which is told once, beside why', async () => {
+    outcome = accepted({ list: list({ expiresAt: timestamp(clock.now() + 2 * HOUR + 10 * MINUTE) }) });
+    await read();
+    outcome = refused(new Failure('NotFound', 'it has gone'));
+    clock.advance(2 * HOUR);
+    const failed = await read();
+    expect(told(failed, 'Verified')).toMatchObject({ status: 'True' });
+    // It has an interval to wait, and is looked at sooner.
+    expect(due(failed)).toBeCloseTo(10, 1);
+    clock.advance(due(failed) * MINUTE);
+    const past = await look();
+    expect(isInForce(past)).toBe(false);
+    expect(told(past, 'Verified')).toMatchObject({ status: 'False', reason: 'ListExpired' });
+    expect(lastFailure(past)?.message).toMatch(/it has gone.*expired at/);
+    expect(past.notes.map(({ reason }) => reason)).toEqual(['ListExpired']);
+    clock.advance(2 * HOUR);
+    const again = await read();
+    expect(told(again, 'Verified')).toEqual(told(past, 'Verified'));
+    expect(again.notes).toEqual([]);
+    outcome = accepted({ list: list({ expiresAt: timestamp(clock.now() + 9 * HOUR) }) });
+    clock.advance(2 * HOUR);
+    expect(isInForce(await read())).toBe(true);
   });
 });
 
