@@ -80,7 +80,12 @@ export async function confirmRemoval(
       timeoutMs: options.timeout,
       ended: session.ended,
       decide: (object) => {
-        const left = (object as VMImage | undefined)?.status?.sites?.some(({ name }) => name === site) === true;
+        if (object === undefined)
+          throw new CommandError(
+            EXIT.notFound,
+            `${titleOf(target)} was deleted meanwhile: its registrations go with it`,
+          );
+        const left = (object as VMImage).status?.sites?.some(({ name }) => name === site) === true;
         return left ? undefined : true;
       },
       onTimeout: () =>

@@ -11,7 +11,7 @@ import { type Choice, type Place, typedLine } from './place.ts';
 import { type CredentialsFolder, credentialsFolder } from './credentials-folder.ts';
 import { type ActingOptions, openSession, type Session } from './session.ts';
 import { openReader } from './state.ts';
-import { type Listener, within } from './watching.ts';
+import { keyIn, type Listener, within } from './watching.ts';
 
 type DirectoryChoice = Extract<Choice, { kind: 'directory' }>;
 
@@ -95,7 +95,7 @@ class DirectoryPlace implements Place {
   }
 
   watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
-    return this.#reader.watch(kind, within(scope, listener), signal);
+    return this.#reader.watch(kind, within(scope, listener), signal, keyIn(kind, scope));
   }
 
   typed(command: string, target?: Pick<Target, 'names' | 'key'>, rest?: string): string {

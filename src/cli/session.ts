@@ -9,7 +9,7 @@ import type { StoredResource } from '../stores/directory/records.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import type { RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { type Listener, type Watchable, watchStore, within } from './watching.ts';
+import { type Listener, type Watchable, watchStore, within, keyIn } from './watching.ts';
 
 /** Objects with controllers at work on them, to be changed. */
 export interface Session extends Watchable {
@@ -92,7 +92,7 @@ class RemoteSession implements Session {
   }
 
   watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
-    return readState(this.#state).watch(kind, within(scope, listener), signal);
+    return readState(this.#state).watch(kind, within(scope, listener), signal, keyIn(kind, scope));
   }
 
   async apply(object: Draft): Promise<StoredResource> {

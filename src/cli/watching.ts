@@ -1,5 +1,6 @@
 import type { ApiKind } from '../api/crds.ts';
 import type { Change, ObjectKey, Scope, Store } from '../stores/store.ts';
+import { isClusterScoped } from '../stores/directory/kinds.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import type { CommandContext } from './output.ts';
 
@@ -18,6 +19,13 @@ export function within({ namespace, name }: Scope, listener: Listener): Listener
     if (namespace !== undefined && metadata.namespace !== namespace) return;
     if (name === undefined || metadata.name === name) listener(change);
   };
+}
+
+/** The one object that the scope is of; undefined where there may be several. */
+export function keyIn(kind: ApiKind, { namespace, name }: Scope): ObjectKey | undefined {
+  if (name === undefined) return undefined;
+  if (isClusterScoped(kind)) return { name };
+  return namespace === undefined ? undefined : { namespace, name };
 }
 
 /** A store of this process as something to watch. */

@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Failure } from '../../api/failure.ts';
 import { type Change, type Kind, keyOf, type ObjectKey } from '../store.ts';
 import { inParallel } from './concurrency.ts';
 import { decodeEvents, type RecordedEvent } from './events.ts';
@@ -9,7 +10,7 @@ import { type Holder, holderOf } from './lock.ts';
 import type { Problem } from './manifest.ts';
 import { readProblems } from './problems.ts';
 import { decodeRecord, type ObjectRecord, recordFile, type StoredResource, withProgress } from './records.ts';
-import type { Timers } from './seams.ts';
+import { codeOf, type Timers } from './seams.ts';
 import { readInstance, readJson, readText } from './state.ts';
 
 const FILES_AT_ONCE = 32;
@@ -18,7 +19,9 @@ const POLL_MS = 2_000;
 const GATHER_MS = 50;
 
 export interface StateReader {
+  /** Without those whose record is damaged. */
   list(kind: Kind, namespace?: string): Promise<StoredResource[]>;
+  /** @throws Failure InternalError when its record is damaged: it is not gone */
   get(kind: Kind, key: ObjectKey): Promise<StoredResource | undefined>;
   /** The manifest file that an object was last read from; undefined when it was made by a request, or is not there. */
   manifestOf(kind: Kind, key: ObjectKey): Promise<string | undefined>;
@@ -28,8 +31,17 @@ export interface StateReader {
   instance(): Promise<string | undefined>;
   /** The process that is running on this state; undefined when there is none. */
   holder(): Promise<Holder | undefined>;
-  /** Tells each object of the kind once, then every change until the signal fires. Resolves after the first complete read. */
-  watch(kind: Kind, listener: (change: Change<StoredResource>) => void, signal: AbortSignal): Promise<void>;
+  /**
+   * Tells each object of the kind once, then every change until the signal fires. Resolves after the first complete read. With a
+   * key only that object's record is read: who hears nothing of it knows that it is not there.
+   * @throws Failure InternalError when the record of that one object is damaged
+   */
+  watch(
+    kind: Kind,
+    listener: (change: Change<StoredResource>) => void,
+    signal: AbortSignal,
+    key?: ObjectKey,
+  ): Promise<void>;
 }
 
 /** Looks at a state directory beside the process that writes it. Takes no lock and changes nothing. */
@@ -39,7 +51,7 @@ export function readState(state: string, timers: Timers = globalThis): StateRead
     async list(kind, namespace) {
       const found: StoredResource[] = [];
       await inParallel(await recordFiles(state, kind), FILES_AT_ONCE, async (file) => {
-        const object = (await read(file))?.object;
+        const object = (await read(file).catch(unlessDamaged))?.object;
         if (object !== undefined && (namespace === undefined || object.metadata.namespace === namespace))
           found.push(object);
       });
@@ -60,8 +72,8 @@ export function readState(state: string, timers: Timers = globalThis): StateRead
     problems: () => readProblems(state),
     instance: () => readInstance(state),
     holder: () => holderOf(state),
-    async watch(kind, listener, signal) {
-      const watcher = new StateWatcher(state, kind, listener, timers);
+    async watch(kind, listener, signal, key) {
+      const watcher = new StateWatcher(state, kind, key, listener, timers);
       signal.addEventListener('abort', () => watcher.close(), { once: true });
       await watcher.look();
       if (signal.aborted) watcher.close();
@@ -71,26 +83,50 @@ export function readState(state: string, timers: Timers = globalThis): StateRead
 }
 
 async function recordFiles(state: string, kind: Kind): Promise<string[]> {
-  const names = await readdir(join(state, 'objects')).catch(() => []);
+  const names = await readdir(join(state, 'objects')).catch((error: unknown) => {
+    // No process has worked on it yet. A folder that cannot be read is not empty.
+    if (codeOf(error) === 'ENOENT') return [];
+    throw error;
+  });
   return names.filter((name) => name.startsWith(`${kind}_`) && name.endsWith('.json'));
 }
 
-async function readRecord(state: string, file: string): Promise<ObjectRecord | undefined> {
-  const text = await readText(join(state, 'objects', file));
-  if (text === undefined) return undefined;
-  try {
-    const record = decodeRecord(text, file);
-    const progress = await readFile(join(state, 'progress', file), 'utf8').catch(() => undefined);
-    return deepFreeze({ ...record, object: withProgress(record.object, progress) });
-  } catch {
-    // The writer sets it aside at its next start.
-    return undefined;
+/** What is there and cannot be understood. The writer sets it aside at its next start. */
+class DamagedRecord extends Failure {
+  constructor(path: string, cause: unknown) {
+    super(
+      'InternalError',
+      `${path} is damaged: start the controller anew; it sets the file aside, and makes the object again from its manifest`,
+      { cause },
+    );
   }
+}
+
+/** @throws DamagedRecord */
+async function readRecord(state: string, file: string): Promise<ObjectRecord | undefined> {
+  const path = join(state, 'objects', file);
+  const text = await readText(path);
+  if (text === undefined) return undefined;
+  let record: ObjectRecord;
+  try {
+    record = decodeRecord(text, file);
+  } catch (error) {
+    throw new DamagedRecord(path, error);
+  }
+  const progress = await readFile(join(state, 'progress', file), 'utf8').catch(() => undefined);
+  return deepFreeze({ ...record, object: withProgress(record.object, progress) });
+}
+
+/** One among many is passed over: the others must be seen all the same. */
+function unlessDamaged(error: unknown): undefined {
+  if (!(error instanceof DamagedRecord)) throw error;
 }
 
 class StateWatcher {
   readonly #state: string;
   readonly #kind: Kind;
+  /** The record of the one object that is asked for; undefined: all of the kind. */
+  readonly #only: string | undefined;
   readonly #listener: (change: Change<StoredResource>) => void;
   readonly #timers: Timers;
   readonly #known = new Map<string, { fingerprint: string; object: StoredResource }>();
@@ -101,9 +137,16 @@ class StateWatcher {
   #looking = Promise.resolve();
   #closed = false;
 
-  constructor(state: string, kind: Kind, listener: (change: Change<StoredResource>) => void, timers: Timers) {
+  constructor(
+    state: string,
+    kind: Kind,
+    key: ObjectKey | undefined,
+    listener: (change: Change<StoredResource>) => void,
+    timers: Timers,
+  ) {
     this.#state = state;
     this.#kind = kind;
+    this.#only = key === undefined ? undefined : recordFile(kind, key);
     this.#listener = listener;
     this.#timers = timers;
   }
@@ -133,10 +176,14 @@ class StateWatcher {
     this.#looking = this.#looking
       .catch(() => undefined)
       .then(async () => {
-        const files = new Set(names ?? [...(await recordFiles(this.#state, this.#kind)), ...this.#known.keys()]);
+        const files = new Set(names ?? (this.#only === undefined ? await this.#allFiles() : [this.#only]));
         await inParallel(files, FILES_AT_ONCE, (file) => this.#lookAt(file));
       });
     return this.#looking;
+  }
+
+  async #allFiles(): Promise<string[]> {
+    return [...(await recordFiles(this.#state, this.#kind)), ...this.#known.keys()];
   }
 
   #schedule(): void {
@@ -148,7 +195,7 @@ class StateWatcher {
   }
 
   #hint(name: string | null): void {
-    if (name === null || !name.startsWith(`${this.#kind}_`)) return;
+    if (name === null || !(this.#only === undefined ? name.startsWith(`${this.#kind}_`) : name === this.#only)) return;
     this.#hints.add(name);
     this.#gather ??= this.#timers.setTimeout(() => {
       const names = this.#hints;
@@ -164,8 +211,9 @@ class StateWatcher {
       (await fingerprintOf(join(this.#state, 'objects', file))) +
       (await fingerprintOf(join(this.#state, 'progress', file)));
     if (known?.fingerprint === fingerprint) return;
-    const object = (await readRecord(this.#state, file))?.object;
-    if (this.#closed) return;
+    const record = await this.#read(file);
+    if (this.#closed || record === 'Damaged') return;
+    const object = record?.object;
     if (object === undefined) {
       if (known === undefined) return;
       this.#known.delete(file);
@@ -181,6 +229,16 @@ class StateWatcher {
     this.#listener(
       known === undefined ? { type: 'Applied', object } : { type: 'Applied', object, previous: known.object },
     );
+  }
+
+  /** What is damaged is not gone: what was known of it goes on being told. The one object that is asked for must be known. */
+  async #read(file: string): Promise<ObjectRecord | 'Damaged' | undefined> {
+    try {
+      return await readRecord(this.#state, file);
+    } catch (error) {
+      if (!(error instanceof DamagedRecord) || this.#only !== undefined) throw error;
+      return 'Damaged';
+    }
   }
 }
 

@@ -17,6 +17,8 @@ export interface World {
   /** The real program, which takes the place from its environment. */
   run(...words: string[]): Promise<Outcome>;
   begin(...words: string[]): Program;
+  /** What the controllers have logged. */
+  readonly lines: readonly string[];
   close(): Promise<void>;
 }
 
@@ -35,6 +37,7 @@ export async function openDirectoryWorld(): Promise<World> {
   return {
     title: house.state,
     shelf: house.shelf,
+    lines: house.lines,
     async apply(...objects) {
       for (const object of objects) {
         const { name, namespace = '' } = object.metadata;
@@ -56,6 +59,7 @@ export async function openClusterWorld(): Promise<World & { server: ApiServer }>
     server,
     title: `the cluster ${credentials.server}`,
     shelf: cluster.shelf,
+    lines: cluster.lines,
     apply: (...objects) => cluster.apply(...objects),
     ...commands({ KUBECONFIG: server.kubeconfig, IMAGEPROXY_KUBERNETES: 'true' }),
     async close() {

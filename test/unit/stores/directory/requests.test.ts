@@ -159,6 +159,63 @@ describe('A reader beside the writer', () => {
     ]).toEqual([[], [], undefined, undefined]);
   });
 
+  it('takes nothing for gone whose record is damaged: it is passed over among others, and an error where it is asked for', async () => {
+    const store = await bench.started();
+    await store.apply(object);
+    const other = await store.apply<TestObject>({ ...object, metadata: { ...key, name: 'other' } });
+    const reader = readState(bench.state, bench.clock);
+    const changes: Change[] = [];
+    let heard = Promise.withResolvers<void>();
+    const end = new AbortController();
+    const told = (change: Change): void => {
+      changes.push(change);
+      if (change.object.metadata.generation > 1) heard.resolve();
+    };
+    await reader.watch('VMImage', told, end.signal);
+    expect(changes).toHaveLength(2);
+    await writeFile(join(bench.state, 'objects', 'VMImage_default_a.json'), '{');
+
+    await expect(reader.get('VMImage', key)).rejects.toMatchObject({
+      reason: 'InternalError',
+      message: expect.stringMatching(/VMImage_default_a\.json is damaged: start the controller anew/),
+    });
+    await expect(reader.watch('VMImage', () => undefined, end.signal, key)).rejects.toThrow('is damaged');
+    expect(await reader.list('VMImage')).toEqual([other]);
+    // One look ends before the next begins: at the second change the first has told all that it found.
+    for (const url of ['v', 'w']) {
+      heard = Promise.withResolvers<void>();
+      await store.apply({ ...object, metadata: { ...key, name: 'other' }, spec: { url } });
+      bench.clock.advance(2_000);
+      await heard.promise;
+    }
+    end.abort();
+    expect(changes.filter(({ type }) => type === 'Deleted')).toEqual([]);
+  });
+
+  it('watches one object by its own record, whatever else is there', async () => {
+    const store = await bench.started();
+    const other = await store.apply<TestObject>({ ...object, metadata: { ...key, name: 'other' } });
+    const changes: Change[] = [];
+    const end = new AbortController();
+    const made = Promise.withResolvers<void>();
+    await readState(bench.state, bench.clock).watch(
+      'VMImage',
+      (change) => {
+        changes.push(change);
+        made.resolve();
+      },
+      end.signal,
+      key,
+    );
+    expect(changes).toEqual([]);
+    await store.annotate('VMImage', other.metadata, { seen: 'yes' });
+    const one = await store.apply(object);
+    bench.clock.advance(2_000);
+    await made.promise;
+    end.abort();
+    expect(changes).toMatchObject([{ type: 'Applied', object: { metadata: one.metadata } }]);
+  });
+
   it('watches: what is there, each change, progress, the end; by polling alone where notices are lost', async () => {
     const store = await bench.started();
     const made = await store.apply<TestObject>(object);
