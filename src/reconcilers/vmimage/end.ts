@@ -1,4 +1,5 @@
-import { leaveUnwanted, clear, departing, withdraw } from './leave.ts';
+import { clear, departing, isTakenOut, leaveUnwanted, isInService, withdraw } from './leave.ts';
+import { holdsAnything } from './named.ts';
 import { lookAgain, type Round } from './round.ts';
 import { rowOf, tell } from './rows.ts';
 import type { Target } from './targets.ts';
@@ -25,14 +26,14 @@ export function withdrawAll(round: Round, targets: readonly Target[], end: 'Deac
     const row = rowOf(round, target.name);
     const inputsHash = `${end}/${image.spec.onExpiry}`;
     if (!remove) withdraw(round, target, row, end, inputsHash);
-    else if (clear(round, target, row, inputsHash)) {
+    else if ((isTakenOut(row) && !holdsAnything(row)) || clear(round, target, row, inputsHash)) {
       row.observedGeneration = round.generation;
-      tell(row, end, end, 'removed here when it expired');
+      tell(row, end, end, 'nothing of it is left here since it expired');
     }
   }
   // The switch for an image with a hole in it reaches every place where it is, also those that nothing asks for any more.
   const unasked = round.status.sites.filter(
-    (row) => row.imageID !== undefined && row.retired !== true && !targets.some((target) => target.name === row.name),
+    (row) => isInService(row) && !targets.some((target) => target.name === row.name),
   );
   const leaving = unasked.map((row) => departing(round, row));
   for (const target of leaving) withdraw(round, target, rowOf(round, target.name), end, end);

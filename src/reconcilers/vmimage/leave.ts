@@ -1,6 +1,6 @@
 import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { hashOf } from './identity.ts';
-import { begin, jobKey, type OperationView, startDelete, startRetire, startTidy } from './operations.ts';
+import { begin, jobKey, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { dropRow, holds, tell } from './rows.ts';
@@ -15,14 +15,16 @@ export function withdraw(
   phase: 'Deactivated' | 'Expired',
   inputsHash: string,
 ): void {
-  if (!holdsAnything(row)) return tell(row, phase, phase, 'nothing is registered here');
+  // Before anything is told of the row: its phase says that this site was looked at.
+  const wasTakenOut = isTakenOut(row);
+  const isAskable = !wasTakenOut && target.site?.spec.abandoned !== true;
+  if (!isAskable && !holdsAnything(row)) return tell(row, phase, phase, NOTHING_HERE);
   const work = openWork(round, target, row, { inputsHash }, 'Leave');
   if (work === undefined) return;
-  const { busy } = attend(work);
+  const { busy, result } = attend(work);
   if (busy) {
     if (row.operation?.kind === 'Register') begin(work, { kind: 'Tidy' });
-    if (row.operation?.kind === 'Tidy')
-      round.deps.jobs.leave(`site/${round.image.metadata.uid}/${row.name}`, round.key);
+    if (row.operation?.kind === 'Tidy') round.deps.jobs.leave(jobKey(round, row.name), round.key);
     return;
   }
   if (holds(round, row, work.inputsHash)) return;
@@ -30,33 +32,42 @@ export function withdraw(
     begin(work, { kind: 'Tidy' });
     return startTidy(work);
   }
-  if (row.imageID !== undefined && row.retired !== true) {
+  if (result?.kind !== 'Withdraw' && (!wasTakenOut || isInService(row))) {
     begin(work, { kind: 'Withdraw' });
-    return startRetire(work, 'Withdraw', row.artifacts ?? []);
+    return startWithdraw(work);
   }
   delete row.operation;
   row.observedGeneration = round.generation;
-  tell(
-    row,
-    phase,
-    phase,
-    row.imageID === undefined ? 'nothing is registered here' : `out of service here: ${row.imageID}`,
-  );
+  const ids = row.imageID === undefined ? (row.previous ?? []).map((each) => each.imageID) : [row.imageID];
+  tell(row, phase, phase, ids.length === 0 ? NOTHING_HERE : `out of service here: ${ids.join(', ')}`);
 }
 
-/** Removes every registration of the image from a site. True when nothing is left there. */
+const NOTHING_HERE = 'nothing is registered here';
+
+/** Whether the site was asked, and what it had of the image taken out of service or removed. */
+export function isTakenOut(row: SiteRow): boolean {
+  return row.phase === 'Deactivated' || row.phase === 'Expired';
+}
+
+/** Whether machines can still be made of any version of the image that the row names. */
+export function isInService(row: SiteRow): boolean {
+  const current = row.imageID !== undefined && row.retired !== true;
+  return current || (row.previous ?? []).some((each) => each.retiredAt === undefined);
+}
+
+/** Removes every registration of the image from a site, also what the row does not know of. True when nothing is left there. */
 export function clear(round: Round, target: Target, row: SiteRow, inputsHash: string): boolean {
-  if (!holdsAnything(row)) return true;
   if (target.site?.spec.abandoned === true) {
+    const forgotten = row.imageID ?? (holdsAnything(row) ? 'what was begun' : 'whatever is');
     note(
       round,
       'Warning',
       'Abandoned',
-      `ImageSite ${row.name} is abandoned: ${row.imageID ?? 'what was begun'} there is forgotten, not removed`,
+      `ImageSite ${row.name} is abandoned: ${forgotten} there is forgotten, not removed`,
     );
     return true;
   }
-  if (isElsewhere(round, row) && removalConfirmed(round.image, row.name)) {
+  if (holdsAnything(row) && isElsewhere(round, row) && removalConfirmed(round.image, row.name)) {
     note(
       round,
       'Warning',
@@ -164,7 +175,8 @@ export function finish(round: Round): boolean {
   for (const row of [...round.status.sites]) {
     const keep = keepAt(row.name);
     if (keep === undefined) {
-      if (clear(round, departing(round, row), row, hashOf(['deleted', image.metadata.uid]))) dropRow(round, row);
+      const gone = () => clear(round, departing(round, row), row, hashOf(['deleted', image.metadata.uid]));
+      if (!holdsAnything(row) || gone()) dropRow(round, row);
       continue;
     }
     if (keep === 'HandedOver') continue;

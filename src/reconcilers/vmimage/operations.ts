@@ -1,6 +1,6 @@
 import { Failure } from '../../api/failure.ts';
 import type { ImageSite, PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
-import type { Look, PublishImage, Registration } from '../../clouds/cloud.ts';
+import type { CloudRecord, Look, PublishImage, Registration } from '../../clouds/cloud.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
@@ -35,7 +35,8 @@ export type OperationResult =
   | { kind: 'Register'; registered: Registered; registrationHash: string; digest: string }
   | { kind: 'Reactivate'; registrationHash: string; digest: string; artifacts: RegisteredArtifact[] }
   | { kind: 'Update'; registrationHash: string }
-  | { kind: 'Retire' | 'Withdraw' | 'Tidy' | 'Delete'; ids: readonly string[] }
+  | { kind: 'Retire' | 'Tidy' | 'Delete'; ids: readonly string[] }
+  | { kind: 'Withdraw'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
   /** What the cloud did not let go of is told beside what has gone. */
   | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
   | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: boolean };
@@ -67,6 +68,8 @@ export function begin(
 ): void {
   const { row, round } = work;
   row.operation = { ...operation, startedAt: stamp(round) };
+  // A row that held nothing may have been of the place that the site was before.
+  row.siteIdentity = work.connection.identity;
   const { phase, message } = inWords(operation.kind);
   // What serves goes on serving while former versions and left-overs are looked after.
   if (phase !== 'Ready' && !(operation.kind === 'Tidy' && row.imageID !== undefined))
@@ -196,15 +199,43 @@ export function startUpdate(work: SiteWork): void {
   });
 }
 
-export function startRetire(
-  work: SiteWork,
-  kind: 'Retire' | 'Withdraw',
-  artifacts: readonly RegisteredArtifact[],
-): void {
-  startAfterWrite(work, { kind }, async (signal) => {
+export function startRetire(work: SiteWork, artifacts: readonly RegisteredArtifact[]): void {
+  startAfterWrite(work, { kind: 'Retire' }, async (signal) => {
     await work.connection.cloud.retire(refsOf(artifacts), signal);
-    return { kind, ids: artifacts.map((part) => part.id) };
+    return { kind: 'Retire', ids: artifacts.map((part) => part.id) };
   });
+}
+
+/**
+ * Takes everything of this image at the site out of service: what serves, what it replaced, and what a lost state or a hand-over kept
+ * from being named. The cloud is asked even where the row knows of nothing: an image with a hole in it must not go on serving unseen.
+ */
+export function startWithdraw(work: SiteWork): void {
+  const { row, connection } = work;
+  const { cloud } = connection;
+  const known = knownIds(row);
+  const current = row.retired === true ? [] : (row.artifacts ?? []);
+  const former = (row.previous ?? []).filter((each) => each.retiredAt === undefined);
+  startAfterWrite(work, { kind: 'Withdraw' }, async (signal) => {
+    await cloud.retire(refsOf(current), signal);
+    const unnamed = (await recordsOf(work, signal)).ours.filter((record) => !known.has(record.id));
+    const forgotten = unnamed.filter((record) => !isHalfMade(record));
+    await cloud.remove(unnamed.filter(isHalfMade), signal);
+    const others = [...former.flatMap((each) => refsOf(each.artifacts)), ...forgotten];
+    await cloud.retire(others, signal);
+    return { kind: 'Withdraw', ids: [...current, ...others].map((part) => part.id), forgotten };
+  });
+}
+
+/** What the cloud has of this owner and guid: this image's, with what images that are no more have left it, and that of living others. */
+async function recordsOf(
+  { round, connection }: SiteWork,
+  signal: AbortSignal,
+): Promise<{ ours: CloudRecord[]; others: CloudRecord[] }> {
+  const { image, namespace, deps, owner, guid } = round;
+  const records = await connection.cloud.find({ owner, guid }, signal);
+  const isOurs = ({ claim }: CloudRecord) => claim === image.metadata.uid || !deps.siblings.isLiving(namespace, claim);
+  return { ours: records.filter(isOurs), others: records.filter((record) => !isOurs(record)) };
 }
 
 /** Removes former registrations one by one: one that machines still run from keeps none of the others. */
@@ -242,16 +273,12 @@ export function startTidy(work: SiteWork): void {
 
 /** Removes everything of this image from the site: what the row names, and what a crash kept from being named. */
 export function startDelete(work: SiteWork): void {
-  const { round, row, connection } = work;
+  const { row, connection } = work;
   const refs = [...refsOf(row.artifacts), ...(row.previous ?? []).flatMap((each) => refsOf(each.artifacts))];
-  const { image, namespace, deps } = round;
   startAfterWrite(work, { kind: 'Delete' }, async (signal) => {
-    const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
-    const ours = records.filter(
-      (record) => record.claim === image.metadata.uid || !deps.siblings.isLiving(namespace, record.claim),
-    );
+    const { ours, others } = await recordsOf(work, signal);
     // What the row names but another image has taken over meanwhile (a hand-over) is not ours to remove.
-    const taken = new Set(records.filter((record) => !ours.includes(record)).map((record) => record.id));
+    const taken = new Set(others.map((record) => record.id));
     const ids = new Map(
       [...refs, ...ours].filter((part) => !taken.has(part.id)).map((part) => [part.id, part] as const),
     );

@@ -22,7 +22,7 @@ export function leaveOthersSites(round: Round): void {
 /** All rows, and one for each site that is asked for and has none: its controller has not come to it, or there is none. */
 export function rowsInView(round: Round, { required, optional, disposition }: Facts): SiteRow[] {
   const rows = [...round.status.sites, ...round.others.map((row) => asSeen(row, round))];
-  if (disposition !== 'Serve' || !round.deps.duties.shared) return rows;
+  if (disposition === 'Deleting' || disposition === 'Suspended' || !round.deps.duties.shared) return rows;
   const missing = [...required, ...optional].filter((name) => !rows.some((row) => row.name === name));
   return [...rows, ...missing.map((name) => withoutController(name))];
 }

@@ -137,7 +137,6 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Retire' });
     return startRetire(
       work,
-      'Retire',
       unretired.flatMap((each) => each.artifacts ?? []),
     );
   }
@@ -163,7 +162,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
 }
 
 async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
-  const { round, row, connection, site } = work;
+  const { round, row, site } = work;
   const content = await wanted.content();
   if (content.step === 'Failed' && content.stalled && row.operation?.kind === 'Register') {
     // An upload had begun with these bytes (it followed them, or a crash ended it): nothing will come after it.
@@ -214,6 +213,5 @@ async function registerAnew(work: SiteWork, wanted: Wanted): Promise<void> {
   }
   const id = parts.find((part) => part.role === 'Disk')?.id ?? '';
   begin(work, { kind: 'Register', id, digest, attempt });
-  row.siteIdentity ??= connection.identity;
   startRegister(work, { attempt, parts, mayPublish: () => mayStillPublish(work) }, digest, follows);
 }

@@ -79,10 +79,17 @@ function sameParts(former: PreviousRegistration, wanted: Wanted): boolean {
   );
 }
 
-/** A retired registration of the very thing that is wanted. */
+/**
+ * A retired registration of the very thing that is wanted, which we have sent. One that was only found is claimed by an image that is
+ * no more, and nothing here can prove its bytes: it is taken up where the image is registered anew.
+ */
 export function formerOf(row: SiteRow, wanted: Wanted): PreviousRegistration | undefined {
   if (wanted.digest === undefined) return undefined;
   return (row.previous ?? []).find(
-    (each) => each.digest === wanted.digest && each.retiredAt !== undefined && sameParts(each, wanted),
+    (each) =>
+      each.digest === wanted.digest &&
+      each.retiredAt !== undefined &&
+      each.artifacts?.every((part) => part.sentDigest !== undefined) === true &&
+      sameParts(each, wanted),
   );
 }

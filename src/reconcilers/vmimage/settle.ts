@@ -1,14 +1,15 @@
 import { clip } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import type { SiteRow } from '../../api/types.ts';
+import type { CloudRecord } from '../../clouds/cloud.ts';
 import type { Outcome } from '../../runtime/jobs.ts';
 import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
-import type { Registered } from './register.ts';
-import { note, stamp } from './round.ts';
+import { nextAttempt } from './identity.ts';
+import { note, type Round, stamp } from './round.ts';
 import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure, setPrevious } from './rows.ts';
 
-/** Glance never gives a deleted id again, so an id that was burnt this often is not bad luck. */
-const MAX_ATTEMPTS = 16;
+/** Sixteen ids in one try (`nextAttempt`). Glance never gives a deleted id again, but so many burnt in a row are not bad luck. */
+const LAST_ATTEMPT = 2 ** 16 - 1;
 
 /** Takes the outcome of the site's job into the row. */
 export function settle(
@@ -30,7 +31,7 @@ export function settle(
       putInService(round, row, result.registered.parts, result.digest);
       row.siteIdentity = work.connection.identity;
       row.registrationHash = result.registrationHash;
-      remember(row, result.registered);
+      remember(row, result.registered.forgotten);
       const verb = result.registered.adopted ? 'found again' : 'registered';
       const place = before === undefined || before === row.imageID ? '' : `, in place of ${before}`;
       note(round, 'Normal', 'Registered', `${verb} at ${row.name} as ${row.imageID}${place}`);
@@ -47,14 +48,15 @@ export function settle(
       note(round, 'Normal', 'Updated', `the registration ${row.imageID} at ${row.name} is as the spec says`);
       break;
     case 'Retire':
-      row.previous = (row.previous ?? []).map((each) =>
-        each.retiredAt === undefined ? { ...each, retiredAt: stamp(round) } : each,
-      );
+      noteRetired(round, row);
       note(round, 'Normal', 'Retired', `retired at ${row.name}: ${result.ids.join(', ')}`);
       break;
     case 'Withdraw':
-      row.retired = true;
-      note(round, 'Normal', 'Withdrawn', `out of service at ${row.name}: ${row.imageID}`);
+      if (row.imageID !== undefined) row.retired = true;
+      remember(row, result.forgotten);
+      noteRetired(round, row);
+      if (result.ids.length > 0)
+        note(round, 'Normal', 'Withdrawn', `out of service at ${row.name}: ${result.ids.join(', ')}`);
       break;
     case 'Trim': {
       const gone = new Set(result.ids);
@@ -88,14 +90,19 @@ function keepRefused(work: SiteWork, failure: Failure): void {
   suspectSite(work, failure);
 }
 
-/** Registrations that a lost state had forgotten come back as what they are: former ones, to be retired like any other. */
-function remember(row: SiteRow, registered: Registered): void {
-  const parts = registered.forgotten.map((record) => ({
-    role: record.role,
-    id: record.id,
-    digest: record.sourceDigest,
-    ...(record.sentSha256 === undefined ? {} : { sentDigest: `sha256:${record.sentSha256}` }),
-  }));
+function noteRetired(round: Round, row: SiteRow): void {
+  setPrevious(
+    row,
+    (row.previous ?? []).map((each) => (each.retiredAt === undefined ? { ...each, retiredAt: stamp(round) } : each)),
+  );
+}
+
+/**
+ * Registrations that a lost state had forgotten come back as what they are: former ones, to be retired like any other. What was sent
+ * for them is not proven by us, so they return to service only when they are found by their bytes (`formerOf`).
+ */
+function remember(row: SiteRow, forgotten: readonly CloudRecord[]): void {
+  const parts = forgotten.map((record) => ({ role: record.role, id: record.id, digest: record.sourceDigest }));
   const disks = parts.filter((part) => part.role === 'Disk');
   const former = disks.map((disk) => ({ imageID: disk.id, digest: disk.digest, artifacts: [disk] }));
   // Which disk a kernel belonged to is forgotten too: the last place, where it is trimmed first.
@@ -115,12 +122,16 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     { site: row.name, operation: view?.kind, reason: failure.reason, err: failure.cause },
     failure.message,
   );
-  const attempt = row.operation?.attempt ?? 0;
-  if (failure.reason === 'IdTaken' && row.operation !== undefined && attempt < MAX_ATTEMPTS) {
-    // The next attempt is written down before it is made: the id derives from it.
-    row.operation = { ...row.operation, attempt: attempt + 1 };
-    delete row.operation.id;
-    return;
+  if (failure.reason === 'IdTaken' && row.operation !== undefined) {
+    const attempt = nextAttempt(row.operation.attempt ?? 1, round.deps.clock);
+    if (attempt <= LAST_ATTEMPT) {
+      // The next attempt is written down before it is made: the id derives from it.
+      row.operation = { ...row.operation, attempt };
+      delete row.operation.id;
+      return;
+    }
+    // The next try goes another way from the start.
+    delete row.operation;
   }
   if (view?.follows === true) {
     // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site.

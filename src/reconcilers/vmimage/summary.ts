@@ -2,6 +2,7 @@ import { clip, READY, RECONCILING, removeCondition, setCondition, STALLED } from
 import { REASONS } from '../../api/failure.ts';
 import type { Condition, SiteRow, VMImage, VMImageStatus } from '../../api/types.ts';
 import type { DownloadView } from './download.ts';
+import { holdsAnything } from './named.ts';
 import { percentOf } from './progress.ts';
 
 /** What the top of the status is made of: the spec, the rows, and what is known of the bytes. Nothing else. */
@@ -71,7 +72,10 @@ export function summarize(facts: Facts, status: VMImageStatus, now: number): voi
       ? required.every((name) => isReady(rowOf(name), generation))
       : disposition === 'Deactivated' || disposition === 'Expired'
         ? rows.every(
-            (row) => row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined),
+            (row) =>
+              (row.phase === disposition && (row.observedGeneration === generation || row.imageID === undefined)) ||
+              // Not there, or not to be asked now, and nothing of ours is known of it.
+              (optional.includes(row.name) && !holdsAnything(row)),
           )
         : false;
   // What keeps an optional site from going on takes nothing from those that serve; but where no site has to serve, or the guid is

@@ -3,6 +3,7 @@ import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import { hashOf } from './identity.ts';
+import { holdsAnything } from './named.ts';
 import {
   jobKey,
   type OperationResult,
@@ -55,7 +56,7 @@ export function openWork(
     if (isSiteTrouble(row.reason)) clearFailure(row);
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
   }
-  if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity) {
+  if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity && holdsAnything(row)) {
     return wait(
       'IdentityChanged',
       `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was. To leave behind what is there and register it anew, annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`,

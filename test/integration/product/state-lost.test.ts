@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { VMImage } from '../../../src/api/types.ts';
+import { registrationId } from '../../../src/reconcilers/vmimage/identity.ts';
 import { qcow2 } from '../../support/disks.ts';
 import { directorySite, House, openstackSite, vmimage } from '../../support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
@@ -86,6 +88,64 @@ describe('at a directory site', () => {
   });
 });
 
+describe('and the manifest says meanwhile that the image is to be out of service', () => {
+  const visible = () => readdirSync(house.shelf).filter((name) => !name.startsWith('.') && name !== 'index.json');
+  const retired = () => readdirSync(join(house.shelf, '.retired'));
+
+  beforeEach(async () => {
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+    await house.start();
+  });
+
+  /** What it was registered as, and what it is when the state is lost and the spec is another. */
+  async function after(more: Record<string, unknown>): Promise<{ id: string | undefined; image: VMImage }> {
+    await house.write('o.yaml', vmimage('o', spec()));
+    const id = (await house.ready('o')).status.sites?.[0]?.imageID;
+    await losesItsState(house);
+    await house.write('o.yaml', vmimage('o', spec(more)));
+    await house.start();
+    return { id, image: await house.ready('o') };
+  }
+  const past = '2020-01-01T00:00:00Z';
+
+  test.each<[string, Record<string, unknown>]>([
+    ['Deactivated', { state: 'Deactivated' }],
+    ['Expired', { expiresAt: past }],
+  ])('%s: what serves is found and taken out of service, and it comes back with its id', async (phase, more) => {
+    const { id, image } = await after(more);
+    expect(image.status.phase).toBe(phase);
+    expect(image.status.sites?.[0]?.message).toBe(`out of service here: ${id}`);
+    expect([visible(), retired()]).toEqual([[], [`${id}.qcow2`]]);
+    await house.write('o.yaml', vmimage('o', spec()));
+    const back = await house.until('o', (now) => now.status.phase === 'Ready');
+    expect(back.status.sites?.[0]?.imageID).toBe(id);
+    expect([visible(), retired()]).toEqual([[`${id}.qcow2`], []]);
+  });
+
+  test('Deactivated, and deleted: nothing is left', async () => {
+    await after({ state: 'Deactivated' });
+    await house.remove('o.yaml', 'o');
+    expect([...visible(), ...retired()]).toEqual([]);
+  });
+
+  test('Expired with onExpiry Delete: it is found and removed', async () => {
+    const { image } = await after({ expiresAt: past, onExpiry: 'Delete' });
+    expect(image.status.phase).toBe('Expired');
+    expect([...visible(), ...retired()]).toEqual([]);
+  });
+
+  test('a deactivated image that inherits a guid takes what it inherits out of service', async () => {
+    await house.write('a-old.yaml', vmimage('old', spec({ guid: 'the-guid' })));
+    const id = (await house.ready('old')).status.sites?.[0]?.imageID;
+    await house.write('young.yaml', vmimage('young', spec({ guid: 'the-guid', state: 'Deactivated' })));
+    await house.stalled('young');
+    await house.remove('a-old.yaml', 'old');
+    const young = await house.ready('young');
+    expect(young.status.phase).toBe('Deactivated');
+    expect([visible(), retired()]).toEqual([[], [`${id}.qcow2`]]);
+  });
+});
+
 describe.skipIf(!openstackAvailable()).each(['sha512', 'sha256'])('in a Glance that computes %s', (algorithm) => {
   let openstack: OpenStack;
 
@@ -100,6 +160,30 @@ describe.skipIf(!openstackAvailable()).each(['sha512', 'sha256'])('in a Glance t
     );
     return lists.flatMap((list) => (list.body as { images: { id: string; status: string }[] }).images);
   };
+
+  test('an image whose first ids were burnt by losses before is registered under another', async () => {
+    await house.write('site.yaml', ...openstackSite('nova', await openstack.clouds('demo'), 'demo'));
+    for (let attempt = 1; attempt <= 16; attempt++) {
+      const id = registrationId({
+        instance: INSTANCE,
+        namespace: 'default',
+        guid: 'burnt',
+        role: 'Disk',
+        digest: `sha256:${disk.sha256}`,
+        transform: 'as-published',
+        site: 'nova',
+        attempt,
+      });
+      await openstack.image('demo', 'POST', '/images', { id, disk_format: 'qcow2', container_format: 'bare' });
+      await openstack.image('demo', 'DELETE', `/images/${id}`);
+    }
+    await house.start();
+    await house.write('b.yaml', vmimage('b', spec({ guid: 'burnt', sites: [{ name: 'nova' }] })));
+    const image = await house.ready('b');
+    expect(await uploads()).toMatchObject([{ id: image.status.sites?.[0]?.imageID, status: 'active' }]);
+    expect(house.lines.join('')).toContain('will not give id');
+    await house.remove('b.yaml', 'b');
+  });
 
   test('an image is found again by that hash, replaced, and comes back from its history', async () => {
     const other = qcow2('state-lost-other');
@@ -128,5 +212,20 @@ describe.skipIf(!openstackAvailable()).each(['sha512', 'sha256'])('in a Glance t
     const back = await house.until('g', isRetired(3), 'the second to be retired');
     expect(back.status.sites?.[0]?.imageID).toBe(id);
     expect(await uploads()).toHaveLength(2);
+
+    // Lost once more, and deactivated meanwhile: both are found, and neither serves.
+    await losesItsState(house);
+    await house.write('g.yaml', vmimage('g', { ...first, state: 'Deactivated' }));
+    await house.start();
+    expect((await house.ready('g')).status.phase).toBe('Deactivated');
+    for (const { status } of await uploads()) expect(status).toBe('deactivated');
+    await house.write('g.yaml', vmimage('g', first));
+    const again = await house.until('g', ({ status }) => status.phase === 'Ready');
+    expect(again.status.sites?.[0]?.imageID).toBe(id);
+    const now = await uploads();
+    expect(now).toHaveLength(2);
+    for (const image of now) expect(image.status).toBe(image.id === id ? 'active' : 'deactivated');
+    await house.remove('g.yaml', 'g');
+    expect(await uploads()).toEqual([]);
   });
 });

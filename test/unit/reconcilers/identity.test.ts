@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { HeldClock } from '../../support/clock.ts';
 import {
   defaultGuid,
   hashOf,
+  nextAttempt,
   ownerOf,
   registrationId,
   type RegistrationIdentity,
@@ -81,6 +83,21 @@ describe('the id of a registration', () => {
       ids.add(registrationId({ ...base, [field]: field === 'attempt' ? 2 : 'other' }));
     }
     expect(ids.size).toBe(1 + Object.keys(base).length);
+  });
+});
+
+describe('the attempts', () => {
+  it('find a free id in a few steps, however many were burnt in earlier lives', () => {
+    const clock = new HeldClock();
+    const burnt = new Set<number>();
+    for (let life = 0; life < 2000; life++) {
+      let attempt = 1;
+      let steps = 1;
+      for (; burnt.has(attempt); steps++) attempt = nextAttempt(attempt, clock);
+      expect(steps).toBeLessThanOrEqual(16);
+      burnt.add(attempt);
+    }
+    expect(burnt.size).toBe(2000);
   });
 });
 

@@ -97,11 +97,55 @@ describe('an image that is taken out of service', () => {
     expect(scene.row?.operation).toBeUndefined();
   });
 
-  it('where nothing of it is, is so at once', async () => {
+  it('where nothing of it is known, is so once the cloud was asked, which is once', async () => {
     const scene = new Scene({ state: 'Deactivated' }, { name: 'nova', phase: 'Fetching' });
-    await scene.step('withdraw');
+    scene.cloud.records.clear();
+    await scene.rest('withdraw');
     expect(scene.row).toMatchObject({ phase: 'Deactivated', message: 'nothing is registered here' });
-    expect(scene.cloud.calls).toEqual([]);
+    expect(scene.cloud.calls).toEqual(['find']);
+    // A site that cannot be asked now has been asked.
+    scene.bench.connections.delete('nova');
+    await scene.rest('withdraw');
+    expect(scene.row?.phase).toBe('Deactivated');
+  });
+
+  it('where nothing of it is known and nobody can be asked, is not said to be so, unless the cloud is gone for good', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, { name: 'nova' });
+    scene.bench.connections.delete('nova');
+    await scene.rest('withdraw');
+    expect(scene.row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady' });
+    const site = scene.bench.sites.get('nova');
+    if (site !== undefined) site.spec.abandoned = true;
+    await scene.rest('withdraw');
+    expect(scene.row?.phase).toBe('Deactivated');
+  });
+
+  it('takes with it what it replaced and was not retired yet', async () => {
+    const former = { imageID: 'old', artifacts: [{ role: 'Disk', id: 'old' }] };
+    const scene = new Scene({ state: 'Deactivated' }, servingRow('nova', { previous: [former] }));
+    scene.cloud.add({ id: 'old', owner: scene.bench.round(scene.image).owner, guid: scene.guid, claim: 'uid-ubuntu' });
+    await scene.rest('withdraw');
+    expect(scene.cloud.visible).toEqual([]);
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', retired: true, previous: [{ imageID: 'old' }] });
+    expect(scene.row?.previous?.[0]?.retiredAt).toBeDefined();
+  });
+
+  it('takes with it what a lost state has forgotten, and leaves what is another living image’s', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, { name: 'nova', phase: 'Pending' });
+    const { owner } = scene.bench.round(scene.image);
+    scene.bench.add(
+      vmimage({ metadata: { name: 'other', uid: 'uid-other', creationTimestamp: '2026-11-21T11:30:00Z' } }),
+    );
+    scene.cloud.add({ id: 'of-the-dead', owner, guid: scene.guid, claim: 'uid-dead' });
+    scene.cloud.add({ id: 'of-the-living', owner, guid: scene.guid, claim: 'uid-other' });
+    scene.half('uid-dead');
+    await scene.rest('withdraw');
+    expect(scene.cloud.visible).toEqual(['of-the-living=disk']);
+    expect(scene.cloud.records.has('half')).toBe(false);
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', message: 'out of service here: id-nova, of-the-dead' });
+    // They are known from now on: deleting the image removes them.
+    await scene.rest('finish');
+    expect([...scene.cloud.records.keys()]).toEqual(['of-the-living']);
   });
 
   it('while it is being sent has the upload cut, waits for that to end, and leaves nothing half-made', async () => {

@@ -8,6 +8,7 @@ import { jobKey, registrationHashOf } from '../../../src/reconcilers/vmimage/ope
 import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
+import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { servingRow, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
@@ -109,6 +110,24 @@ describe('a site that is being deleted', () => {
     const aborted = { reason: 'Aborted', message: expect.stringContaining('being deleted') };
     await expect(mayStillFinish(work)).rejects.toMatchObject(aborted);
     await expect(mayStillPublish(work)).rejects.toMatchObject(aborted);
+  });
+});
+
+describe('an id that the cloud will not give', () => {
+  it('is followed by others, sixteen in one try; the next try begins anew after a pause', () => {
+    const bench = new Workbench();
+    bench.site('nova', new ScriptedCloud());
+    const operation = { kind: 'Register', id: 'x', attempt: 1, startedAt: '2026-11-21T12:00:00Z' };
+    const round = bench.round(bench.add(vmimage({}, { sites: [{ name: 'nova', operation }] })));
+    const work = bench.work(round);
+    const tried = new Set<number | undefined>();
+    for (let n = 0; n < 100 && work.row.operation !== undefined; n++) {
+      tried.add(work.row.operation.attempt);
+      settle(work, { ok: false, error: new Failure('IdTaken', 'taken') }, { kind: 'Register' });
+    }
+    expect(tried.size).toBe(16);
+    expect(work.row).toMatchObject({ phase: 'Pending', reason: 'IdTaken', attempts: 1 });
+    expect(Date.parse(work.row.nextAttemptTime ?? '')).toBeGreaterThan(round.now);
   });
 });
 
