@@ -26,9 +26,9 @@ export class Release {
     this.helm = helm;
   }
 
-  /** With its namespace, which is not there yet. */
+  /** With its namespace, which is not there yet, and admits restricted pods only. */
   static async prepare(name: string): Promise<Release> {
-    await namespace(name);
+    await namespace(name, { 'pod-security.kubernetes.io/enforce': 'restricted' });
     return new Release(name, await Helm.start(KUBECONFIG));
   }
 
