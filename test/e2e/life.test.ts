@@ -46,7 +46,8 @@ describe.skipIf(!openstackAvailable())('the life of a release', () => {
   const bodies = () => origin.requests.filter(({ method }) => method === 'GET').length;
 
   test('a site of the values is made, and becomes Ready', async () => {
-    await kubectl(['wait', '--for=create', 'imagesite/nova', '--timeout=30s']);
+    // A release that was uninstalled just before lost its rights before it could give back the Lease of who summarizes: 40 s.
+    await kubectl(['wait', '--for=create', 'imagesite/nova', '--timeout=120s']);
     await ready('imagesite/nova');
   });
 
