@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/runtime/clock.ts';
+import { type Clock, systemClock } from '../../src/runtime/clock.ts';
 
 /** setTimeout's own bound, which the system clock has too: a later date comes in steps. */
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
@@ -67,6 +67,31 @@ export class HeldClock implements Clock {
     // A Map keeps the order of setting, so of equal dates the first set comes first.
     for (const [id, timer] of this.#timers) if (first === undefined || timer.at < first.at) first = { id, ...timer };
     return first;
+  }
+}
+
+/** The machine's time, which a test can put forward: timers that are due then run at once, in the order of their dates. */
+export class JumpingClock implements Clock {
+  #ahead = 0;
+  readonly #timers = new Set<{ at: number; fire: () => void }>();
+
+  readonly now = (): number => systemClock.now() + this.#ahead;
+  readonly random = systemClock.random;
+
+  readonly after = (ms: number, callback: () => void): (() => void) => {
+    const timer = { at: this.now() + ms, fire: () => this.#timers.delete(timer) && callback() };
+    this.#timers.add(timer);
+    const cancel = systemClock.after(ms, timer.fire);
+    return () => {
+      cancel();
+      this.#timers.delete(timer);
+    };
+  };
+
+  jump(ms: number): void {
+    this.#ahead += ms;
+    const due = [...this.#timers].filter(({ at }) => at <= this.now()).toSorted((a, b) => a.at - b.at);
+    for (const { fire } of due) fire();
   }
 }
 

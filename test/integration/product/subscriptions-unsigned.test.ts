@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
-import { systemClock } from '../../../src/runtime/clock.ts';
+import { JumpingClock } from '../../support/clock.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
 import { hepixList, type ListedImage, type ListOptions } from '../../support/hepix.ts';
 import { condition, directorySite, House, isTrue, type Manifest } from '../../support/house.ts';
@@ -11,8 +11,7 @@ import { type Origin, startOrigin } from '../../support/origin.ts';
 /** What a subscription does, apart from trust: lists without a signature, on a directory site. */
 let origin: Origin;
 let house: House;
-/** How far the program's clock is before the machine's, in milliseconds. */
-let ahead = 0;
+let clock: JumpingClock;
 const listId = randomUUID();
 const disks = new Map<string, Disk>();
 
@@ -24,8 +23,8 @@ function disk(label: string): Disk {
 
 beforeEach(async () => {
   origin = await startOrigin();
-  ahead = 0;
-  house = new House({ clock: { ...systemClock, now: () => Date.now() + ahead } });
+  clock = new JumpingClock();
+  house = new House({ clock });
   await house.write('shelf.yaml', directorySite('shelf', house.shelf));
   await house.start();
 });
@@ -171,8 +170,8 @@ describe('a subscription', () => {
     await house.untilSubscription('egi', (each) => isTrue(each, 'ImagesReady'));
     const before = versions();
     // Whole seconds are told: an hour makes this reading's another than the first one's.
-    ahead += 3_600_000;
-    const asked = Date.now() + ahead - 1000;
+    clock.jump(3_600_000);
+    const asked = clock.now() - 1000;
     await lookAgain('egi', (each) => Date.parse(each.status.lastCheckedTime ?? '') > asked && isTrue(each, 'Ready'));
     expect(origin.requests.at(-1)?.headers['if-none-match']).toBe('"1"');
     publish('2', [listed(ids[0], 'keep'), listed(ids[1], 'old')]);
@@ -295,7 +294,7 @@ describe('a subscription', () => {
     await house.until(names[0], (image) => image.status.sites?.[0]?.imageID !== before && isTrue(image, 'Ready'));
   });
 
-  test('retires an entry at its own date, and makes none that is past it', async () => {
+  test('retires an entry at its own date, without being asked, and makes none that is past it', async () => {
     const soon = new Date(Date.now() + 3_600_000).toISOString().replace(/\.\d{3}Z$/, 'Z');
     publish('1', [
       listed(ids[0], 'keep', { more: { 'dc:date:expires': soon } }),
@@ -303,8 +302,8 @@ describe('a subscription', () => {
     ]);
     await house.write('sub.yaml', subscription('egi'));
     await house.ready(names[0]);
-    ahead = 2 * 3_600_000;
-    await ask('egi', 'now');
+    await house.untilSubscription('egi', (each) => isTrue(each, 'ImagesReady'));
+    clock.jump(2 * 3_600_000);
     await house.until(names[0], (image) => image.status.phase === 'Deactivated');
     expect(house.image(names[0])?.metadata.annotations).toMatchObject({ 'imageproxy.dev/retired': 'Expired' });
     expect(house.image(names[1])).toBeUndefined();
@@ -346,6 +345,17 @@ describe('a subscription', () => {
         .map(({ metadata }) => metadata.name)
         .toSorted(),
     ).toEqual(['mine', names[1]].toSorted());
+    // What was told is written when the program has ended.
+    await house.stop();
+    for (const [name, id] of [
+      ['egi', ids[0]],
+      ['late', ids[1]],
+    ] as const) {
+      const said = house.lines
+        .map((line) => JSON.parse(line) as { object?: string; reason?: string; msg: string })
+        .filter(({ object, reason }) => object?.endsWith(`/${name}`) === true && reason === 'GuidInUse');
+      expect(said.map(({ msg }) => msg)).toContainEqual(expect.stringContaining(`entry ${id}: VMImage `));
+    }
   });
 
   test('keeps its images when it is deleted, and one of its name takes them up again', async () => {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
 import { makeAuthority } from '../../support/authority.ts';
+import { JumpingClock } from '../../support/clock.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
 import {
   hepixList,
@@ -22,6 +23,7 @@ let alice: ListSigner;
 let bob: ListSigner;
 let origin: Origin;
 let house: House;
+let clock: JumpingClock;
 const listId = randomUUID();
 const [one, two] = [randomUUID(), randomUUID()] as const;
 const disks = new Map<string, Disk>();
@@ -36,7 +38,8 @@ afterAll(() => authority.close());
 
 beforeEach(async () => {
   origin = await startOrigin();
-  house = new House();
+  clock = new JumpingClock();
+  house = new House({ clock });
   await house.write('shelf.yaml', directorySite('shelf', house.shelf));
   await house.write('ca.yaml', anchors());
   await house.start();
@@ -223,6 +226,116 @@ describe('an endorser', () => {
   });
 });
 
+describe('a list that is not in force', () => {
+  const three = randomUUID();
+  const all = () => [...both(), listed(three, 'three')];
+  const there = () =>
+    images()
+      .map(({ metadata, spec }) => [metadata.name, spec.state, metadata.annotations?.['imageproxy.dev/retired']])
+      .toSorted();
+  const rest = ['Active', undefined];
+
+  /** A list of three images, of which two are chosen and one is deleted, by which nothing may be made now. */
+  async function rested(manifest: Manifest, list: Buffer, change: () => Promise<void> | void): Promise<void> {
+    publish(list);
+    await house.write('sub.yaml', manifest);
+    await Promise.all(names.map((name) => house.ready(name)));
+    await house.untilSubscription('egi', (each) => isTrue(each, 'ImagesReady'));
+    await change();
+    await house.delete(names[1]);
+    await house.gone(names[1]);
+  }
+
+  test('makes no image while the ConfigMap of its new trust is missing; when it says that the endorser is out, he is', async () => {
+    const other = makeListAuthority('Other CA');
+    try {
+      const carol = other.signer('carol');
+      const trust = {
+        x509: {
+          endorsers: [{ subject: carol.subject, issuer: carol.issuer }],
+          caRef: { kind: 'ConfigMap', name: 'others' },
+        },
+      };
+      const chosen = { select: { exclude: { ids: [three] } } };
+      await rested(subscription(chosen), signed('5', all()), async () => {
+        await house.write('sub.yaml', subscription({ ...chosen, trust }));
+        const waiting = await house.untilSubscription(
+          'egi',
+          (each) => condition(each, 'Ready')?.reason === 'ConfigMapNotFound',
+        );
+        expectKstatus(waiting);
+        expect(condition(waiting, 'Verified')).toMatchObject({ status: 'Unknown', reason: 'ConfigMapNotFound' });
+      });
+      // Another choice, which would make the third.
+      await house.write('sub.yaml', subscription({ trust }));
+      const resting = await lookAgain((each) => each.status.counts?.selected === 3);
+      expect(condition(resting, 'Ready')?.message).toContain('no other is made of it');
+      expect(there()).toEqual([[names[0], ...rest]]);
+      await house.write('others.yaml', {
+        kind: 'ConfigMap',
+        metadata: { name: 'others', namespace: 'default' },
+        data: { 'ca.crt': other.ca },
+      });
+      await house.until(names[0], (image) => image.status.phase === 'Deactivated');
+      const out = await house.untilSubscription(
+        'egi',
+        (each) => condition(each, 'Ready')?.reason === 'EndorserNotTrusted',
+      );
+      expectKstatus(out);
+      expect(there()).toEqual([[names[0], 'Deactivated', 'Untrusted']]);
+      await house.write('sub.yaml', subscription());
+      await Promise.all([...names, `egi-${three}`].map((name) => house.ready(name)));
+    } finally {
+      other.close();
+    }
+  });
+
+  test('takes its images out of service when trust is of another kind now', async () => {
+    await followed();
+    const publicKeys = ['RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3'];
+    await house.write('sub.yaml', subscription({ trust: { minisign: { publicKeys } } }));
+    await Promise.all(names.map((name) => house.until(name, (image) => image.status.phase === 'Deactivated')));
+    expect(there().map(([, , retired]) => retired)).toEqual(['Untrusted', 'Untrusted']);
+  });
+
+  test('makes no image while only its authority is missing, and takes none out of service', async () => {
+    const chosen = { select: { exclude: { ids: [three] } } };
+    const other = makeListAuthority('Other CA');
+    other.close();
+    await rested(subscription(chosen), signed('5', all()), async () => {
+      await house.write('ca.yaml', { ...anchors(), data: { 'ca.crt': other.ca } });
+      await house.untilSubscription('egi', (each) => condition(each, 'Ready')?.reason === 'UntrustedSigner');
+    });
+    await house.write('sub.yaml', subscription());
+    await lookAgain((each) => each.status.counts?.selected === 3);
+    expect(there()).toEqual([[names[0], ...rest]]);
+    await house.write('ca.yaml', anchors());
+    await Promise.all([names[1], `egi-${three}`].map((name) => house.ready(name)));
+  });
+
+  test('ends at its date also where its origin cannot be reached then, and makes nothing after it', async () => {
+    const soon = new Date(Date.now() + 2 * 3_600_000).toISOString().replace(/\.\d{3}Z$/, 'Z');
+    await rested(subscription({ interval: '24h' }), signed('5', both(), alice, { expires: soon }), async () => {
+      origin.route('/image.list', { status: 404 });
+      const failed = await lookAgain((each) => condition(each, 'Ready')?.reason === 'NotFound');
+      expect(condition(failed, 'Verified')).toMatchObject({ status: 'True' });
+      clock.jump(3 * 3_600_000);
+      const past = await house.untilSubscription(
+        'egi',
+        (each) => condition(each, 'Verified')?.reason === 'ListExpired',
+      );
+      expectKstatus(past);
+      expect(condition(past, 'Ready')).toMatchObject({ reason: 'NotFound' });
+      expect(condition(past, 'Ready')?.message).toContain(`expired at ${soon}`);
+    });
+    await lookAgain((each) => condition(each, 'Verified')?.reason === 'ListExpired');
+    expect(there()).toEqual([[names[0], ...rest]]);
+    publish(signed('6', both()));
+    await lookAgain((each) => isTrue(each, 'Ready'));
+    await house.ready(names[1]);
+  });
+});
+
 describe('two subscriptions that offer one image', () => {
   test('the signed one goes first, and gets what the unsigned one had registered', async () => {
     listed(one, 'one');
@@ -248,46 +361,68 @@ describe('two subscriptions that offer one image', () => {
 });
 
 describe('a private list', () => {
-  test('is read with Basic credentials and a CA of its own, which go nowhere else and are told nowhere', async () => {
-    const tls = makeAuthority();
-    const secure = await startOrigin({ tls: tls.issue('DNS:localhost') });
-    try {
-      const body = signed('1', [{ ...listed(one, 'one'), url: `${secure.url}/one.qcow2` }, listed(two, 'two')]);
-      const wanted = `Basic ${Buffer.from('s3cr3t-t0ken:x-oauth-basic').toString('base64')}`;
-      const guarded =
-        (bytes: Uint8Array) =>
-        (request: RecordedRequest): Route =>
-          request.headers.authorization === wanted ? { body: bytes } : { status: 401 };
-      secure.route('/image.list', guarded(body));
-      secure.route('/one.qcow2', guarded(disk('one').bytes));
-      const secret: Manifest = {
-        kind: 'Secret',
-        metadata: { name: 'token', namespace: 'default', annotations: { 'imageproxy.dev/hosts': 'localhost' } },
-        stringData: { username: 's3cr3t-t0ken', password: 'x-oauth-basic' },
-      };
-      const server: Manifest = {
-        kind: 'ConfigMap',
-        metadata: { name: 'server', namespace: 'default' },
-        data: { 'ca.crt': tls.ca },
-      };
-      const access = { secretRef: { name: 'token' }, caRef: { kind: 'ConfigMap', name: 'server' } };
-      await house.write('sub.yaml', subscription({ url: `${secure.url}/image.list`, ...access }), server);
-      const waiting = await house.untilSubscription(
-        'egi',
-        (each) => condition(each, 'Ready')?.reason === 'SecretNotFound',
-      );
-      expectKstatus(waiting);
-      await house.write('secret.yaml', secret);
-      await Promise.all(names.map((name) => house.ready(name)));
-      expect(origin.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
-      const everything = JSON.stringify([house.lines, images(), house.subscription('egi')]);
-      expect(everything).not.toContain('s3cr3t');
-      expect(everything).not.toContain(wanted);
-    } finally {
-      await secure.close();
-      tls.close();
-    }
-  });
+  const tls = makeAuthority();
+  afterAll(() => tls.close());
+  const person = tls.issue('DNS:client');
+
+  test.each<[string, Record<string, string>, string | undefined]>([
+    [
+      'Basic credentials',
+      { username: 's3cr3t-t0ken', password: 'x-oauth-basic' },
+      `Basic ${Buffer.from('s3cr3t-t0ken:x-oauth-basic').toString('base64')}`,
+    ],
+    ['a token', { token: 's3cr3t-t0ken' }, 'Bearer s3cr3t-t0ken'],
+    ['a client certificate', { 'tls.crt': person.cert, 'tls.key': person.key }, undefined],
+  ])(
+    'is read with %s and a CA of its own, which go nowhere else and are told nowhere',
+    async (_, credentials, wanted) => {
+      const asks = wanted === undefined ? { ca: tls.ca, requestCert: true } : {};
+      const secure = await startOrigin({ tls: { ...tls.issue('DNS:localhost'), ...asks } });
+      try {
+        const body = signed('1', [{ ...listed(one, 'one'), url: `${secure.url}/one.qcow2` }, listed(two, 'two')]);
+        const guarded =
+          (bytes: Uint8Array) =>
+          (request: RecordedRequest): Route =>
+            request.headers.authorization === wanted ? { body: bytes } : { status: 401 };
+        secure.route('/image.list', guarded(body));
+        secure.route('/one.qcow2', guarded(disk('one').bytes));
+        const secret: Manifest = {
+          kind: 'Secret',
+          metadata: { name: 'token', namespace: 'default', annotations: { 'imageproxy.dev/hosts': 'localhost' } },
+          stringData: credentials,
+        };
+        const server: Manifest = {
+          kind: 'ConfigMap',
+          metadata: { name: 'server', namespace: 'default' },
+          data: { 'ca.crt': tls.ca },
+        };
+        const access = { secretRef: { name: 'token' }, caRef: { kind: 'ConfigMap', name: 'server' } };
+        await house.write('sub.yaml', subscription({ url: `${secure.url}/image.list`, ...access }), server);
+        const waiting = await house.untilSubscription(
+          'egi',
+          (each) => condition(each, 'Ready')?.reason === 'SecretNotFound',
+        );
+        expectKstatus(waiting);
+        await house.write('secret.yaml', secret);
+        await Promise.all(names.map((name) => house.ready(name)));
+        secure.route('/image.list', { status: 401 });
+        await lookAgain((each) => condition(each, 'Ready')?.reason === 'Unauthorized');
+        expect(origin.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+        const objects = [images(), house.subscription('egi')];
+        // Events are written when the program has ended; each is a line of the log, too.
+        await house.stop();
+        expect(house.lines.some((line) => line.includes('"reason":"Unauthorized"'))).toBe(true);
+        const everything = JSON.stringify([house.lines, objects]);
+        const secrets = Object.values(credentials).flatMap((value) =>
+          value.split('\n').filter((line) => !line.startsWith('-----')),
+        );
+        for (const each of [...secrets, wanted ?? ''])
+          if (each !== '' && each !== 'x-oauth-basic') expect(everything).not.toContain(each);
+      } finally {
+        await secure.close();
+      }
+    },
+  );
 });
 
 /** A list by an alice of another authority. */
