@@ -231,8 +231,8 @@ describe('a list that is not in force', () => {
   const all = () => [...both(), listed(three, 'three')];
   const there = () =>
     images()
-      .map(({ metadata, spec }) => [metadata.name, spec.state, metadata.annotations?.['imageproxy.dev/retired']])
-      .toSorted();
+      .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+      .map(({ metadata, spec }) => [metadata.name, spec.state, metadata.annotations?.['imageproxy.dev/retired']]);
   const rest = ['Active', undefined];
 
   /** A list of three images, of which two are chosen and one is deleted, by which nothing may be made now. */
