@@ -15,7 +15,7 @@ export interface Manifest {
   data?: Record<string, string>;
 }
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /**
  * The whole program in this process, on folders of its own: manifests, state, and a folder for a directory site. What a user

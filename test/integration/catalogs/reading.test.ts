@@ -212,16 +212,12 @@ describe('the thread', () => {
       bytes: new Uint8Array(1),
     }));
     origin.route('/list', { body: Buffer.from(hepixList({ id: 'list', version: '1', images })) });
-    let longest = 0;
-    let last = performance.now();
-    const ticker = setInterval(() => {
-      longest = Math.max(longest, performance.now() - last);
-      last = performance.now();
-    }, 5);
+    let turns = 0;
+    const ticker = setInterval(() => void (turns += 1), 5);
     const outcome = await readers.read(task({ format: 'HEPiX', at: Date.now() }), never);
     clearInterval(ticker);
     expect(outcome).toMatchObject({ kind: 'Accepted', kept: { list: { identity: 'list', version: '1' } } });
-    expect(longest).toBeLessThan(500);
+    expect(turns).toBeGreaterThan(20);
   });
 
   test('ends a reading that is given up', async () => {

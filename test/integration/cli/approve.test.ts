@@ -48,7 +48,7 @@ describe.each([
   beforeAll(async () => {
     world = await open();
     await world.apply(directorySite('shelf', world.shelf), subscription());
-    expect(await world.run('wait', 'imgsub/egi', '--timeout', '30s')).toMatchObject({ code: 0 });
+    expect(await world.run('wait', 'imgsub/egi', '--timeout', '60s')).toMatchObject({ code: 0 });
   }, API_SERVER_PATIENCE_MS);
   afterAll(() => world.close());
 
@@ -107,8 +107,8 @@ describe.each([
       });
     }
     const image = `vmimg/${where === 'a cluster' ? 'egi' : 'second'}-${id}`;
-    expect(await world.run('wait', image, '--for=create', '--timeout', '30s')).toMatchObject({ code: 0 });
-    expect(await world.run('wait', image, '--timeout', '30s')).toMatchObject({ code: 0 });
+    expect(await world.run('wait', image, '--for=create', '--timeout', '60s')).toMatchObject({ code: 0 });
+    expect(await world.run('wait', image, '--timeout', '60s')).toMatchObject({ code: 0 });
   });
 });
 

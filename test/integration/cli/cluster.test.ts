@@ -36,7 +36,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('imageproxy on a 
     disk = ext4('cluster');
     origin.route('/a', { body: disk.bytes, etag: '"1"' });
     await world.apply(directorySite('shelf', world.shelf), image('a'), image('t', 'team'));
-    expect(await world.run('wait', 'vmimg/a', '--timeout', '30s')).toMatchObject({ code: 0 });
+    expect(await world.run('wait', 'vmimg/a', '--timeout', '60s')).toMatchObject({ code: 0 });
   }, API_SERVER_PATIENCE_MS);
   afterEach(() => Program.killAll());
   afterAll(async () => {
@@ -76,7 +76,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('imageproxy on a 
         out: 'vmimage.imageproxy.dev/t\n',
         err: '',
       });
-      expect(await run('wait', 'vmimg/t', '--timeout', '30s')).toMatchObject({ code: 0 });
+      expect(await run('wait', 'vmimg/t', '--timeout', '60s')).toMatchObject({ code: 0 });
       expect(await run('reconcile', 'vmimg/t')).toMatchObject({ code: 0 });
       const other = ext4('tenant');
       origin.route('/tenant', { body: other.bytes });
@@ -140,7 +140,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('imageproxy on a 
     const named = { ...rule(OURS, ['vmimages'], ['get', 'list', 'watch']), resourceNames: ['a'] };
     await accounts.grant('named', [named], 'default');
     const run = as(await accounts.make('named'));
-    expect(await run('wait', 'vmimg/a', '--timeout', '20s')).toMatchObject({ code: 0 });
+    expect(await run('wait', 'vmimg/a', '--timeout', '60s')).toMatchObject({ code: 0 });
     expect(await run('get', 'vmimg', 'a', '-o', 'name')).toMatchObject({ code: 0 });
   });
 

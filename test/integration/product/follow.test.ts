@@ -119,9 +119,7 @@ describe.skipIf(!openstackAvailable())('an upload that follows its download', ()
   }
   /** Glance has begun to take bytes while the origin still has some. */
   const saving = () =>
-    expect
-      .poll(async () => (await records()).map(({ status }) => status), { interval: 20, timeout: 20_000 })
-      .toEqual(['saving']);
+    expect.poll(async () => (await records()).map(({ status }) => status), { interval: 20 }).toEqual(['saving']);
 
   const expectOne = async (proven: Disk) => {
     const image = await house.ready('image');
@@ -226,7 +224,7 @@ describe.skipIf(!openstackAvailable())('an upload that follows its download', ()
     await write(specOf(disk, { suspend: true }));
     await house.until('image', (now) => now.status.phase === 'Suspended');
     origin.open();
-    await expect.poll(records, { timeout: 10_000 }).toEqual([]);
+    await expect.poll(records).toEqual([]);
     expect(everActive()).toEqual([]);
     await write(specOf(disk));
     await expectOne(disk);

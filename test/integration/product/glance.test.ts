@@ -212,7 +212,7 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
         Date.parse(now.status.sites?.[0]?.lastCheckedTime ?? '') > 0,
     );
     await expect
-      .poll(async () => await glance(id), { timeout: 10_000 })
+      .poll(async () => await glance(id))
       .toMatchObject({ hw_disk_bus: 'virtio', theirs: 'kept', name: 'All fields' });
   });
 

@@ -596,8 +596,15 @@ describe('registrations', () => {
       for (const name of ['r', 'stays']) await house.store.annotate('VMImage', { namespace: 'default', name }, note);
       await house.store.annotate('ImageSite', { name: 'shelf' }, note);
     };
+    const rounds = async () => {
+      const { body } = await house.controller.metrics.expose();
+      return Number(/^imageproxy_reconcile_total\{kind="VMImage"\} (\d+)$/m.exec(body)?.[1]);
+    };
     for (let interval = 0; interval < 5; interval++) {
+      const before = await rounds();
       await later();
+      // Of each image one round that begins the look, and one that hears what it has found.
+      await expect.poll(rounds).toBeGreaterThanOrEqual(before + 4);
       await expect.poll(() => house.controller.jobsRunning).toBe(0);
     }
     expect([said.size, saidOfSites.size]).toEqual([2, 1]);
@@ -609,7 +616,7 @@ describe('registrations', () => {
       await later();
       return house.row('r', 'shelf')?.losses?.length;
     };
-    await expect.poll(losses, { timeout: 20_000, interval: 300 }).toBe(1);
+    await expect.poll(losses, { interval: 300 }).toBe(1);
     await house.ready('r');
   });
 
@@ -806,7 +813,7 @@ describe('people', () => {
       rmSync(join(house.manifests, 'gone.yaml'));
       const key = { namespace: 'default', name: 'gone' };
       const there = () => (kind === 'Secret' ? house.store.secret(key) : house.store.configMap(key));
-      await expect.poll(there, { timeout: 60_000 }).toBeUndefined();
+      await expect.poll(there).toBeUndefined();
       await ask('g', '1');
       await house.until('g', (now) => now.status.lastHandledReconcileAt === '1' && isTrue(now, 'Ready'));
 

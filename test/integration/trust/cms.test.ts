@@ -8,6 +8,7 @@ import { createToolbox } from '../../../src/programs/toolbox.ts';
 import { verifySigned } from '../../../src/trust/index.ts';
 import { Pki } from '../../support/pki.ts';
 import { installed, judge, never, NOW, trusting, verdict } from './judging.ts';
+import { effortMs } from '../../support/effort.ts';
 
 const CONTENT = '{\r\n  "hv:imagelist": { "dc:title": "é" }\r\n}\r\n';
 
@@ -260,12 +261,11 @@ describe.skipIf(!installed('openssl', 'prlimit', 'setpriv'))('what a signature c
     expect(await opened(edited(smime, 'imagelist', 'imagelisT'))).toBe(CONTENT.replace('imagelist', 'imagelisT'));
   });
 
-  it('is proven in a second when it is the largest list that is taken', { timeout: 30_000 }, async () => {
+  it('keeps this thread free when it is the largest list that is taken', async () => {
     const large = `{"filler":"${randomBytes(10 * 2 ** 20).toString('hex')}"}`;
     const message = pki.sign(alice, large, '-md', 'sha256');
-    const started = performance.now();
-    expect(await content(message)).toBe(large);
-    expect(performance.now() - started).toBeLessThan(10_000);
+    const took = await effortMs(async () => expect(await content(message)).toBe(large));
+    expect(took).toBeLessThan(10_000);
   });
 
   it('waits for a program that is missing, and names its package', async () => {

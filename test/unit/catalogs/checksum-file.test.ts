@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { one, read, refusal, SHA256, SHA512, skipped } from './reading.ts';
+import { effortMs } from '../../support/effort.ts';
 
 const FOLDER = 'https://cloud.example.org/noble/current/';
 const sums = (text: string, name = 'SHA256SUMS') => read('ChecksumFile', text, FOLDER + name);
@@ -159,8 +160,9 @@ ${SHA256} *unpacked/vmlinuz
       `${SHA256}${' '.repeat(200_000)}`,
       `# ${'a: '.repeat(100_000)}`,
     ];
-    const began = performance.now();
-    expect(await refusal(sums(long.join('\n')))).toContain('InvalidList');
-    expect(performance.now() - began).toBeLessThan(2000);
+    const took = await effortMs(async () => {
+      expect(await refusal(sums(long.join('\n')))).toContain('InvalidList');
+    });
+    expect(took).toBeLessThan(5_000);
   });
 });

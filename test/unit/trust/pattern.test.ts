@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { globPattern, regexPattern, UnreadablePattern } from '../../../src/trust/pattern.ts';
+import { effortMs } from '../../support/effort.ts';
 
 describe('a glob of cond_subjects', () => {
   it.each([
@@ -80,10 +81,9 @@ describe('a regular expression of namespaces', () => {
     );
   });
 
-  it.each(['(a+)+b', '(a|a)*b', '(.*)*x', 'a*a*a*a*a*a*a*a*b'])('%s keeps nobody busy', (regex) => {
+  it.each(['(a+)+b', '(a|a)*b', '(.*)*x', 'a*a*a*a*a*a*a*a*b'])('%s keeps nobody busy', async (regex) => {
     const matches = regexPattern(regex);
-    const started = performance.now();
-    expect(matches('a'.repeat(4096))).toBe(false);
-    expect(performance.now() - started).toBeLessThan(5000);
+    const took = await effortMs(() => expect(matches('a'.repeat(4096))).toBe(false));
+    expect(took).toBeLessThan(5000);
   });
 });

@@ -4,6 +4,7 @@ import { approvalOf, digestOf } from '../../../../src/reconcilers/imagesubscript
 import { byClaim } from '../../../../src/reconcilers/imagesubscription/claims.ts';
 import { type Select, selectionOf } from '../../../../src/reconcilers/imagesubscription/select.ts';
 import { entry, SHA512, subscription, UUID } from './entries.ts';
+import { effortMs } from '../../../support/effort.ts';
 
 const alice = { kind: 'x509', name: 'Alice', subject: '/DC=ch/CN=alice', fingerprint: 'ab' } as const;
 const ubuntu = entry({ signer: alice, size: 1000, fields: { 'ad:vo': 'atlas', 'hv:size': '1000', empty: '' } });
@@ -87,10 +88,11 @@ describe('an expression', () => {
     );
   });
 
-  test('backtracks nowhere', () => {
-    const started = performance.now();
-    expect(of('entry.title.matches("(a+)+$")', entry({ title: `${'a'.repeat(60)}!` }))).toBe(false);
-    expect(performance.now() - started).toBeLessThan(2000);
+  test('backtracks nowhere', async () => {
+    const took = await effortMs(() => {
+      expect(of('entry.title.matches("(a+)+$")', entry({ title: `${'a'.repeat(60)}!` }))).toBe(false);
+    });
+    expect(took).toBeLessThan(5_000);
   });
 });
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Failure } from '../../../../src/api/failure.ts';
 import { parseManifest } from '../../../../src/stores/directory/index.ts';
 import { Bench, imageYaml, type TestObject, validateSmall } from '../support.ts';
+import { effortMs } from '../../../support/effort.ts';
 
 let bench: Bench;
 beforeEach(async () => {
@@ -112,10 +113,11 @@ describe('A bad manifest is told by file, document, line and field', () => {
     ],
   ];
   it.each(rows)('%s', async (_, text, problem) => {
-    const started = performance.now();
-    const { problems } = await parseManifest('a.yaml', text, validateSmall);
-    expect(problems).toContainEqual(expect.objectContaining({ file: 'a.yaml', ...problem }));
-    expect(performance.now() - started).toBeLessThan(5_000);
+    const took = await effortMs(async () => {
+      const { problems } = await parseManifest('a.yaml', text, validateSmall);
+      expect(problems).toContainEqual(expect.objectContaining({ file: 'a.yaml', ...problem }));
+    });
+    expect(took).toBeLessThan(5_000);
   });
 
   it('never repeats the value of a Secret', async () => {

@@ -25,7 +25,7 @@ const object = { apiVersion: 'imageproxy.dev/v1beta1', kind: 'VMImage', metadata
 
 /** Lets the holder look into its inbox as soon as the request is there. */
 async function ask(store: DirectoryStore, request: StateRequest) {
-  const answer = requestState(bench.state, request, { timeoutMs: 5_000 });
+  const answer = requestState(bench.state, request, { timeoutMs: 15_000 });
   const settled = answer.then(
     () => true,
     () => true,
@@ -77,7 +77,7 @@ describe('A request to the process that holds the state', () => {
         requestState(
           bench.state,
           { type: 'annotate', kind: 'VMImage', key, annotations: { x: String(index) } },
-          { timeoutMs: 5_000 },
+          { timeoutMs: 15_000 },
         ),
       );
       // Only complete requests count.
@@ -107,7 +107,7 @@ describe('A request to the process that holds the state', () => {
       message: expect.stringContaining('nothing was changed'),
     });
     await expect(
-      requestState(bench.state, { type: 'apply', object }, { timeoutMs: 5_000, signal: AbortSignal.abort() }),
+      requestState(bench.state, { type: 'apply', object }, { timeoutMs: 15_000, signal: AbortSignal.abort() }),
     ).rejects.toMatchObject({ reason: 'Aborted' });
     await store.serveRequests();
     expect(store.list('VMImage')).toEqual([]);
