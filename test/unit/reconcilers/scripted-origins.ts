@@ -77,6 +77,9 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
       progress: (bytes) => listener.onProgress?.({ bytes, durable: 0 }),
       end: () => ended.resolve(),
     });
-    await ended.promise.finally(() => signal.removeEventListener('abort', abort));
+    await ended.promise.finally(() => {
+      signal.removeEventListener('abort', abort);
+      this.#streams.delete(url);
+    });
   }
 }
