@@ -20,20 +20,20 @@ interface Row {
 
 /** In this order: what is asked, and what is told on either place, word for word but for the name of the place. */
 const TABLE: readonly Row[] = [
-  { words: 'wait imgsite/shelf --for=create --timeout 20s', code: 0, out: 'imagesite.imageproxy.dev/shelf created\n' },
+  { words: 'wait imgsite/shelf --for=create --timeout 60s', code: 0, out: 'imagesite.imageproxy.dev/shelf created\n' },
   {
-    words: 'wait vmimg/a --for=condition=Ready --timeout 30s',
+    words: 'wait vmimg/a --for=condition=Ready --timeout 60s',
     code: 0,
     out: 'vmimage.imageproxy.dev/a condition met\n',
     err: '',
   },
   {
-    words: 'wait vmimg/bad --timeout 30s',
+    words: 'wait vmimg/bad --timeout 60s',
     code: 1,
     out: '',
     err: /^imageproxy: VMImage default\/bad is stalled: .*declared is 0{64}.*\n$/,
   },
-  { words: 'wait vmimg/a --for=jsonpath={.status.phase}=Ready --timeout 20s', code: 0, out: /condition met\n$/ },
+  { words: 'wait vmimg/a --for=jsonpath={.status.phase}=Ready --timeout 60s', code: 0, out: /condition met\n$/ },
   { words: 'wait vmimg/none --timeout 5s', code: 3, err: /there is no VMImage default\/none; --for=create waits for/ },
   {
     words: 'wait vmimg/none --for=create --timeout 1s',
@@ -80,11 +80,11 @@ const TABLE: readonly Row[] = [
   { words: 'describe imgsite/shelf', code: 0, out: /Identity: +\S+[^]*Images: +\S/ },
   { words: 'describe vmimg none', code: 3, err: 'imageproxy: there is no VMImage default/none in TITLE\n' },
   {
-    words: 'reconcile vmimg/a --timeout 20s',
+    words: 'reconcile vmimg/a --timeout 60s',
     code: 0,
     out: 'vmimage.imageproxy.dev/a reconciled: registered at shelf\n',
   },
-  { words: 'reconcile vmimg/bad --timeout 20s', code: 1, err: /VMImage default\/bad is stalled/ },
+  { words: 'reconcile vmimg/bad --timeout 60s', code: 1, err: /VMImage default\/bad is stalled/ },
   { words: 'reconcile imgsite/shelf --no-wait', code: 0, out: 'imagesite.imageproxy.dev/shelf reconcile requested\n' },
   { words: 'reconcile vmimg/none', code: 3, err: 'imageproxy: there is no VMImage default/none in TITLE\n' },
   {
@@ -179,10 +179,10 @@ describe.each([
 
   test('register says at once that a site has been in trouble that only a person can end', async () => {
     await world.apply(directorySite('gone', join(world.shelf, 'not-there')));
-    expect(await world.run('wait', 'imgsite/gone', '--for=condition=Ready=False', '--timeout', '30s')).toMatchObject({
+    expect(await world.run('wait', 'imgsite/gone', '--for=condition=Ready=False', '--timeout', '60s')).toMatchObject({
       code: 0,
     });
-    const line = ['register', `${origin.url}/a`, '--sha256', '5'.repeat(64), '--site', 'gone', '--timeout', '30s'];
+    const line = ['register', `${origin.url}/a`, '--sha256', '5'.repeat(64), '--site', 'gone', '--timeout', '60s'];
     expect(await world.run(...line)).toMatchObject({
       code: 1,
       err: expect.stringMatching(/^imageproxy: ImageSite gone is not ready: .*not-there.*\n$/m),
@@ -255,7 +255,7 @@ describe.each([
 
   test('delete tells what holds it up, and ends when that is repaired', async () => {
     await world.apply(image('held', disk.sha256));
-    expect(await world.run('wait', 'vmimg/held', '--timeout', '30s')).toMatchObject({ code: 0 });
+    expect(await world.run('wait', 'vmimg/held', '--timeout', '60s')).toMatchObject({ code: 0 });
     renameSync(world.shelf, `${world.shelf}-away`);
     try {
       const deleting = world.begin('delete', 'vmimg/held', '--timeout', '60s');
@@ -269,7 +269,7 @@ describe.each([
   });
 
   test('delete takes objects away, and their images out of the clouds', async () => {
-    const deleted = await world.run('delete', 'vmimg/a', 'vmimg/bad', '--timeout', '30s');
+    const deleted = await world.run('delete', 'vmimg/a', 'vmimg/bad', '--timeout', '60s');
     expect(deleted).toMatchObject({
       code: 0,
       out: 'vmimage.imageproxy.dev/a deleted\nvmimage.imageproxy.dev/bad deleted\n',
@@ -278,7 +278,7 @@ describe.each([
       code: 0,
       out: 'vmimage.imageproxy.dev/b is being deleted\n',
     });
-    expect(await world.run('wait', 'vmimg/b', '-n', 'team', '--for=delete', '--timeout', '30s')).toMatchObject({
+    expect(await world.run('wait', 'vmimg/b', '-n', 'team', '--for=delete', '--timeout', '60s')).toMatchObject({
       code: 0,
       out: 'vmimage.imageproxy.dev/b deleted\n',
     });
