@@ -1244,7 +1244,7 @@ export interface ImageSubscriptionSpec {
    */
   onUntrusted: 'Deactivate' | 'Delete' | 'Retain';
   /**
-   * What happens to the VMImages when the subscription is deleted: Retain leaves them, without their owner reference; Delete deletes them. Default: Retain.
+   * What happens to the VMImages when the subscription is deleted, in whichever way (--cascade): Retain leaves them, in service as they are; Delete deletes them. Default: Retain.
    */
   deletionPolicy: 'Retain' | 'Delete';
   /**

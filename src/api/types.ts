@@ -64,8 +64,10 @@ export const ANNOTATIONS = {
   hosts: 'imageproxy.dev/hosts',
   /** On an ImageSubscription: the person has seen that many entries are gone from an unsigned list; the list's digest. */
   confirmListRemoval: 'imageproxy.dev/confirm-removal',
-  /** On a VMImage made by a subscription: name of the subscription. A VMImage that has no owner and says this is taken up again. */
+  /** On a VMImage made by a subscription: name of the subscription. One of this name takes it up again when the first has gone. */
   subscription: 'imageproxy.dev/subscription',
+  /** On a VMImage that a subscription looks after: its uid. It goes when the subscription is deleted and keeps its images. */
+  subscriptionUid: 'imageproxy.dev/subscription-uid',
   /** On a VMImage made by a subscription: the entry's id in the list. */
   entry: 'imageproxy.dev/entry',
   /** On a VMImage made by a subscription: what the list says of the entry. */

@@ -1,3 +1,4 @@
+import { makerMarks } from '../api/maker.ts';
 import type { Resource } from '../stores/store.ts';
 
 const FLUX = ['kustomize', 'helm'] as const;
@@ -11,6 +12,8 @@ const FLUX_KINDS = { kustomize: 'Kustomization', helm: 'HelmRelease' } as const;
  */
 export function appliedBy({ metadata }: Pick<Resource, 'metadata'>): string | undefined {
   const { labels = {}, annotations = {}, ownerReferences = [] } = metadata;
+  const maker = makerMarks(metadata);
+  if (maker !== undefined) return `ImageSubscription ${maker.name}`;
   const owner = ownerReferences.find(({ controller }) => controller === true);
   if (owner !== undefined) return `${owner.kind} ${owner.name}`;
   for (const part of FLUX) {

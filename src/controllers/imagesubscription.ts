@@ -1,3 +1,4 @@
+import { makerMarks } from '../api/maker.ts';
 import type { ImageSubscription, VMImage } from '../api/types.ts';
 import type { Deps } from '../reconcilers/deps.ts';
 import { reconcileImageSubscription } from '../reconcilers/imagesubscription/index.ts';
@@ -66,5 +67,5 @@ function words({ metadata }: ImageSubscription): string {
 }
 
 function hands({ metadata }: VMImage): string {
-  return JSON.stringify([metadata.uid, metadata.deletionTimestamp, metadata.ownerReferences]);
+  return JSON.stringify([metadata.uid, metadata.deletionTimestamp, makerMarks(metadata)]);
 }

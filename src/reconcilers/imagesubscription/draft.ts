@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+import { makerMarks } from '../../api/maker.ts';
 import { API_VERSION, ANNOTATIONS, type ImageSubscription, LABELS, type VMImage } from '../../api/types.ts';
 import type { Entry, ListFacts } from '../../catalogs/catalog.ts';
 import type { Draft, OwnerReference } from '../../stores/store.ts';
@@ -45,7 +47,7 @@ export function draftOf(entry: Entry, existing: VMImage | undefined, making: Mak
     ...(existing === undefined ? {} : { uid: existing.metadata.uid }),
     labels: { ...template.metadata?.labels, [LABELS.subscription]: labelOf(name) },
     annotations,
-    ownerReferences: [ownerOf(subscription)],
+    ...ownersFor(subscription),
   };
   // A new version of the list that leaves the entry as it is must cost no write, so the list's version is not among what counts.
   const { [ANNOTATIONS.listVersion]: _, ...counted } = annotations;
@@ -68,12 +70,14 @@ export function isAsDrafted(image: VMImage, { metadata, spec }: Draft): boolean 
   // What we took out of service is as its entry says, but for that.
   if (annotations[hash] !== metadata.annotations?.[hash] || annotations[ANNOTATIONS.retired] !== undefined)
     return false;
-  if (!isOwnedBy(image, metadata.ownerReferences?.[0]?.uid)) return false;
+  if (makerMarks(image.metadata)?.uid !== makerMarks(metadata)?.uid) return false;
+  if (!isDeepStrictEqual(ownersOf(image.metadata), ownersOf(metadata))) return false;
   return within(metadata.labels, image.metadata.labels) && within(spec, image.spec);
 }
 
-export function isOwnedBy({ metadata }: VMImage, uid: string | undefined): boolean {
-  return metadata.ownerReferences?.some((owner) => owner.uid === uid) === true;
+/** Uids of the subscriptions with which the image would be deleted. */
+function ownersOf({ ownerReferences = [] }: { ownerReferences?: OwnerReference[] }): string[] {
+  return ownerReferences.filter(({ kind }) => kind === 'ImageSubscription').map(({ uid }) => uid);
 }
 
 /**
@@ -100,9 +104,10 @@ export function existingDraft(
       labels: only(image.metadata.labels, labels),
       annotations: {
         ...only(image.metadata.annotations, annotations),
+        ...(owned ? { [ANNOTATIONS.subscriptionUid]: subscription.metadata.uid } : {}),
         ...(retired === undefined ? {} : { [ANNOTATIONS.retired]: retired }),
       },
-      ...(owned ? { ownerReferences: [ownerOf(subscription)] } : {}),
+      ...(owned ? ownersFor(subscription) : {}),
     },
     spec: retired === undefined ? image.spec : { ...image.spec, state: 'Deactivated' },
   };
@@ -126,6 +131,7 @@ function provenanceOf(entry: Entry, { subscription, list }: Making): Record<stri
   const signer = entry.signer ?? list.signer;
   const said: readonly (readonly [string, string | undefined])[] = [
     [ANNOTATIONS.subscription, subscription.metadata.name],
+    [ANNOTATIONS.subscriptionUid, subscription.metadata.uid],
     [ANNOTATIONS.entry, entry.id],
     [ANNOTATIONS.entryVersion, entry.version],
     [ANNOTATIONS.entryTitle, entry.title],
@@ -138,9 +144,15 @@ function provenanceOf(entry: Entry, { subscription, list }: Making): Record<stri
   return Object.fromEntries(said.filter((pair): pair is [string, string] => pair[1] !== undefined));
 }
 
-function ownerOf({ metadata }: ImageSubscription): OwnerReference {
+/**
+ * Only a subscription that takes its images with it is their owner. Of any other one a foreground deletion (as Argo CD prunes) would
+ * have the garbage collector delete them all, before our finalizer is asked.
+ */
+function ownersFor({ metadata, spec }: ImageSubscription): { ownerReferences?: OwnerReference[] } {
+  if (spec.deletionPolicy !== 'Delete') return {};
   const { name, uid } = metadata;
-  return { apiVersion: API_VERSION, kind: 'ImageSubscription', name, uid, controller: true, blockOwnerDeletion: false };
+  const owner = { apiVersion: API_VERSION, kind: 'ImageSubscription', name, uid };
+  return { ownerReferences: [{ ...owner, controller: true, blockOwnerDeletion: false }] };
 }
 
 /**

@@ -6,9 +6,9 @@ import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
 import { approvalOf, digestOf } from './approval.ts';
 import { byClaim, isEven } from './claims.ts';
-import { draftOf, existingDraft, isAsDrafted, isOwnedBy, type Making, type Retirement } from './draft.ts';
+import { draftOf, existingDraft, isAsDrafted, type Making, type Retirement } from './draft.ts';
 import { faultsOf } from './faults.ts';
-import { type Inventory, inventoryOf, makerOf, nameOf } from './inventory.ts';
+import { type Inventory, inventoryOf, isOf, makerOf, nameOf } from './inventory.ts';
 import type { Look } from './look.ts';
 import type { Choice } from './expression.ts';
 import { carryOut, type Step } from './steps.ts';
@@ -277,8 +277,8 @@ class Comparison {
 
   /** What a former subscription of this name has left is taken up where an entry asks for it, and else left alone. */
   #owned(): [string, VMImage][] {
-    const { uid } = this.#look.subscription.metadata;
-    return [...this.#inventory.ours].filter(([, image]) => isOwnedBy(image, uid));
+    const { subscription } = this.#look;
+    return [...this.#inventory.ours].filter(([, image]) => isOf(image, subscription));
   }
 
   /**

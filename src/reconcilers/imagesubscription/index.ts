@@ -8,7 +8,7 @@ import type { Deps } from '../deps.ts';
 import { STALLING } from '../vmimage/content.ts';
 import { attentionOf, countsOf } from './counts.ts';
 import { follow } from './follow.ts';
-import { ownedBy } from './inventory.ts';
+import { imagesOf } from './inventory.ts';
 import { FINALIZER, leave } from './leave.ts';
 import { beginLook, type Look, lookAgain, note, told } from './look.ts';
 import { isAccepted, isInForce, lastFailure, readWhenDue, takeReading, tellPastDate, wordsOf } from './reading.ts';
@@ -100,7 +100,7 @@ async function verdictOf(look: Look, kept: KeptList | undefined, needed: boolean
 
 function tellSummary(look: Look, { summary }: { summary: Summary }): void {
   const { subscription, deps, status } = look;
-  const images = ownedBy(subscription, deps.store);
+  const images = imagesOf(subscription, deps.store);
   status.counts = countsOf(images, summary);
   tellImages(look, status.counts);
   const before = new Set((status.attention ?? []).map(({ id, reason }) => `${reason} ${id}`));

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
+import { makerMarks } from '../../api/maker.ts';
 import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../api/types.ts';
 import { keyOf, type Store } from '../../stores/store.ts';
-import { isOwnedBy } from './draft.ts';
 
 /** The VMImages of a subscription's namespace, as it sees them. */
 export interface Inventory {
@@ -21,12 +21,12 @@ export function inventoryOf(subscription: ImageSubscription, store: Store): Inve
   for (const image of store.list<VMImage>('VMImage', namespace)) {
     const { uid, generation, annotations = {}, deletionTimestamp, ownerReferences = [] } = image.metadata;
     const guid = image.spec.guid ?? image.status?.guid ?? '';
-    const owners = ownerReferences.map((owner) => owner.uid).join(' ');
+    const owners = [makerMarks(image.metadata)?.uid, ...ownerReferences.map((owner) => owner.uid)].join(' ');
     hash.update(
       `${uid} ${generation} ${deletionTimestamp ?? ''} ${annotations[ANNOTATIONS.entryHash] ?? ''} ${guid} ${owners}\n`,
     );
     const entry = annotations[ANNOTATIONS.entry];
-    const owned = isOwnedBy(image, subscription.metadata.uid);
+    const owned = isOf(image, subscription);
     if (entry !== undefined && (owned || (isLeftBehind(image, subscription) && !ours.has(entry)))) {
       ours.set(entry, image);
     } else if (guid !== '') {
@@ -52,19 +52,25 @@ function isLeftBehind({ metadata }: VMImage, subscription: ImageSubscription): b
   );
 }
 
-/** The VMImages that the subscription owns. */
-export function ownedBy(subscription: ImageSubscription, store: Store): VMImage[] {
-  const { namespace = 'default', uid } = subscription.metadata;
-  return store.list<VMImage>('VMImage', namespace).filter((image) => isOwnedBy(image, uid));
+/** Whether it is this very subscription that looks after the image. */
+export function isOf({ metadata }: VMImage, subscription: ImageSubscription): boolean {
+  return makerMarks(metadata)?.uid === subscription.metadata.uid;
+}
+
+/** The VMImages that the subscription looks after. */
+export function imagesOf(subscription: ImageSubscription, store: Store): VMImage[] {
+  return store
+    .list<VMImage>('VMImage', subscription.metadata.namespace ?? 'default')
+    .filter((image) => isOf(image, subscription));
 }
 
 /** The subscription that an image belongs to, while it is there. */
 export function makerOf(image: VMImage, store: Store): ImageSubscription | undefined {
-  const { namespace = 'default', ownerReferences = [] } = image.metadata;
-  const owner = ownerReferences.find(({ kind }) => kind === 'ImageSubscription');
-  if (owner === undefined) return undefined;
-  const found = store.get<ImageSubscription>('ImageSubscription', { namespace, name: owner.name });
-  return found?.metadata.uid === owner.uid ? found : undefined;
+  const { namespace = 'default' } = image.metadata;
+  const maker = makerMarks(image.metadata);
+  if (maker === undefined) return undefined;
+  const found = store.get<ImageSubscription>('ImageSubscription', { namespace, name: maker.name });
+  return found?.metadata.uid === maker.uid ? found : undefined;
 }
 
 export function nameOf(image: VMImage): string {

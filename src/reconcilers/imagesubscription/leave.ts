@@ -1,6 +1,6 @@
 import { ANNOTATIONS, FINALIZERS, type VMImage } from '../../api/types.ts';
 import { existingDraft } from './draft.ts';
-import { ownedBy } from './inventory.ts';
+import { imagesOf } from './inventory.ts';
 import { type Look, lookAgain } from './look.ts';
 import { readingKey } from './reading.ts';
 import { carryOut, type Step } from './steps.ts';
@@ -23,7 +23,7 @@ export async function leave(look: Look): Promise<boolean> {
     lookAgain(look, now + LOOK_AGAIN_MS);
     return false;
   }
-  const images = ownedBy(subscription, deps.store);
+  const images = imagesOf(subscription, deps.store);
   const remove = subscription.spec.deletionPolicy === 'Delete';
   // What a store has refused, a policy perhaps, is tried again: nothing else would ever end this.
   const { memory } = look;
@@ -35,7 +35,7 @@ export async function leave(look: Look): Promise<boolean> {
     look,
     images.flatMap((image) => stepFor(look, image, remove)),
   );
-  const left = ownedBy(subscription, deps.store);
+  const left = imagesOf(subscription, deps.store);
   if (left.length === 0 && !more) {
     await deps.lists.forget(uid);
     return true;

@@ -1,5 +1,6 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
+import { makerMarks } from '../../api/maker.ts';
 import { AbsenceLedger } from './absence.ts';
 import { intentOf, transitionFaults, withIntent } from './change.ts';
 import { inParallel } from './concurrency.ts';
@@ -183,12 +184,12 @@ export class Merger {
 /** An object that a subscription keeps up to date is not taken away from it by a manifest of the same name. */
 function ownedByAnother(record: ObjectRecord): { field: string; message: string } | undefined {
   if (record.origin === 'manifest') return undefined;
-  const owner = record.object.metadata.ownerReferences?.find(({ controller }) => controller === true);
-  if (owner === undefined) return undefined;
+  const maker = makerMarks(record.object.metadata);
+  if (maker === undefined) return undefined;
   const { kind, metadata } = record.object;
   return {
     field: 'metadata.name',
-    message: `${nameOf(kind, metadata)} is made by ${owner.kind} ${owner.name}: choose another name`,
+    message: `${nameOf(kind, metadata)} is made by ImageSubscription ${maker.name}: choose another name`,
   };
 }
 

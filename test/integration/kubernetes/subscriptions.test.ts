@@ -115,9 +115,10 @@ describe('a subscription on a real API server', () => {
     await Promise.all(names.slice(0, 2).map((name) => cluster.ready(name)));
     const each = await followed((one) => isTrue(one, 'ImagesReady') && isTrue(one, 'Ready'), 'followed');
     expectKstatus(each);
-    expect((await cluster.image(names[0])).metadata.ownerReferences).toMatchObject([
-      { uid: each.metadata.uid, controller: true },
-    ]);
+    expect((await cluster.image(names[0])).metadata.annotations).toMatchObject({
+      'imageproxy.dev/subscription': 'egi',
+      'imageproxy.dev/subscription-uid': each.metadata.uid,
+    });
     const table = await server.request<{ columnDefinitions: { name: string }[]; rows: { cells: unknown[] }[] }>({
       method: 'GET',
       path: collectionPath(RESOURCES.ImageSubscription, 'default'),
@@ -192,6 +193,10 @@ describe('a subscription on a real API server', () => {
   test('keeps its images when it is deleted', async () => {
     await cluster.delete('ImageSubscription', key);
     await cluster.gone('ImageSubscription', key);
-    for (const name of names) expect((await cluster.image(name)).metadata.ownerReferences).toBeUndefined();
+    for (const name of names) {
+      const { annotations } = (await cluster.image(name)).metadata;
+      expect(annotations).toMatchObject({ 'imageproxy.dev/subscription': 'egi' });
+      expect(annotations).not.toHaveProperty(['imageproxy.dev/subscription-uid']);
+    }
   });
 });

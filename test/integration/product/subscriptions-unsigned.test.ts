@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { makerMarks } from '../../../src/api/maker.ts';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
 import { JumpingClock } from '../../support/clock.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
 import { hepixList, type ListedImage, type ListOptions } from '../../support/hepix.ts';
-import { condition, directorySite, House, isTrue, type Manifest } from '../../support/house.ts';
+import { condition, directorySite, House, isTrue, type Manifest, vmimage } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 
@@ -77,6 +78,7 @@ async function lookAgain(name: string, wanted: (each: ImageSubscription) => bool
 }
 
 const images = () => house.store.list<VMImage>('VMImage');
+const makers = () => images().map(({ metadata }) => makerMarks(metadata)?.name);
 const ids = [randomUUID(), randomUUID(), randomUUID(), randomUUID()] as const;
 const names = ids.map((id) => `egi-${id}`) as [string, string, string, string];
 const rowOf = (each: ImageSubscription, id: string) => each.status.attention?.find((row) => row.id === id);
@@ -126,9 +128,11 @@ describe('a subscription', () => {
         'imageproxy.dev/entry': id,
         'imageproxy.dev/list': listId,
         'imageproxy.dev/mpuri': 'https://appdb.example.org/x/1',
+        'imageproxy.dev/subscription': 'egi',
+        'imageproxy.dev/subscription-uid': followed.metadata.uid,
       },
-      ownerReferences: [{ kind: 'ImageSubscription', name: 'egi', uid: followed.metadata.uid }],
     });
+    expect(image.metadata).not.toHaveProperty('ownerReferences');
     const inService = await house.untilSubscription('egi', (each) => isTrue(each, 'ImagesReady'));
     expect(inService.status.counts).toMatchObject({ ready: 1, failed: 0 });
   });
@@ -358,6 +362,15 @@ describe('a subscription', () => {
     }
   });
 
+  test('keeps an image that a manifest of the same name would take from it', async () => {
+    publish('1', [listed(ids[0], 'keep')]);
+    await house.write('sub.yaml', subscription('egi'));
+    const before = await house.ready(names[0]);
+    await house.write('mine.yaml', vmimage(names[0], { ...before.spec, registration: { name: 'mine' } }));
+    expect(house.image(names[0])?.spec).toEqual(before.spec);
+    expect(house.lines.filter((line) => line.includes('is made by ImageSubscription egi'))).not.toEqual([]);
+  });
+
   test('keeps its images when it is deleted, and one of its name takes them up again', async () => {
     publish('1', [listed(ids[0], 'keep'), listed(ids[1], 'old')]);
     await house.write('sub.yaml', subscription('egi'));
@@ -365,10 +378,10 @@ describe('a subscription', () => {
     const before = house.row(names[0], 'shelf')?.imageID;
     await house.store.delete('ImageSubscription', { namespace: 'default', name: 'egi' });
     await house.untilGone('ImageSubscription', 'egi');
-    expect(images().map(({ metadata }) => metadata.ownerReferences)).toEqual([undefined, undefined]);
+    expect(makers()).toEqual([undefined, undefined]);
     await house.write('sub.yaml', subscription('egi', { interval: '2h' }));
     await ready('egi');
-    expect(images().every(({ metadata }) => metadata.ownerReferences?.[0]?.name === 'egi')).toBe(true);
+    expect(makers()).toEqual(['egi', 'egi']);
     expect(house.row(names[0], 'shelf')?.imageID).toBe(before);
   });
 
@@ -376,6 +389,7 @@ describe('a subscription', () => {
     publish('1', [listed(ids[0], 'keep'), listed(ids[1], 'old')]);
     await house.write('sub.yaml', subscription('egi', { deletionPolicy: 'Delete' }));
     await Promise.all(names.slice(0, 2).map((name) => house.ready(name)));
+    expect(images()[0]?.metadata.ownerReferences).toMatchObject([{ kind: 'ImageSubscription', name: 'egi' }]);
     await house.store.delete('ImageSubscription', { namespace: 'default', name: 'egi' });
     await house.untilGone('ImageSubscription', 'egi');
     expect(images()).toEqual([]);

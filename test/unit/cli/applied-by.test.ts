@@ -38,6 +38,12 @@ describe('what writes an object again', () => {
     ],
     [
       'a subscription',
+      { annotations: { 'imageproxy.dev/subscription': 'egi', 'imageproxy.dev/subscription-uid': 'u' } },
+      'ImageSubscription egi',
+    ],
+    ['a subscription that has gone', { annotations: { 'imageproxy.dev/subscription': 'egi' } }, undefined],
+    [
+      'an owner',
       {
         ownerReferences: [
           { apiVersion: 'imageproxy.dev/v1beta1', kind: 'ImageSubscription', name: 'egi', uid: 'u', controller: true },

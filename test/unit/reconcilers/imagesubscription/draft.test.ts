@@ -45,7 +45,20 @@ describe('the draft of an entry', () => {
       (image) => ({ ...image, spec: { ...image.spec, source: { http: { urls: ['https://evil.example/x'] } } } }),
     ],
     ['a label less', (image) => ({ ...image, metadata: { ...image.metadata, labels: {} } })],
-    ['no owner', (image) => ({ ...image, metadata: { ...image.metadata, ownerReferences: [] } })],
+    [
+      'another maker',
+      (image) => {
+        const annotations = { ...image.metadata.annotations, [ANNOTATIONS.subscriptionUid]: 'other' };
+        return { ...image, metadata: { ...image.metadata, annotations } };
+      },
+    ],
+    [
+      'an owner with whom it would be deleted',
+      (image) => {
+        const owner = { apiVersion: 'imageproxy.dev/v1beta1', kind: 'ImageSubscription', name: 'egi', uid: 'uid-egi' };
+        return { ...image, metadata: { ...image.metadata, ownerReferences: [owner] } };
+      },
+    ],
   ])('is seen to be changed by somebody else: %s', (_, change) => {
     const draft = draftOf(entry(), undefined, making());
     expect(isAsDrafted(stored(draft), draft)).toBe(true);
@@ -88,12 +101,29 @@ describe('the draft of an entry', () => {
     expect(again.metadata.annotations).not.toHaveProperty(ANNOTATIONS.retired);
   });
 
-  test('of an image that is let go has no owner, and all that the image was', () => {
-    const image = stored(draftOf(entry(), undefined, making()));
-    const released = existingDraft(image, subscription(), { owned: false });
-    expect(released.metadata).not.toHaveProperty('ownerReferences');
-    expect(released.spec).toEqual(image.spec);
-    expect(released.metadata.annotations).toEqual(image.metadata.annotations);
+  test.each(['Retain', 'Delete'])(
+    'of an image that is let go has no owner, and all that the image was: %s',
+    (policy) => {
+      const image = stored(draftOf(entry(), undefined, making({ deletionPolicy: policy })));
+      const released = existingDraft(image, subscription({ deletionPolicy: policy }), { owned: false });
+      expect(released.metadata).not.toHaveProperty('ownerReferences');
+      expect(released.spec).toEqual(image.spec);
+      const { [ANNOTATIONS.subscriptionUid]: maker, ...annotations } = image.metadata.annotations ?? {};
+      expect(maker).toBe('uid-egi');
+      expect(released.metadata.annotations).toEqual(annotations);
+    },
+  );
+
+  test('has an owner only where that takes its images with it: the garbage collector asks nobody', () => {
+    const kept = stored(draftOf(entry(), undefined, making({ deletionPolicy: 'Retain' })));
+    expect(kept.metadata).not.toHaveProperty('ownerReferences');
+    const going = draftOf(entry(), kept, making({ deletionPolicy: 'Delete' }));
+    expect(going.metadata.ownerReferences).toMatchObject([{ kind: 'ImageSubscription', uid: 'uid-egi' }]);
+    expect(isAsDrafted(kept, going)).toBe(false);
+    expect(isAsDrafted(stored(going), draftOf(entry(), kept, making({ deletionPolicy: 'Retain' })))).toBe(false);
+    const retired = existingDraft(kept, subscription(), { retired: 'Removed', owned: true });
+    expect(retired.metadata).not.toHaveProperty('ownerReferences');
+    expect(retired.metadata.annotations).toMatchObject({ [ANNOTATIONS.subscriptionUid]: 'uid-egi' });
   });
 });
 
