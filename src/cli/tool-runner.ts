@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { imageJobs } from '../images/served.ts';
 import { serveTools } from '../programs/runner/server.ts';
@@ -22,16 +21,11 @@ export async function toolRunner(options: ToolRunnerOptions, { signal }: Command
     ...(options.logFormat === undefined ? {} : { pretty: options.logFormat === 'pretty' }),
   });
   const socket = resolve(options.socket);
-  // Beside the socket is where it may write; what a killed one has left goes.
+  // Beside the socket is where it may write.
   const scratch = `${socket}.scratch`;
-  await rm(scratch, { recursive: true, force: true });
-  try {
-    const jobs = imageJobs(createToolbox(), scratch);
-    log.info({ version: VERSION }, 'the tool runner starts');
-    await serveTools({ socket, files: resolve(options.files), jobs, log }, signal);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  const jobs = imageJobs(createToolbox(), scratch);
+  log.info({ version: VERSION }, 'the tool runner starts');
+  await serveTools({ socket, files: resolve(options.files), jobs, scratch, log }, signal);
   log.info('stopped');
   return EXIT.ok;
 }

@@ -23,7 +23,7 @@ export interface Progress {
 
 /**
  * The room of disk images: recognise, refuse what is unsafe, decompress, unpack, convert. It knows files, not resources.
- * Implemented by `images/index.ts`.
+ * Implemented by `images/index.ts`. Where a tool runner works for it, every step may also end with ToolRunnerUnavailable.
  */
 export interface Images {
   /** `tail` is the last 1 KiB of the file where it is complete. Never throws on any bytes. */

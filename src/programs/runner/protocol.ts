@@ -15,7 +15,7 @@ export interface Job<Input, Output> {
   readonly output: z.ZodType<Output>;
 }
 
-/** Where a tool runner is. Plain data: it goes to threads. */
+/** Where a tool runner is. */
 export interface RunnerPlace {
   /** Path of its socket. */
   readonly socket: string;
@@ -28,7 +28,7 @@ export interface RunnerPlace {
 /** A lent file's name; where it lies is told by what it is for. */
 export const LoanName = z.uuid();
 
-/** Requests are names and numbers, answers too; a certificate's chain in openssl's words is the longest of them. */
+/** Names and numbers; a member of an archive and what a program complains of are the longest of them. */
 export const MAX_LINE = 64 * 1024;
 /** How often the runner speaks at least. */
 export const HEARTBEAT_MS = 10_000;

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { chmod, lstat, unlink } from 'node:fs/promises';
+import { chmod, lstat, rm, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Failure, type Reason } from '../../api/failure.ts';
 import { printable } from '../../api/printable.ts';
@@ -44,6 +44,8 @@ export function served<Input, Output>(
 
 export interface RunnerOptions extends RunnerPlace {
   jobs: readonly Served[];
+  /** Folder of the jobs' working folders: emptied before the first of them, and removed after the last. */
+  scratch: string;
   log: Record<'debug' | 'info' | 'warn', (fields: object, message: string) => void>;
 }
 
@@ -52,20 +54,24 @@ export interface RunnerOptions extends RunnerPlace {
  * @throws Error when the socket cannot be listened on, with the cure
  */
 export async function serveTools(options: RunnerOptions, signal: AbortSignal): Promise<void> {
-  const { socket: path, files, log } = options;
+  const { socket: path, files, scratch, log } = options;
   const jobs = new Map(options.jobs.map((job) => [job.name, job]));
   const running = new Set<Promise<void>>();
+  const empty = () => rm(scratch, { recursive: true, force: true });
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    const done = attend(socket, jobs, options, signal).finally(() => running.delete(done));
+    const done = attend(socket, { jobs, ready, files, log }, signal).finally(() => running.delete(done));
     running.add(done);
   });
   server.maxConnections = MAX_JOBS;
-  await listen(server, path);
+  // Who has the socket has the folder: before, it may be another runner's, which is at work there.
+  const ready = listen(server, path).then(empty);
+  await ready;
   server.on('error', (error) => log.warn({ err: error }, 'a connection could not be taken'));
   log.info({ socket: path, files }, 'the tool runner waits for work');
   if (!signal.aborted) await once(signal, 'abort');
   server.close();
   await Promise.all(running);
+  await empty();
 }
 
 /** A socket that a killed runner has left is taken over; one that somebody answers on is not. */
@@ -102,13 +108,16 @@ async function isAbandoned(path: string): Promise<boolean> {
   }
 }
 
+/** What every connection is served with. */
+interface Office {
+  jobs: ReadonlyMap<string, Served>;
+  ready: Promise<void>;
+  files: string;
+  log: RunnerOptions['log'];
+}
+
 /** One connection, from its request to its answer. Never rejects. */
-async function attend(
-  socket: Socket,
-  jobs: ReadonlyMap<string, Served>,
-  { files, log }: RunnerOptions,
-  stop: AbortSignal,
-): Promise<void> {
+async function attend(socket: Socket, { jobs, ready, files, log }: Office, stop: AbortSignal): Promise<void> {
   const started = performance.now();
   const gone = new AbortController();
   socket.on('error', () => gone.abort());
@@ -123,6 +132,7 @@ async function attend(
   try {
     const request = parseLine(await requestFrom(socket, gone, stop), Request);
     name = request.job;
+    await ready;
     const job = jobs.get(name);
     if (job === undefined) throw new Failure('ToolFailed', `the tool runner knows no job "${printable(name)}"`);
     const work: Work = {

@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { CRD_DIRECTORY } from '../../../src/api/crds.ts';
-import { CHART, Helm, objectsOf, type Rendered } from '../../support/kubernetes/chart.ts';
+import { CHART, Helm, objectsOf, type Rendered, type Values } from '../../support/kubernetes/chart.ts';
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
 import { VALUE_SETS } from './values.ts';
 
@@ -132,6 +132,18 @@ describe('the chart', () => {
     ]);
     expect(controller?.volumeMounts).toContainEqual({ name: 'tools-socket', mountPath: dirname(socket) });
     expect(controller?.volumeMounts.map(({ name }) => name)).not.toContain('tools-tmp');
+  });
+
+  test('kubectl shows the controller by default, unless somebody wants another container', async () => {
+    const key = 'kubectl.kubernetes.io/default-container';
+    const annotations = async (values: Values) => {
+      const deployment = one(await helm.template(values), 'Deployment') as unknown as {
+        spec: { template: { metadata: { annotations: Record<string, string> } } };
+      };
+      return deployment.spec.template.metadata.annotations;
+    };
+    expect(await annotations({})).toEqual({ [key]: 'controller' });
+    expect(await annotations({ podAnnotations: { a: 'b', [key]: 'tools' } })).toEqual({ a: 'b', [key]: 'tools' });
   });
 
   test('runs the tools as children of the controller where that is wished', async () => {

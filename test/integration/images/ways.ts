@@ -36,11 +36,12 @@ class RunnerWay implements Way {
     const files = this.#files;
     await prepareLoans(files, `${files}.sample`);
     const socket = join(files, `${randomUUID().slice(0, 8)}.sock`);
-    const jobs = imageJobs(createToolbox(tools), `${socket}.scratch`);
+    const scratch = `${socket}.scratch`;
+    const jobs = imageJobs(createToolbox(tools), scratch);
     const quiet = () => undefined;
     const { promise: listening, resolve } = Promise.withResolvers<void>();
     const log = { debug: quiet, warn: quiet, info: () => resolve() };
-    this.#running.push(serveTools({ socket, files, jobs, log }, this.#stop.signal));
+    this.#running.push(serveTools({ socket, files, jobs, scratch, log }, this.#stop.signal));
     await Promise.race([listening, ...this.#running]);
     return createImages({ runner: { socket, files } });
   }

@@ -120,7 +120,10 @@ describe('a tool runner', () => {
       const stop = new AbortController();
       const { promise: listening, resolve } = Promise.withResolvers<void>();
       const log = { debug: () => undefined, warn: () => undefined, info: () => resolve() };
-      const done = serveTools({ socket, files, jobs: [served(COUNT, run)], log }, stop.signal);
+      const done = serveTools(
+        { socket, files, jobs: [served(COUNT, run)], scratch: `${socket}.scratch`, log },
+        stop.signal,
+      );
       const running: Running = { stop: () => stop.abort(), done };
       ends.push(async () => {
         stop.abort();
@@ -285,9 +288,13 @@ describe('a tool runner', () => {
       expect((await refusal(call())).message).toMatch(/does not see the file/);
     });
 
-    it('leaves alone a socket that somebody answers on, and a file that is none', async () => {
+    it('leaves alone a socket that somebody answers on with his folder, and a file that is no socket', async () => {
+      mkdirSync(join(`${socket}.scratch`, 'of-a-killed-one'), { recursive: true });
       await start(count);
+      expect(existsSync(`${socket}.scratch`)).toBe(false);
+      mkdirSync(join(`${socket}.scratch`, 'at-work'), { recursive: true });
       await expect(start(count)).rejects.toThrow(/--socket: another tool runner, or another program, has .*: stop it/);
+      expect(existsSync(join(`${socket}.scratch`, 'at-work'))).toBe(true);
       expect((await refusal(call())).message).toMatch(/does not see the file/);
       socket = join(folder, 'precious');
       writeFileSync(socket, 'mine');
