@@ -1,22 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { stringify } from 'yaml';
+import { readdirSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
-import { readState } from '../../../src/stores/directory/index.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
-import { directorySite, isTrue, type Manifest, openstackSite, vmimage } from '../../support/house.ts';
+import { directorySite, isTrue, openstackSite, vmimage } from '../../support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
+import { closeSubjects, Subject } from '../../support/subject.ts';
 
 /** The program, killed with SIGKILL at each step of its way and started again: what must hold afterwards, always. */
-
-const SCRIPT = join(import.meta.dirname, '..', '..', 'support', 'controller-process.ts');
-const PATIENCE_MS = 60_000;
 
 interface GlanceRecord {
   id: string;
@@ -36,82 +28,7 @@ function expectNothingUnproven(records: readonly GlanceRecord[], ...proven: read
   }
 }
 
-/** Those that a failed test has left. */
-const subjects = new Set<Subject>();
-
-/** One image on its own manifests and state, run by processes that come and go. */
-class Subject {
-  readonly root = mkdtempSync(join(tmpdir(), 'imageproxy-kill-'));
-  readonly shelf = join(this.root, 'shelf');
-  #child: ChildProcess | undefined;
-  #log = '';
-
-  constructor(...sites: Manifest[]) {
-    subjects.add(this);
-    mkdirSync(join(this.root, 'manifests'));
-    mkdirSync(this.shelf);
-    this.write('site.yaml', ...sites);
-  }
-
-  write(file: string, ...objects: Manifest[]): void {
-    const text = objects
-      .map((object) => stringify({ apiVersion: object.kind === 'Secret' ? 'v1' : 'imageproxy.dev/v1beta1', ...object }))
-      .join('---\n');
-    writeFileSync(join(this.root, 'manifests', file), text, { mode: 0o600 });
-  }
-
-  start(changes?: number): void {
-    const more = changes === undefined ? [] : [String(changes)];
-    this.#child = spawn(process.execPath, [SCRIPT, join(this.root, 'manifests'), join(this.root, 'state'), ...more], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    this.#child.stderr?.on('data', (chunk: Buffer) => {
-      this.#log += chunk.toString();
-    });
-  }
-
-  kill(): void {
-    this.#child?.kill('SIGKILL');
-  }
-
-  async exited(): Promise<void> {
-    const child = this.#child;
-    if (child !== undefined && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  }
-
-  /** Resolves with the image once it is as wanted, or with undefined when the process has been killed before. */
-  async until(wanted: (image: VMImage) => boolean): Promise<VMImage | undefined> {
-    const stop = new AbortController();
-    const { promise, resolve, reject } = Promise.withResolvers<VMImage | undefined>();
-    const patience = setTimeout(
-      () => reject(new Error(`it did not come to an end:\n${this.#log.slice(-3000)}`)),
-      PATIENCE_MS,
-    );
-    void this.exited().then(() => resolve(undefined));
-    await readState(join(this.root, 'state')).watch(
-      'VMImage',
-      ({ object, type }) => {
-        if (type === 'Applied' && wanted(object as unknown as VMImage)) resolve(object as unknown as VMImage);
-      },
-      stop.signal,
-    );
-    return promise.finally(() => {
-      clearTimeout(patience);
-      stop.abort();
-    });
-  }
-
-  async close(): Promise<void> {
-    subjects.delete(this);
-    this.kill();
-    await this.exited();
-    rmSync(this.root, { recursive: true, force: true });
-  }
-}
-
-afterEach(async () => {
-  for (const subject of subjects) await subject.close();
-});
+afterEach(closeSubjects);
 
 const isServed = (generation: number) => (image: VMImage) =>
   isTrue(image, 'Ready') && image.metadata.generation === generation && image.status.observedGeneration === generation;
