@@ -1127,6 +1127,10 @@ export interface ImageSiteStatus {
    */
   lastHandledReconcileAt?: string;
   /**
+   * The controller that serves the site, where several share a cluster (--site-selector): namespace and name of its Lease. Example: site-east/imageproxy.
+   */
+  controller?: string;
+  /**
    * What the site is, in one line: endpoint, region, project or account. Recorded by the first good probe; if a later one differs, the site is Stalled with reason IdentityChanged and nothing is done there.
    */
   identity?: string;

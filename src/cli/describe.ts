@@ -143,9 +143,10 @@ class Page {
   }
 
   site({ status }: ImageSite): void {
-    const { identity, cloud, counts, lastProbeTime, nextAttemptTime } = status ?? {};
+    const { identity, controller, cloud, counts, lastProbeTime, nextAttemptTime } = status ?? {};
     this.#fields([
       ['Identity', identity],
+      ['Controller', controller],
       [
         'Cloud',
         cloud === undefined ? undefined : [cloud.name, cloud.version].filter((text) => text !== undefined).join(' '),

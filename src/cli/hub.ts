@@ -1,13 +1,13 @@
+import type { ImageSite } from '../api/types.ts';
 import { ALONE, type Duties, sharedDuties } from '../reconcilers/duties.ts';
-import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
+import type { Claims } from '../reconcilers/imagesite/claims.ts';
 import type { Standing } from '../runtime/candidacy.ts';
 import type { Store } from '../stores/store.ts';
-import type { LabelSelector } from './label-selector.ts';
 
 /** This controller's part, where several share an API server. */
 export interface Hub {
-  /** Labels of the ImageSites that it serves. */
-  siteSelector: LabelSelector;
+  /** Which ImageSites it serves. */
+  claims: Claims;
   /** Its holder writes what all rows together say, and ends finalizers. */
   summary: Pick<Standing, 'goodForMs' | 'onChange'>;
 }
@@ -15,10 +15,7 @@ export interface Hub {
 /** What of the common work is this controller's: all of it, where there is no hub. */
 export function dutiesOf(hub: Hub | undefined, store: Store): Duties {
   if (hub === undefined) return ALONE;
-  const { siteSelector, summary } = hub;
-  return sharedDuties(
-    store,
-    (labels) => matchesSelector(labels, siteSelector),
-    () => summary.goodForMs(0),
-  );
+  const { claims, summary } = hub;
+  store.subscribe<ImageSite>('ImageSite', (change) => claims.note(change));
+  return sharedDuties(store, claims, () => summary.goodForMs(0));
 }

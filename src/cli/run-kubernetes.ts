@@ -1,5 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { Claims } from '../reconcilers/imagesite/claims.ts';
+import { matchesSelector } from '../reconcilers/vmimage/targets.ts';
 import { Agreement, Candidacy, JointCandidacy, type Standing } from '../runtime/candidacy.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { LeaseElector, type LeaseElectorOptions } from '../runtime/lease.ts';
@@ -78,13 +80,14 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
     summary: `${summaryNamespace}/${SUMMARY.name}`,
   };
   const identity = identityOf(cluster.identity ?? wordOf(env['POD_NAME']));
+  const leaseMs = cluster.leaseDuration ?? LEASE_MS;
   const candidacy = (name: string, namespace: string, more: Partial<LeaseElectorOptions> = {}): Candidacy =>
     new Candidacy(
       new LeaseElector({
         client: store.lease(name, namespace),
         identity,
         clock,
-        leaseMs: cluster.leaseDuration ?? LEASE_MS,
+        leaseMs,
         log: log.child({ lease: `${namespace}/${name}` }),
         ...more,
       }),
@@ -95,7 +98,19 @@ export async function startOnCluster(cluster: ClusterOptions, setting: Setting):
   const { siteSelector } = cluster;
   // Who serves every site must summarize too, so that there is no other such one in the cluster, and no hub beside it.
   lease = new JointCandidacy(own, siteSelector === undefined ? summary : new Agreement(summary));
-  const hub: Hub | undefined = siteSelector === undefined ? undefined : { siteSelector, summary };
+  const hub: Hub | undefined =
+    siteSelector === undefined
+      ? undefined
+      : {
+          summary,
+          claims: new Claims({
+            name: facts.lease,
+            matches: (labels) => matchesSelector(labels, siteSelector),
+            patienceMs: leaseMs,
+            clock,
+          }),
+        };
+  health.ready('site selectors', () => hub?.claims.fault);
   health.ready('other controllers', () => whyOpposed(terms, summary, facts.summary));
   try {
     await store.preflight({

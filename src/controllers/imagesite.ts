@@ -42,9 +42,10 @@ export function imagesiteController(deps: SiteDeps): Controller {
   return controller;
 }
 
-/** What of an ImageSite its own reconcile has not written itself. Labels say whose it is, where several controllers share the sites. */
+/** What of an ImageSite its own reconcile has not written itself. Labels, and who has it, say whose it is where several share the sites. */
 function tellingOf({
   metadata: { generation, labels, annotations, deletionTimestamp, finalizers },
+  status,
 }: ImageSite): string {
-  return JSON.stringify([generation, labels, annotations, deletionTimestamp, finalizers]);
+  return JSON.stringify([generation, labels, annotations, deletionTimestamp, finalizers, status.controller]);
 }

@@ -83,10 +83,10 @@ export function vmimageController(deps: Deps): Controller {
   return controller;
 }
 
-/** Labels (selectors look at them) and annotations (people's confirmations). */
+/** Labels (selectors look at them), annotations (people's confirmations), and who serves it. */
 function sameWords(a: ImageSite, b: ImageSite): boolean {
   return (
-    JSON.stringify([a.metadata.labels, a.metadata.annotations, a.metadata.deletionTimestamp]) ===
-    JSON.stringify([b.metadata.labels, b.metadata.annotations, b.metadata.deletionTimestamp])
+    JSON.stringify([a.metadata.labels, a.metadata.annotations, a.metadata.deletionTimestamp, a.status.controller]) ===
+    JSON.stringify([b.metadata.labels, b.metadata.annotations, b.metadata.deletionTimestamp, b.status.controller])
   );
 }

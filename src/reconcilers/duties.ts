@@ -1,5 +1,6 @@
 import type { ImageSite, SiteRow, VMImageStatus } from '../api/types.ts';
 import type { StatusShare, Store } from '../stores/store.ts';
+import type { Claims } from './imagesite/claims.ts';
 
 /** What of the work on the objects of one API server is this controller's: all of it, where it is alone there. */
 export interface Duties {
@@ -9,6 +10,8 @@ export interface Duties {
   readonly summarizes: boolean;
   /** Whether this controller looks after the site: its cloud, its ImageSite's status, its row in each image. */
   serves(site: string): boolean;
+  /** Whose each site is; undefined where nobody else can serve any. */
+  readonly claims: Claims | undefined;
   /** What of an image's status is this controller's to write; undefined: all of it. */
   readonly share: StatusShare | undefined;
   /**
@@ -27,6 +30,7 @@ export const ALONE: Duties = {
   shared: false,
   summarizes: true,
   serves: () => true,
+  claims: undefined,
   share: undefined,
   remembered: new Map(),
 };
@@ -35,15 +39,11 @@ export const ALONE: Duties = {
  * One of several controllers on an API server. A site belongs to the controller whose selector matches its labels; one that is
  * missing, or abandoned for good, has no controller to be expected, so what is left of it in the rows falls to the one that summarizes.
  */
-export function sharedDuties(
-  store: Pick<Store, 'get'>,
-  matches: (labels: Readonly<Record<string, string>>) => boolean,
-  summarizes: () => boolean,
-): Duties {
+export function sharedDuties(store: Pick<Store, 'get'>, claims: Claims, summarizes: () => boolean): Duties {
   const serves = (name: string): boolean => {
     const site = store.get<ImageSite>('ImageSite', { name });
     if (site === undefined || site.spec.abandoned) return summarizes();
-    return matches(site.metadata.labels ?? {});
+    return claims.isOurs(site);
   };
   return {
     shared: true,
@@ -51,6 +51,7 @@ export function sharedDuties(
       return summarizes();
     },
     serves,
+    claims,
     get share(): StatusShare {
       return { rows: 'sites', isOurs: serves, rest: summarizes() };
     },

@@ -4,6 +4,7 @@ import type { CloudContext } from '../../clouds/cloud.ts';
 import type { ObjectKey, Secret } from '../../stores/store.ts';
 import { forResource } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
+import { overlap } from './claims.ts';
 import { hashOf } from '../vmimage/identity.ts';
 import { close, leave, type Opened, type SiteDeps, siteKey } from './opened.ts';
 import { caOf, fingerprint, secretOf } from './secret.ts';
@@ -31,6 +32,7 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
     // Another controller's, or nobody's: it is neither probed nor opened, but one that nobody needs may go.
     close(key.name, deps);
     deps.sites.forget(key.name);
+    await leaveToOthers(site, deps);
     if (terminating && guarded && deps.duties.summarizes && usersOf(site, deps).length === 0)
       await deps.store.removeFinalizer(site, FINALIZER);
     return undefined;
@@ -63,7 +65,26 @@ export async function reconcileImageSite(key: ObjectKey, deps: SiteDeps): Promis
     );
     return visit.conclude(undefined);
   }
+  const waitMs = deps.duties.claims?.waitMs(site) ?? 0;
+  if (waitMs > 0) {
+    visit.takingOver();
+    return visit.conclude(waitMs);
+  }
   return visit.conclude(await probe(site, visit, deps));
+}
+
+/** Says where another took over what this controller would serve; takes its name away where it has served under another selector. */
+async function leaveToOthers(site: ImageSite, { duties: { claims }, store, metrics }: SiteDeps): Promise<void> {
+  if (claims === undefined) return;
+  const taken = claims.takenBy(site);
+  if (taken !== undefined) {
+    const note = { type: 'Warning', reason: 'SelectorsOverlap', message: overlap(claims.name, taken) } as const;
+    store.event(site, note);
+    metrics.told(site.kind, note);
+  }
+  if (!claims.isLeftOver(site)) return;
+  const { controller: _ours, ...status } = site.status;
+  await store.applyStatus(site, status);
 }
 
 async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<number | undefined> {

@@ -46,6 +46,9 @@ export class Visit {
     this.#now = deps.clock.now();
     this.#status = structuredClone(site.status);
     this.#status.observedGeneration = site.metadata.generation;
+    const { claims } = deps.duties;
+    if (claims === undefined) delete this.#status.controller;
+    else if (!site.spec.abandoned) this.#status.controller = claims.name;
     const request = requestOf(site);
     if (request !== undefined) this.#status.lastHandledReconcileAt = request;
   }
@@ -125,6 +128,14 @@ export class Visit {
     this.#status.attempts = attempts;
     if (attempts < COUNTED_FAILURES) this.#status.nextAttemptTime = timestamp(this.#now + pause);
     return pause;
+  }
+
+  takingOver(): void {
+    this.#ready(
+      false,
+      'TakingOver',
+      'another controller served this site until now: this one begins as soon as that one has certainly ended',
+    );
   }
 
   notReady(reason: string, message: string): void {

@@ -51,9 +51,12 @@ describe('a hub: controllers that share an API server', () => {
 
   const shelf = (region: Region) => join(root, `shelf-${region}`);
   const TELEMETRY = ['--telemetry', '127.0.0.1:0'];
-  const launch = (region: Region, ...more: string[]): Program => {
-    const own = ['--site-selector', `region=${region}`, '--lease-name', region, ...SHORT_LEASE];
-    const program = runPod(root, region, server.kubeconfig, ...own, ...more);
+  const pod = (name: string, selector: string): Program => {
+    const own = ['--site-selector', selector, '--lease-name', name, ...SHORT_LEASE, ...TELEMETRY];
+    return runPod(root, name, server.kubeconfig, ...own);
+  };
+  const launch = (region: Region): Program => {
+    const program = pod(region, `region=${region}`);
     programs.set(region, program);
     return program;
   };
@@ -120,26 +123,24 @@ describe('a hub: controllers that share an API server', () => {
     expect(metadata.finalizers).toBeUndefined();
     expect(status).toEqual({ observedGeneration: -1 });
     // Who owns what: the rows their controllers, all else the one that summarizes.
-    const { managedFields } = seen.metadata as unknown as { managedFields: ManagedFields[] };
-    const ownerOf = (pattern: RegExp) =>
-      managedFields
-        .filter(({ fieldsV1 }) => pattern.test(JSON.stringify(fieldsV1['f:status'])))
-        .map(({ manager }) => manager);
-    expect(ownerOf(/"k:\{\\"name\\":\\"east\\"\}"/)).toEqual(['imageproxy/imageproxy/east']);
-    expect(ownerOf(/"k:\{\\"name\\":\\"west\\"\}"/)).toEqual(['imageproxy/imageproxy/west']);
-    expect(ownerOf(/"f:phase":\{\},"f:summary"/)).toEqual(['imageproxy-summary']);
+    expect(ownersOf(seen, /"k:\{\\"name\\":\\"east\\"\}"/)).toEqual(['imageproxy/imageproxy/east']);
+    expect(ownersOf(seen, /"k:\{\\"name\\":\\"west\\"\}"/)).toEqual(['imageproxy/imageproxy/west']);
+    expect(ownersOf(seen, /"f:phase":\{\},"f:summary"/)).toEqual(['imageproxy-summary']);
   });
+
+  /** A word that changes nothing wakes everybody. */
+  const wake = (name: string) =>
+    server.request({
+      method: 'PATCH',
+      path: `/apis/imageproxy.dev/v1beta1/namespaces/default/vmimages/${name}`,
+      contentType: 'application/merge-patch+json',
+      body: { metadata: { labels: { seen: 'yes' } } },
+    });
 
   test('at rest nobody writes', async () => {
     const before = await cluster.image('first');
     const sites = await Promise.all(REGIONS.map((region) => cluster.site(region)));
-    // A word that changes nothing wakes everybody.
-    await server.request({
-      method: 'PATCH',
-      path: '/apis/imageproxy.dev/v1beta1/namespaces/default/vmimages/first',
-      contentType: 'application/merge-patch+json',
-      body: { metadata: { labels: { seen: 'yes' } } },
-    });
+    await wake('first');
     const labelled = await cluster.image('first');
     const marker = ext4('marker');
     origin.route('/marker', { body: marker.bytes });
@@ -226,6 +227,55 @@ describe('a hub: controllers that share an API server', () => {
     expect(registered('north').toSorted()).toEqual(['marker', 'second']);
   });
 
+  test('of two whose selectors overlap the one that came later serves the site; the other steps back, and says so', async () => {
+    const east = programs.get('east') as Program;
+    const rival = pod('rival', 'region in (east,nowhere)');
+    await rival.says(/imageproxy runs/);
+    const words =
+      /the selectors of the controllers imageproxy\/east and imageproxy\/rival both match it; imageproxy\/rival came later/;
+    await eventually('the one that was first is not ready', async () =>
+      expect(await readiness(east)).toEqual([503, expect.stringMatching(words)]),
+    );
+    const disk = ext4('overlap');
+    origin.route('/overlap', { body: disk.bytes });
+    await cluster.apply(image('overlap', disk.sha256));
+    const served = await eventuallyIs('overlap', 'on all three', ({ status }) => status.summary?.sites === '3/3');
+    expect(ownersOf(served, /"k:\{\\"name\\":\\"east\\"\}"/)).toEqual(['imageproxy/imageproxy/rival']);
+    expect(registered('east').filter((name) => name === 'overlap')).toHaveLength(1);
+    await eventually('an event of the site tells it', async () => {
+      const { items } = await server.request<{ items: SeenEvent[] }>({
+        method: 'GET',
+        path: '/apis/events.k8s.io/v1/namespaces/default/events',
+      });
+      expect(items.filter(({ reason }) => reason === 'SelectorsOverlap')).toMatchObject([
+        { regarding: { name: 'east' }, note: expect.stringMatching(words) },
+      ]);
+    });
+    // And they do not write in turns.
+    await wake('overlap');
+    const before = await cluster.image('overlap');
+    const later = ext4('later');
+    origin.route('/later', { body: later.bytes });
+    await cluster.apply(image('later', later.sha256));
+    await cluster.ready('later');
+    expect((await cluster.image('overlap')).metadata.resourceVersion).toBe(before.metadata.resourceVersion);
+    expect((await cluster.site('east')).status.controller).toBe('imageproxy/rival');
+
+    // Put right: the first goes on by itself.
+    await rival.signal('SIGTERM');
+    const mended = pod('rival', 'region=nowhere');
+    await mended.says(/imageproxy runs/);
+    await eventually('the first serves it again', async () => {
+      expect((await cluster.site('east')).status.controller).toBe('imageproxy/east');
+      expect(await readiness(east)).toMatchObject([200, expect.any(String)]);
+    });
+    await mended.signal('SIGTERM');
+    for (const name of ['overlap', 'later']) {
+      await cluster.delete('VMImage', { namespace: 'default', name });
+      await cluster.gone('VMImage', { namespace: 'default', name });
+    }
+  }, 300_000);
+
   test('one that serves every site does nothing beside a hub, also while one of the hub is started anew', async () => {
     const beside = launchAlone('beside');
     await beside.says(/"holder":"(east|west|north)_[^\n]*another holds the lease: waiting for it/);
@@ -265,7 +315,7 @@ describe('a hub: controllers that share an API server', () => {
     );
     expect(registered('north')).toEqual(['marker']);
 
-    const east = launch('east', ...TELEMETRY);
+    const east = launch('east');
     await eventually('one of a hub beside it is not ready', async () =>
       expect(await readiness(east)).toEqual([
         503,
@@ -277,11 +327,9 @@ describe('a hub: controllers that share an API server', () => {
     const disk = ext4('one-only');
     origin.route('/one-only', { body: disk.bytes });
     await cluster.apply(image('one-only', disk.sha256));
-    const { metadata } = await cluster.ready('one-only');
+    const only = await cluster.ready('one-only');
     expect(origin.requests.filter(({ path, method }) => path === '/one-only' && method === 'GET')).toHaveLength(1);
-    expect(
-      (metadata as unknown as { managedFields: ManagedFields[] }).managedFields.map(({ manager }) => manager),
-    ).not.toContain('imageproxy/imageproxy/east');
+    expect(managersOf(only).map(({ manager }) => manager)).not.toContain('imageproxy/imageproxy/east');
     await cluster.delete('VMImage', { namespace: 'default', name: 'one-only' });
     await cluster.gone('VMImage', { namespace: 'default', name: 'one-only' });
     await alone.signal('SIGTERM');
@@ -299,6 +347,23 @@ describe('a hub: controllers that share an API server', () => {
 interface ManagedFields {
   manager: string;
   fieldsV1: Record<string, object>;
+}
+
+interface SeenEvent {
+  reason: string;
+  note: string;
+  regarding: { name: string };
+}
+
+function managersOf({ metadata }: VMImage): ManagedFields[] {
+  return (metadata as unknown as { managedFields: ManagedFields[] }).managedFields;
+}
+
+/** Who has applied what of the status looks like this. */
+function ownersOf(image: VMImage, pattern: RegExp): string[] {
+  return managersOf(image)
+    .filter(({ fieldsV1 }) => pattern.test(JSON.stringify(fieldsV1['f:status'])))
+    .map(({ manager }) => manager);
 }
 
 function withoutCounts({ metadata, status }: ImageSite) {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { SiteRow, VMImage } from '../../../src/api/types.ts';
 import { type Duties, divided, sharedDuties } from '../../../src/reconcilers/duties.ts';
+import { Claims } from '../../../src/reconcilers/imagesite/claims.ts';
 import { isHeldByNothing, isOthersAlone, othersHoldup, rowsInView } from '../../../src/reconcilers/vmimage/others.ts';
 import { beginRound, remember } from '../../../src/reconcilers/vmimage/round.ts';
 import type { Facts } from '../../../src/reconcilers/vmimage/summary.ts';
@@ -22,12 +23,14 @@ describe('one of several controllers on an API server', () => {
     for (const name of SITES) bench.sites.set(name, imagesite({ metadata: { name, labels: { region: name } } }));
     bench.deps.duties = dutiesOf('east');
   });
-  const dutiesOf = (region: string): Duties =>
-    sharedDuties(
-      bench.deps.store,
-      (labels) => labels['region'] === region,
-      () => summarizes,
-    );
+  const dutiesOf = (region: string): Duties => sharedDuties(bench.deps.store, claimsOf(region), () => summarizes);
+  const claimsOf = (region: string): Claims =>
+    new Claims({
+      name: region,
+      matches: (labels) => labels['region'] === region,
+      patienceMs: 30_000,
+      clock: bench.clock,
+    });
   const wanted = (status?: Partial<VMImage['status']>, name = 'ubuntu') =>
     bench.add(
       vmimage(
@@ -148,13 +151,7 @@ describe('one of several controllers on an API server', () => {
           for (const { name, region, abandoned } of sites) {
             bench.sites.set(name, imagesite({ metadata: { name, labels: { region } }, spec: { abandoned } }));
           }
-          const all = SITES.map((region) =>
-            sharedDuties(
-              bench.deps.store,
-              (labels) => labels['region'] === region,
-              () => region === holder,
-            ),
-          );
+          const all = SITES.map((region) => sharedDuties(bench.deps.store, claimsOf(region), () => region === holder));
           const rows: SiteRow[] = [...SITES, 'other', 'missing'].map((name) => ({ name }));
           for (const row of rows) expect(all.filter((duties) => duties.serves(row.name))).toHaveLength(1);
           for (const duties of all) {
