@@ -1,4 +1,4 @@
-import { isTrue, READY } from '../../api/conditions.ts';
+import { findCondition, isTrue, READY } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
@@ -49,11 +49,18 @@ export function openWork(
     return wait('NamespaceNotAllowed', row.imageID === undefined ? fact : fact + stays);
   }
   const connection = deps.sites.get(target.name);
-  const ready = site.status.conditions?.find((condition) => condition.type === READY);
-  if (connection === undefined || !isTrue(site.status.conditions, READY)) {
+  const isWell = isTrue(site.status.conditions, READY);
+  // The first look after a start: the site was well, and its first probe wakes us, whatever that says. To tell so much would be two
+  // writes for each image at every start.
+  if (purpose === 'Serve' && connection === undefined && isWell && row.phase !== undefined) return undefined;
+  if (connection === undefined || !isWell) {
+    // What only a change can mend stays told. The rest is tried again when the site is well: else it would stay as it is until its
+    // date, or for ever, and say that the site is not ready.
+    const isStalled = row.inputsHash !== undefined && row.nextAttemptTime === undefined;
+    if (purpose === 'Serve' && isStalled && !isSiteTrouble(row.reason)) return undefined;
+    clearFailure(row);
+    const ready = isWell ? undefined : findCondition(site.status.conditions, READY);
     const reason = ready?.reason === 'IdentityChanged' ? 'IdentityChanged' : 'SiteNotReady';
-    // What failed here by the site's own trouble is tried again when the site is well: else it would stay Stalled for ever.
-    if (isSiteTrouble(row.reason)) clearFailure(row);
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
   }
   if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity && holdsAnything(row)) {

@@ -203,6 +203,7 @@ describe('the main job on a real API server', () => {
     await handled('restart-marker');
     const after = await cluster.ready('first');
     expect(after.status.sites?.[0]?.imageID).toBe(before.status.sites?.[0]?.imageID);
+    expect(after.metadata.resourceVersion).toBe(before.metadata.resourceVersion);
     expect(bodies()).toBe(fetched);
   });
 
