@@ -11,6 +11,7 @@ import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } fr
 import { type Authority, makeAuthority } from '../../support/authority.ts';
 import { ext4 } from '../../support/disks.ts';
 import { vmimage } from '../../support/house.ts';
+import { expectKstatus } from '../../support/kstatus.ts';
 import { Helm, kubectl, type Values } from '../../support/kubernetes/chart.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { hepixList, type ListedImage } from '../../support/hepix.ts';
@@ -196,8 +197,9 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
     await program.says(/imageproxy runs/);
     const isNow = (name: string, phase: string) =>
       eventually(`${name} is ${phase}`, async () => {
-        const { status } = await cluster.get<VMImage>('VMImage', key(name));
-        if (status.phase !== phase) throw new Error(JSON.stringify(status, undefined, 1));
+        const image = await cluster.get<VMImage>('VMImage', key(name));
+        if (image.status.phase !== phase) throw new Error(JSON.stringify(image.status, undefined, 1));
+        expectKstatus(image);
       });
     await isNow('good', 'Ready');
     await isNow('wrong', 'Failed');

@@ -13,6 +13,7 @@ import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
 import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
 import { type ApiServer, eventually } from '../../support/apiserver.ts';
 import type { Manifest } from '../../support/house.ts';
+import { expectKstatus } from '../../support/kstatus.ts';
 import { Program } from '../cli/program.ts';
 
 const GiB = 2 ** 30;
@@ -164,12 +165,14 @@ export class Cluster {
     });
   }
 
-  /** What `kubectl wait --for=condition=Ready` waits for. */
-  ready(name: string): Promise<VMImage> {
+  /** What `kubectl wait --for=condition=Ready` waits for; and nothing else that reads kstatus is told otherwise. */
+  async ready(name: string): Promise<VMImage> {
     const isReady = ({ metadata, status }: VMImage) =>
       status.observedGeneration === metadata.generation &&
       status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True') === true;
-    return this.until(name, isReady, 'Ready');
+    const image = await this.until(name, isReady, 'Ready');
+    expectKstatus(image);
+    return image;
   }
 
   async gone(kind: Kind, key: ObjectKey): Promise<void> {

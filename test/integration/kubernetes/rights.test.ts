@@ -6,6 +6,7 @@ import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } fr
 import { ext4 } from '../../support/disks.ts';
 import { hepixList } from '../../support/hepix.ts';
 import { directorySite, vmimage } from '../../support/house.ts';
+import { expectKstatus } from '../../support/kstatus.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Cluster } from './cluster.ts';
 
@@ -67,6 +68,7 @@ describe('the rights of the controller', () => {
     await eventually('the image is Ready', async () => {
       const seen = await cluster.get<VMImage>('VMImage', key);
       if (seen.status.phase !== 'Ready') throw new Error(JSON.stringify(seen.status));
+      expectKstatus(seen);
     });
     await cluster.delete('VMImage', key);
     await cluster.gone('VMImage', key);
@@ -95,6 +97,7 @@ describe('the rights of the controller', () => {
     await eventually('the image of the list is Ready', async () => {
       const seen = await cluster.get<VMImage>('VMImage', { namespace: 'images', name: `list-${id}` });
       if (seen.status.phase !== 'Ready') throw new Error(JSON.stringify(seen.status));
+      expectKstatus(seen);
     });
     await cluster.delete('ImageSubscription', subscription);
     await cluster.gone('ImageSubscription', subscription);
@@ -108,6 +111,8 @@ describe('the rights of the controller', () => {
     const kubeconfig = await accounts.make('blind');
     await accounts.grant('blind', IN_CLUSTER);
     await accounts.grant('blind', IN_NAMESPACES.slice(1), 'images');
+    // All kinds are listed side by side, and the first that is refused is told.
+    await accounts.grant('blind', [rule('', ['secrets', 'configmaps'], ['get', 'list', 'watch'])], 'imageproxy');
     await expect(cluster.start({ kubeconfig, namespaces: ['images'] })).rejects.toMatchObject({
       reason: 'Forbidden',
       message: expect.stringMatching(/cannot list resource "(vmimages|imagesubscriptions)".*namespace "images".*Role/),
