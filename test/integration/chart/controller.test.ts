@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
 import { PATCH } from '../../../src/stores/kubernetes/client.ts';
@@ -70,9 +71,14 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
     helm = await Helm.start(server.kubeconfig);
     proxy = await startApiFaultProxy(server);
     cluster = new Cluster(server);
-    for (const name of ['imageproxy', 'team-a', 'team-b']) await server.namespace(name);
+    for (const name of ['imageproxy', 'site-b', 'team-a', 'team-b']) await server.namespace(name);
   }, API_SERVER_PATIENCE_MS);
-  afterEach(() => Program.killAll());
+  afterEach(async () => {
+    await Program.killAll();
+    // Whoever comes next waits for nobody, and leaves nothing to a hub that was here.
+    for (const each of ['imageproxy', 'site-b', 'default'])
+      await kubectl(server.kubeconfig, ['delete', 'lease', '-n', each, '--all']);
+  });
   afterAll(async () => {
     await Program.killAll();
     await cluster?.close();
@@ -88,29 +94,30 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
   };
 
   /** The containers of the Deployment, outside of a pod: arguments, files, the token that the kubelet would project. */
-  const startController = async (): Promise<Program> => {
+  const startController = async (namespace = ACCOUNT.namespace): Promise<Program> => {
     const deployment = await server.request<{
       spec: { template: { spec: { containers: { name: string; args: string[] }[] } } };
-    }>({ method: 'GET', path: '/apis/apps/v1/namespaces/imageproxy/deployments/imageproxy' });
+    }>({ method: 'GET', path: `/apis/apps/v1/namespaces/${namespace}/deployments/imageproxy` });
     const sites = await server.request<{ data: Record<string, string> }>({
       method: 'GET',
-      path: '/api/v1/namespaces/imageproxy/configmaps/imageproxy-sites',
+      path: `/api/v1/namespaces/${namespace}/configmaps/imageproxy-sites`,
     });
     const folder = mkdtempSync(join(root, 'sites-'));
+    const state = join(root, `state-${namespace}`);
     for (const [name, text] of Object.entries(sites.data)) writeFileSync(join(folder, name), text);
     const { status } = await server.request<{ status: { token: string } }>({
       method: 'POST',
-      path: `/api/v1/namespaces/${ACCOUNT.namespace}/serviceaccounts/${ACCOUNT.name}/token`,
+      path: `/api/v1/namespaces/${namespace}/serviceaccounts/${ACCOUNT.name}/token`,
       body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 3600 } },
     });
-    kubeconfig = await server.writeConfig('account', { token: status.token, server: proxy.url });
+    kubeconfig = await server.writeConfig(`account-${namespace}`, { token: status.token, server: proxy.url });
     const { containers } = deployment.spec.template.spec;
     const argsOf = (wanted: string): string[] =>
       (containers.find(({ name }) => name === wanted)?.args ?? []).map((arg) =>
         arg
           .replace(/^--(socket|tool-runner)=.*/, `--$1=${folder}.sock`)
-          .replace(/^--files=.*/, `--files=${join(root, 'state', 'tools')}`)
-          .replace(/^--state=.*/, `--state=${join(root, 'state')}`)
+          .replace(/^--files=.*/, `--files=${join(state, 'tools')}`)
+          .replace(/^--state=.*/, `--state=${state}`)
           .replace(/^--sites=.*/, `--sites=${folder}`)
           .replace(/^--telemetry=.*/, '--telemetry=127.0.0.1:0')
           .replace(/^--cache-quota=.*/, '--cache-quota=1Gi'),
@@ -119,7 +126,7 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
     await tools.says(/waits for work/);
     return new Program([...argsOf('controller'), `--kubeconfig=${kubeconfig}`], {
       POD_NAME: 'imageproxy-0',
-      POD_NAMESPACE: 'imageproxy',
+      POD_NAMESPACE: namespace,
     });
   };
 
@@ -252,8 +259,6 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
       metadata: { name: 'authority', namespace: 'imageproxy' },
       data: { 'ca.crt': authority.ca },
     });
-    for (const each of ['imageproxy', 'default'])
-      await kubectl(server.kubeconfig, ['delete', 'lease', '-n', each, '--all']);
     const before = (await server.audit()).length;
     await helm.upgrade(values);
     const program = await startController();
@@ -294,6 +299,50 @@ describe.skipIf((process.env['TEST_KUBECONFIG'] ?? '') !== '')('the controller a
     // Taken out of the values it stays, for images may be registered there.
     await helm.upgrade();
     expect((await cluster.site('kept')).metadata).not.toHaveProperty('deletionTimestamp');
+  });
+
+  test('a second release with a selector does nothing and says why, until the first has one too; then each serves its own', async () => {
+    const valuesOf = (name: string, more: Values = {}): Values => {
+      mkdirSync(join(root, name), { recursive: true });
+      const site = { labels: { tier: name }, spec: { directory: { path: join(root, name) } } };
+      return { allowNetworks: ['127.0.0.0/8'], sites: { [name]: site }, ...more };
+    };
+    const besides = { crds: { enabled: false }, rbac: { aggregate: false } };
+    const disk = ext4('both');
+    plain.route('/both', { body: disk.bytes });
+    await helm.upgrade(valuesOf('one'));
+    await helm.upgrade(valuesOf('two', { ...besides, siteSelector: 'tier=two' }), { namespace: 'site-b' });
+    const alone = await startController();
+    await alone.says(/imageproxy runs/);
+    const second = await startController('site-b');
+    const url = (await second.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
+    await eventually('the second is not ready', async () => {
+      const { statusCode, body } = await request(`${url}/readyz`);
+      expect([statusCode, await body.text()]).toEqual([
+        503,
+        expect.stringMatching(/held by imageproxy-0_\w+, which serves every site: .*--site-selector/),
+      ]);
+    });
+    await helm.upgrade(valuesOf('one', { siteSelector: 'tier=one' }));
+    expect(await alone.signal('SIGTERM')).toMatchObject({ code: 0 });
+    await second.says(/imageproxy runs/);
+    const first = await startController();
+    await first.says(/imageproxy runs/);
+    const { metadata, ...image } = vmimage('both', {
+      source: { http: { urls: [`${plain.url}/both`] } },
+      checksums: { sha256: disk.sha256 },
+      sites: [{ name: 'one' }, { name: 'two' }],
+    });
+    const key = { namespace: 'default', name: 'both' };
+    await apply({ apiVersion: 'imageproxy.dev/v1beta1', ...image, metadata: { ...metadata, ...key } });
+    await cluster.ready('both');
+    const controllers = await Promise.all(
+      ['one', 'two'].map(async (name) => (await cluster.site(name)).status.controller),
+    );
+    expect(controllers).toEqual(['imageproxy/imageproxy', 'site-b/imageproxy']);
+    await cluster.delete('VMImage', key);
+    await cluster.gone('VMImage', key);
+    await helm.uninstall({ namespace: 'site-b' });
   });
 
   test('uninstalled and installed again it goes on with all that it left, and then cleans it up', async () => {

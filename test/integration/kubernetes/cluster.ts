@@ -20,12 +20,23 @@ const GiB = 2 ** 30;
 
 /** `imageproxy run --kubernetes` as a pod of this name would run it, with a cache of its own below `root`. */
 export function runPod(root: string, name: string, kubeconfig: string, ...more: readonly string[]): Program {
+  return runPodWith({}, root, name, kubeconfig, ...more);
+}
+
+/** With variables of the environment besides. */
+export function runPodWith(
+  env: Readonly<Record<string, string>>,
+  root: string,
+  name: string,
+  kubeconfig: string,
+  ...more: readonly string[]
+): Program {
   return new Program(
     ['run', '--kubernetes', '--kubeconfig', kubeconfig, '--log-format', 'json', '--allow-network', '127.0.0.0/8']
       .concat(['--cache', cacheOf(root, name), '--cache-quota', '1Gi'])
       .concat(more.includes('--telemetry') ? [] : ['--telemetry', 'off'])
       .concat(more),
-    { POD_NAME: name, IMAGEPROXY_STATE: join(root, `${name}-state`) },
+    { ...env, POD_NAME: name, IMAGEPROXY_STATE: join(root, `${name}-state`) },
   );
 }
 

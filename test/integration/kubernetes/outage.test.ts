@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { request } from 'undici';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { Layout } from '../../../src/cache/layout.ts';
@@ -17,7 +18,7 @@ import { type OpenStack, openstackAvailable, startOpenStack } from '../../suppor
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 import { Program } from '../cli/program.ts';
-import { cacheOf, Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
+import { cacheOf, Cluster, makeAccount, runPod, runPodWith, tokenOf } from './cluster.ts';
 
 const LEASE = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases/imageproxy';
 const SUMMARY = '/apis/coordination.k8s.io/v1/namespaces/default/leases/imageproxy-summary';
@@ -238,6 +239,27 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
         await cluster.stop();
       }
     }, 120_000);
+
+    test('the clock of the process is set a day ahead, and back: it lives, has its Lease again, and nothing is done twice', async () => {
+      const preload = join(import.meta.dirname, '..', '..', 'support', 'settable-clock-process.ts');
+      const env = { NODE_OPTIONS: `--import=${preload}` };
+      const more = [...SHORT_LEASE, '--telemetry', '127.0.0.1:0'];
+      const program = runPodWith(env, root, 'clock', server.kubeconfig, ...more);
+      const url = (await program.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
+      await program.says(/imageproxy runs/);
+      await apply('day-ahead', { bytesPerSecond: 2 * MiB }, 8);
+      await cluster.until('day-ahead', ({ status }) => status.phase === 'Fetching', 'being fetched');
+      program.child.kill('SIGUSR2');
+      await program.says(REGAINED);
+      await expectOnce('day-ahead');
+      expect(bodies('day-ahead')).toBe(1);
+      program.child.kill('SIGUSR2');
+      await apply('day-behind');
+      await expectOnce('day-behind');
+      await expectOnce('day-ahead');
+      expect((await request(`${url}/livez`)).statusCode).toBe(200);
+      expect(await program.signal('SIGTERM')).toMatchObject({ code: 0 });
+    }, 180_000);
 
     test('answers are lost, refused and delayed at random: every image is registered once, and told right', async () => {
       api = await startApiFaultProxy(server);
