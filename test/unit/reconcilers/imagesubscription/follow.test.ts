@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Failure, type Reason } from '../../../../src/api/failure.ts';
 import { makerMarks } from '../../../../src/api/maker.ts';
-import { ANNOTATIONS, type ImageSubscription, type VMImage } from '../../../../src/api/types.ts';
+import { ANNOTATIONS, API_VERSION, type ImageSubscription, type VMImage } from '../../../../src/api/types.ts';
 import type { Entry, ListFacts, Skipped } from '../../../../src/catalogs/catalog.ts';
 import { keep, type KeptList } from '../../../../src/catalogs/kept.ts';
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
@@ -144,6 +144,20 @@ describe('following a list', () => {
     lists = new KeptLists(root);
     await round(kept);
     expect(writes).toHaveLength(3);
+  });
+
+  test('knows what it made when an owner reference was all that said so, and marks it', async () => {
+    const kept = await publish(many(2));
+    await round(kept);
+    letGo();
+    const owner = { apiVersion: API_VERSION, kind: 'ImageSubscription', name: 'egi', uid: 'uid-egi', controller: true };
+    for (const image of images.values()) image.metadata.ownerReferences = [owner];
+    expect((await round(kept)).summary).toMatchObject({ selected: 2, attention: [] });
+    expect(writes).toHaveLength(4);
+    for (const { metadata } of images.values()) {
+      expect(metadata.annotations?.[ANNOTATIONS.subscriptionUid]).toBe('uid-egi');
+      expect(metadata.ownerReferences).toBeUndefined();
+    }
   });
 
   test('writes only the one that somebody has changed', async () => {
