@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import { Failure } from '../../api/failure.ts';
 import type { Entry } from '../../catalogs/catalog.ts';
-import type { Choice } from './expression.ts';
+import { type Choice, expressionOf } from './expression.ts';
 import { selectionOf } from './select.ts';
 import type { FromSelector, ToSelector } from './selections.ts';
 
@@ -43,4 +43,6 @@ port.on('message', ({ asked, entries }: ToSelector) => {
     answer({ type: 'Failed', failure: Failure.from(error).toPlain() });
   }
 });
+// What loading the language costs is not the first selection's fault.
+expressionOf('true');
 answer({ type: 'Ready' });

@@ -111,8 +111,7 @@ class ThreadSelections implements Selections {
   }
 
   #next(): void {
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#idle);
+    this.#rest();
     const [question] = this.#questions;
     if (question === undefined) {
       this.#idle = setTimeout(() => this.#endThread(), this.#bounds.idleMs).unref();
@@ -130,8 +129,20 @@ class ThreadSelections implements Selections {
   }
 
   #wait(): void {
+    this.#rest();
+    const deadline = setTimeout(() => {
+      // Where the program itself was held up meanwhile, the answer lies there, and is heard before this has its turn.
+      setImmediate(() => {
+        if (this.#deadline === deadline) this.#giveUp();
+      });
+    }, this.#bounds.entryMs).unref();
+    this.#deadline = deadline;
+  }
+
+  #rest(): void {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#giveUp(), this.#bounds.entryMs).unref();
+    clearTimeout(this.#idle);
+    this.#deadline = undefined;
   }
 
   #start(): Thread {
@@ -215,8 +226,7 @@ class ThreadSelections implements Selections {
   }
 
   #leaveThread(): void {
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#idle);
+    this.#rest();
     this.#thread = undefined;
   }
 }

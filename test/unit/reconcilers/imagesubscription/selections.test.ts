@@ -27,10 +27,13 @@ const large = entry({
 
 /** What a tenant may write in 4,096 characters to hold up others. Each computes for many seconds, without a pause of its own. */
 const HOSTILE: readonly (readonly [string, string])[] = [
-  ['half a million instructions in one pattern', matches('x{1000}'.repeat(500)).expression],
+  [
+    'half a million instructions in a pattern',
+    `entry.fields.all(key, !entry.fields[key].matches("${'x{1000}'.repeat(500)}"))`,
+  ],
   [
     'patterns compiled a million times',
-    `entry.fields.all(a, entry.fields.all(b, ${Array.from({ length: 60 }, (_, i) => `!a.matches("${i}b")`).join(' && ')}))`,
+    `entry.fields.all(a, entry.fields.all(b, ${Array.from({ length: 200 }, (_, i) => `!a.matches("${i}b")`).join(' && ')}))`,
   ],
   [
     'a comparison of all with all',
@@ -38,7 +41,7 @@ const HOSTILE: readonly (readonly [string, string])[] = [
   ],
 ];
 
-describe('the thread that evaluates selections', () => {
+describe('the thread that evaluates selections', { timeout: 120_000 }, () => {
   test('answers for each entry, in their order, whoever asks in between', async () => {
     const thread = begin();
     const evens = thread.begin({ include: { ids: ['e-?[02468]', 'e-0', 'e-2', 'e-4'] } }, undefined);
@@ -71,7 +74,7 @@ describe('the thread that evaluates selections', () => {
   });
 
   test.each(HOSTILE)('gives up %s, while the program goes on and others get their answers', async (_, hostile) => {
-    const thread = begin({ entryMs: 1000 });
+    const thread = begin({ entryMs: 2000 });
     let turns = 0;
     const ticker = setInterval(() => turns++, 5);
     try {
@@ -79,13 +82,23 @@ describe('the thread that evaluates selections', () => {
       const honest = thread.begin(expression('entry.arch == "x86_64"'), undefined).choose(many(3));
       await expect(evil).rejects.toMatchObject({
         reason: 'InvalidSpec',
-        message: expect.stringMatching(/too long \(more than 1 s for an entry.*simpler/) as string,
+        message: expect.stringMatching(/too long \(more than 2 s for an entry.*simpler/) as string,
       });
       expect(turns).toBeGreaterThan(5);
       expect(await honest).toEqual([true, true, true]);
     } finally {
       clearInterval(ticker);
     }
+  });
+
+  test('is not blamed for a time in which the program itself was held up', async () => {
+    const thread = begin({ entryMs: 2000 });
+    const honest = thread.begin(expression('entry.arch == "x86_64"'), undefined);
+    await honest.choose(many(1));
+    const asked = honest.choose(many(3));
+    // The answer has come long before anybody listens again.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+    expect(await asked).toEqual([true, true, true]);
   });
 
   test('gives up one that fills its memory, and nothing else ends with it', async () => {
@@ -97,7 +110,7 @@ describe('the thread that evaluates selections', () => {
       message: expect.stringContaining('too much memory (more than 32 MiB)') as string,
     });
     expect(await thread.begin(matches('^.+$'), undefined).choose(many(1))).toEqual([false]);
-  }, 120_000);
+  });
 
   test('counts what all questions of a selection cost together, and another one begins anew', async () => {
     const thread = begin({ allMs: 0 });
