@@ -171,11 +171,11 @@ function messageOf(facts: Facts, done: boolean, trouble: Facts['trouble']): stri
   return disposition === 'Deleting' ? 'its registrations are being removed' : 'work has begun';
 }
 
-/** The first of the required sites that does not serve yet speaks for the image. */
-function waitingRow({ rows, required }: Facts): SiteRow | undefined {
+/** The first of the required sites that does not serve yet, or is not out of service yet, speaks for the image. */
+function waitingRow({ rows, required, disposition }: Facts): SiteRow | undefined {
   return required
     .map((name) => rows.find((row) => row.name === name))
-    .find((row) => row !== undefined && row.phase !== 'Ready');
+    .find((row) => row !== undefined && row.phase !== 'Ready' && row.phase !== disposition);
 }
 
 /** What is in the way by its name (`SiteNotReady`, `ToolMissing`); what is merely at work is told by its phase. */

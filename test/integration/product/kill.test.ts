@@ -119,7 +119,7 @@ describe.skipIf(!openstackAvailable())('killed at each request to a real Glance'
         }
       }
     },
-    300_000,
+    1_200_000,
   );
 
   test('while a new version replaces the old one: the old serves until the new does, and both are where they belong', async () => {
@@ -156,7 +156,7 @@ describe.skipIf(!openstackAvailable())('killed at each request to a real Glance'
         return;
       }
     }
-  }, 600_000);
+  }, 1_200_000);
 });
 
 describe('killed at each change of its own state, with a directory site', () => {
@@ -191,5 +191,5 @@ describe('killed at each change of its own state, with a directory site', () => 
     } finally {
       await origin.close();
     }
-  }, 300_000);
+  }, 1_200_000);
 });

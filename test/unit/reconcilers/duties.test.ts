@@ -87,6 +87,14 @@ describe('one of several controllers on an API server', () => {
     expect(round.status.sites.map(({ name }) => name)).toEqual(['east']);
   });
 
+  it('does not take an image for deactivated that has a site at which nobody has looked', () => {
+    const image = wanted({ sites: [servingRow('east'), servingRow('west')] });
+    const rows = (disposition: Facts['disposition']) =>
+      rowsInView(bench.round(image), facts(image, { disposition })).map(({ name }) => name);
+    expect(rows('Deactivated')).toEqual(['east', 'west', 'north']);
+    expect(rows('Deleting')).toEqual(['east', 'west']);
+  });
+
   it('says of a site that serves an older generation that its controller has not come to the new one', () => {
     const image = { ...wanted({ sites: [servingRow('west', { observedGeneration: 1 })] }) };
     const round = bench.round({ ...image, metadata: { ...image.metadata, generation: 2 } });

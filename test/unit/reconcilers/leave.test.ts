@@ -120,6 +120,13 @@ describe('an image that is taken out of service', () => {
     expect(scene.row?.phase).toBe('Deactivated');
   });
 
+  it('is asked about at the place that the site is now, where nothing is known at the one it was', async () => {
+    const scene = new Scene({ state: 'Deactivated' }, { name: 'nova', phase: 'Pending', siteIdentity: 'elsewhere' });
+    await scene.rest('withdraw');
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', siteIdentity: 'nova' });
+    expect(scene.cloud.visible).toEqual([]);
+  });
+
   it('takes with it what it replaced and was not retired yet', async () => {
     const former = { imageID: 'old', artifacts: [{ role: 'Disk', id: 'old' }] };
     const scene = new Scene({ state: 'Deactivated' }, servingRow('nova', { previous: [former] }));

@@ -198,8 +198,20 @@ describe('the status of an image', () => {
       ],
     });
     expect(status.phase).toBe('Deactivating');
+    expect(findCondition(status.conditions, 'Ready')?.message).toBe('east: being taken out of service');
     expect(told(status)).toMatchObject({ Ready: 'False', Available: 'False', Reconciling: 'True' });
     expectKstatus(object(status));
+  });
+
+  it('does not wait to be out of service for an optional site that cannot be asked, unless something of it is known to be there', () => {
+    const given = (row: SiteRow): Partial<Facts> => ({
+      disposition: 'Deactivated',
+      optional: ['east'],
+      rows: [ready('nova', { phase: 'Deactivated', retired: true }), row],
+    });
+    const away = { phase: 'Pending', reason: 'SiteNotReady', message: 'it is away' };
+    expect(told(judge(given({ name: 'east', ...away })))).toMatchObject({ Ready: 'True' });
+    expect(told(judge(given(ready('east', away))))).toMatchObject({ Ready: 'False' });
   });
 
   it('of an earlier generation is not expired for this one', () => {
