@@ -6,13 +6,16 @@ import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } fr
 import { type Disk, ext4 } from '../../support/disks.ts';
 import {
   hepixList,
+  inDays,
   type ListAuthority,
   type ListedImage,
+  type ListOptions,
   type ListSigner,
   makeListAuthority,
 } from '../../support/hepix.ts';
-import { condition, directorySite, isTrue, type Manifest } from '../../support/house.ts';
+import { condition, directorySite, isTrue, type Manifest, openstackSite } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
+import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Cluster } from './cluster.ts';
 
@@ -45,7 +48,7 @@ describe('a subscription on a real API server', () => {
     await Promise.all([server?.stop(), origin?.close()]);
   });
 
-  function listed(id: string, label: string): ListedImage {
+  function listed(id: string, label: string, more: Record<string, unknown> = {}): ListedImage {
     const disk = disks.get(label) ?? ext4(label);
     disks.set(label, disk);
     origin.route(`/${label}`, { body: disk.bytes });
@@ -54,12 +57,19 @@ describe('a subscription on a real API server', () => {
       title: `Image ${label}`,
       url: `${origin.url}/${label}`,
       bytes: disk.bytes,
-      more: { 'hv:format': 'raw' },
+      more: { 'hv:format': 'raw', ...more },
     };
   }
 
-  const publish = (version: string, images: readonly ListedImage[], by = alice) =>
-    origin.route('/image.list', { body: by.sign(hepixList({ id: listId, version, images, endorser: by })) });
+  const publish = (version: string, images: readonly ListedImage[], by = alice, more: Partial<ListOptions> = {}) =>
+    origin.route('/image.list', { body: by.sign(hepixList({ id: listId, version, images, endorser: by, ...more })) });
+
+  /** Serves a disk, the end of it only when that is let go. */
+  function held(label: string): () => void {
+    const { promise: until, resolve } = Promise.withResolvers<void>();
+    origin.route(`/${label}`, { body: (disks.get(label) as Disk).bytes, holdAfter: { bytes: 1000, until } });
+    return resolve;
+  }
 
   const subscription = (more: Record<string, unknown> = {}): Manifest => ({
     kind: 'ImageSubscription',
@@ -151,11 +161,36 @@ describe('a subscription on a real API server', () => {
     await followed((each) => isTrue(each, 'ImagesReady') && each.status.counts?.ready === 3, 'at rest');
   });
 
-  test('an older, a tampered and a differently signed list change nothing but the conditions', async () => {
+  test('the old id stays in service until the new image is there, and an entry past its own date goes', async () => {
+    const before = (await cluster.image(names[2])).status.sites?.[0]?.imageID;
+    const past = { 'dc:date:expires': inDays(-1) };
+    publish('3.1', [listed(ids[0], 'keep'), listed(ids[1], 'new', past), listed(ids[2], 'newer')]);
+    const release = held('newer');
+    await lookAgain((each) => each.status.list?.version === '3.1', 'at version 3.1');
+    const waiting = await cluster.until(
+      names[2],
+      ({ spec, status }) => spec.source.http?.urls[0]?.endsWith('/newer') === true && status.phase === 'Fetching',
+      'being fetched',
+    );
+    expect(waiting.status.sites?.[0]?.imageID).toBe(before);
+    expect(isTrue(waiting, 'Available')).toBe(true);
+    release();
+    await cluster.until(
+      names[2],
+      (image) => image.status.sites?.[0]?.imageID !== before && isTrue(image, 'Ready') && isTrue(image, 'Available'),
+      'replaced',
+    );
+    const expired = await cluster.until(names[1], ({ status }) => status.phase === 'Deactivated', 'retired');
+    expect(expired.metadata.annotations).toMatchObject({ 'imageproxy.dev/retired': 'Expired' });
+    await followed((each) => isTrue(each, 'ImagesReady') && each.status.counts?.retired === 1, 'at rest');
+  });
+
+  test('an older, a tampered, an expired and a differently signed list change nothing but the conditions', async () => {
     const before = await versions();
     const bob = authority.signer('bob');
     const serve: Record<string, () => void> = {
       ListRollback: () => publish('2', []),
+      ListExpired: () => publish('4', [], alice, { created: inDays(-60), expires: inDays(-30) }),
       EndorserNotTrusted: () => publish('4', [], bob),
       SignatureInvalid: () => {
         const text = alice
@@ -198,5 +233,58 @@ describe('a subscription on a real API server', () => {
       expect(annotations).toMatchObject({ 'imageproxy.dev/subscription': 'egi' });
       expect(annotations).not.toHaveProperty(['imageproxy.dev/subscription-uid']);
     }
+  });
+
+  describe.skipIf(!openstackAvailable())('with a real Glance', () => {
+    let openstack: OpenStack;
+
+    beforeAll(async () => {
+      openstack = await startOpenStack();
+      await cluster.apply(...openstackSite('nova', await openstack.clouds('demo'), 'demo'));
+    });
+    afterAll(() => openstack?.stop());
+
+    const glance = async (image: VMImage) => {
+      const { body } = await openstack.image('demo', 'GET', `/images/${image.status.sites?.[0]?.imageID}`);
+      return body as Record<string, unknown>;
+    };
+
+    test('images arrive there, are replaced, and go with the endorser, whose authority is taken out with him', async () => {
+      const [stays, changes] = [randomUUID(), randomUUID()] as const;
+      const [kept, changed] = [`egi-${stays}`, `egi-${changes}`] as const;
+      publish('1', [listed(stays, 'keep'), listed(changes, 'old')]);
+      await cluster.apply(subscription({ template: { spec: { sites: [{ name: 'nova' }] } } }));
+      await Promise.all([kept, changed].map((name) => cluster.ready(name)));
+      const old = await cluster.image(changed);
+      expect(await glance(old)).toMatchObject({ status: 'active', vmcatcher_event_dc_identifier: changes });
+      publish('2', [listed(stays, 'keep'), listed(changes, 'new')]);
+      await lookAgain((each) => each.status.list?.version === '2', 'at version 2');
+      const current = await cluster.until(
+        changed,
+        ({ status }) => status.sites?.[0]?.previous?.[0]?.retiredAt !== undefined,
+        'replaced',
+      );
+      expect(await glance(current)).toMatchObject({ status: 'active', os_hash_value: disks.get('new')?.sha512 });
+      expect(await glance(old)).toMatchObject({ status: 'deactivated', os_hidden: true });
+      const other = makeListAuthority('Other CA');
+      other.close();
+      const data = { 'other.0': other.ca };
+      await cluster.apply({ kind: 'ConfigMap', metadata: { name: 'grid-security' }, data });
+      await followed((each) => condition(each, 'Ready')?.reason === 'UntrustedSigner', 'without its authority');
+      expect(await glance(current)).toMatchObject({ status: 'active' });
+      const carol = { subject: '/DC=org/DC=example/CN=carol', issuer: '/DC=org/DC=example/CN=Other CA' };
+      const directoryRef = { kind: 'ConfigMap', name: 'grid-security' };
+      await cluster.apply(
+        subscription({
+          trust: { x509: { endorsers: [carol], directoryRef } },
+          template: { spec: { sites: [{ name: 'nova' }] } },
+        }),
+      );
+      for (const name of [kept, changed]) {
+        const out = await cluster.until(name, ({ status }) => status.phase === 'Deactivated', 'retired');
+        expect(out.metadata.annotations).toMatchObject({ 'imageproxy.dev/retired': 'Untrusted' });
+        expect(await glance(out)).toMatchObject({ status: 'deactivated', os_hidden: true });
+      }
+    });
   });
 });
