@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { Catalog, ReadRequest } from '../../../src/catalogs/catalog.ts';
@@ -122,11 +123,13 @@ describe('the documents of a list', () => {
     ['is too large without saying so', 'TooLarge', (request) => fetched(request, '/chunked', { maxBytes: 10 })],
     ['is not there', 'NotFound', (request) => fetched(request, '/none')],
     ['is cut short', 'Truncated', (request) => fetched(request, '/cut')],
+    ['is packed on the way', 'NotSupported', (request) => fetched(request, '/packed')],
     ['leads to an address that is closed', 'AddressForbidden', (request) => fetched(request, 'http://10.0.0.1/')],
     ['leads to no web address', 'InvalidSpec', (request) => fetched(request, 'file:///etc/passwd')],
   ])('that %s ends the reading: %s', async (_, reason, ask) => {
     origin.route('/large', { body: Buffer.alloc(11) });
     origin.route('/chunked', { body: Buffer.alloc(11), length: 'chunked' });
+    origin.route('/packed', { body: gzipSync('a\n'), headers: { 'content-encoding': 'gzip' } });
     origin.route('/cut', { body: Buffer.alloc(100), cutAfter: 50 });
     const read = async (__: unknown, request: ReadRequest) => lines(String(await ask(request)));
     const outcome = await readList(task(), read, never);

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
@@ -6,7 +7,7 @@ import { recognise } from '../../../src/catalogs/index.ts';
 import { below } from '../../../src/catalogs/below.ts';
 import { parseJson } from '../../../src/catalogs/json.ts';
 import { entryOf, metadata } from '../../support/marketplace.ts';
-import { read, SHA256, SHA512 } from './reading.ts';
+import { read, refusal, SHA256, SHA512 } from './reading.ts';
 
 const HEPIX = JSON.stringify({
   'hv:imagelist': {
@@ -227,3 +228,15 @@ describe('a path below a folder', () => {
     );
   });
 });
+
+test.each(GOOD)(
+  '%s: a good document in an archive, or in ten of them, is not unpacked, and so is no list',
+  async (format, good) => {
+    const archives = Array.from({ length: 10 }).reduce<Buffer[]>(
+      (made) => [...made, gzipSync(made.at(-1) ?? good)],
+      [],
+    );
+    expect(await refusal(read(format, good))).toMatch(/^accepted: /);
+    for (const archive of archives) expect(await refusal(read(format, archive))).toMatch(/^InvalidList: /);
+  },
+);
