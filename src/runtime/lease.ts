@@ -90,6 +90,8 @@ export class LeaseElector {
   #asked = false;
   /** By the monotonic clock. */
   #usableFrom = Number.NEGATIVE_INFINITY;
+  /** How long it is left unused once it is known to be ours, in milliseconds; undefined when that has been reckoned in. */
+  #restMs: number | undefined;
   /** Who is waited for, as the log was told. */
   #waitsFor: string | undefined;
   #observed: { record: string; at: Moment } | undefined;
@@ -188,12 +190,14 @@ export class LeaseElector {
     };
     signal.throwIfAborted();
     this.#asked = true;
+    // One that could not look may still work in the belief that it is another's, for as long as a look is good. Noted before it is
+    // ours: where the answer is lost, the next look finds it ours already.
+    if (!mine) this.#restMs = this.#yields(lease) ? this.#lastsMs(spec) : 0;
     if (lease === undefined) await client.create(wanted, writing, terms?.ours);
     else await client.update(annotated(lease, terms?.ours), wanted, writing);
     if (signal.aborted) return;
-    // One that could not look may still work in the belief that it is another's, for as long as a look is good.
-    if (!mine)
-      this.#usableFrom = this.#yields(lease) ? this.#ours.now().monotonic + this.#lastsMs(spec) : before.monotonic;
+    if (this.#restMs !== undefined) this.#usableFrom = this.#ours.now().monotonic + this.#restMs;
+    this.#restMs = undefined;
     this.holder = identity;
     this.#ours.confirm(before, this.#usableFrom);
     this.#agreement.confirm(before, this.#usableFrom);

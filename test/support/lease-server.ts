@@ -9,6 +9,8 @@ export class LeaseServer {
   hangs = false;
   /** Writes are carried out, and their answers never come. */
   losesAnswers = false;
+  /** Writes are carried out, and their answers are lost on the way. */
+  dropsAnswers = false;
   /** Links that end before this Lease, though others get through by them. */
   readonly cutOff = new Set<object>();
   #version = 0;
@@ -32,6 +34,7 @@ export class LeaseServer {
       return this.lease;
     };
     const unheard = (signal: AbortSignal, work: () => Lease): Promise<Lease> => {
+      if (this.dropsAnswers) return answer(work).then(() => Promise.reject(new Error('read ECONNRESET')));
       if (!this.losesAnswers) return answer(work);
       void answer(work);
       return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));

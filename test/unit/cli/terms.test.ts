@@ -196,6 +196,21 @@ describe('of the controllers of one cluster', () => {
     expect(working()).toEqual([lone.name]);
   });
 
+  it('one that serves every site waits as long after a hub when it learns only later that the Lease is its own', async () => {
+    const east = await start('east', EAST);
+    const lone = await start('lone', {});
+    await pass(LOOK_MS);
+    await east.stop();
+    summary.dropsAnswers = true;
+    await pass(LEASE_MS + 2 * LOOK_MS);
+    expect(summary.lease?.spec?.holderIdentity).toBe(lone.name);
+    summary.dropsAnswers = false;
+    await pass(LEASE_MS * 0.8);
+    expect(working()).toEqual([]);
+    await pass(LEASE_MS * 0.2 + LOOK_MS);
+    expect(working()).toEqual([lone.name]);
+  });
+
   it('one that watches other namespaces does nothing beside a hub, and does not take its place when one is started anew', async () => {
     const odd = { ...WEST, watchNamespaces: ['b', 'a'] };
     const east = await start('east', EAST);
