@@ -36,30 +36,53 @@ export interface Binaries {
 
 const CONTROL_PLANE: readonly Part[] = ['etcd', 'kube-apiserver', 'kubectl'];
 
+/** Where the programs of a cluster can be had. */
+export interface Sources {
+  /** The folder that a person has named; undefined or empty: none. */
+  named: string | undefined;
+  /** Folders that an earlier run has filled, or not. */
+  kept: readonly string[];
+  /** What is in a folder. */
+  look(directory: string, origin: string): Promise<Binaries>;
+  /** The official archive: undefined when it could not be had. */
+  fetch(): Promise<Binaries | undefined>;
+  build(): Promise<Binaries>;
+}
+
 /**
- * The programs of a cluster, from the first of these that has them: the folder named by KUBEBUILDER_ASSETS, the cache of an
- * earlier run, the official archive (its checksum is verified), or a build from their Go modules, which takes some minutes, once.
+ * From the first source that has them: the folder that is named, what an earlier run has kept, the official archive, or a build.
  * `needed` are parts that must be among them: the archive has no controller-manager.
  */
-export async function findBinaries(needed: readonly Part[] = CONTROL_PLANE, say: Say = tell): Promise<Binaries> {
-  const named = process.env['KUBEBUILDER_ASSETS'];
+export async function chooseBinaries(needed: readonly Part[], sources: Sources): Promise<Binaries> {
+  const { named, kept, look, fetch, build } = sources;
   if (named !== undefined && named !== '') {
     const found = await look(named, 'KUBEBUILDER_ASSETS');
     const missing = needed.filter((part) => !found.has(part));
     if (missing.length === 0) return found;
     throw new Error(`KUBEBUILDER_ASSETS=${named} has no ${missing.join(', ')}: unset it, or put them there`);
   }
-  const built = join(cacheDirectory(), `build-${VERSION}-${await moduleHash()}`);
-  const fetched = join(cacheDirectory(), `envtest-${ENVTEST}`);
-  for (const directory of [built, fetched]) {
+  for (const directory of kept) {
     const found = await look(directory, 'cache');
     if (needed.every((part) => found.has(part))) return found;
   }
-  if (needed.every((part) => CONTROL_PLANE.includes(part)) && (await download(fetched, say))) {
-    return look(fetched, 'envtest archive');
-  }
-  await build(built, say);
-  return look(built, 'Go modules');
+  const fetched = needed.every((part) => CONTROL_PLANE.includes(part)) ? await fetch() : undefined;
+  return fetched ?? build();
+}
+
+/** The programs of a cluster. A build from their Go modules takes some minutes, once; the archive's checksum is verified. */
+export async function findBinaries(needed: readonly Part[] = CONTROL_PLANE, say: Say = tell): Promise<Binaries> {
+  const built = join(cacheDirectory(), `build-${VERSION}-${await moduleHash()}`);
+  const fetched = join(cacheDirectory(), `envtest-${ENVTEST}`);
+  return chooseBinaries(needed, {
+    named: process.env['KUBEBUILDER_ASSETS'],
+    kept: [built, fetched],
+    look,
+    fetch: async () => ((await download(fetched, say)) ? look(fetched, 'envtest archive') : undefined),
+    async build() {
+      await build(built, say);
+      return look(built, 'Go modules');
+    },
+  });
 }
 
 export function cacheDirectory(): string {
