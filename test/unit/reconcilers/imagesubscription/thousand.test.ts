@@ -9,7 +9,7 @@ import { ALONE } from '../../../../src/reconcilers/duties.ts';
 import { FINALIZER } from '../../../../src/reconcilers/imagesubscription/leave.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
 import { Jobs } from '../../../../src/runtime/jobs.ts';
-import type { Change, Resource } from '../../../../src/stores/store.ts';
+import type { Change } from '../../../../src/stores/store.ts';
 import { createLogger } from '../../../../src/telemetry/log.ts';
 import { createMetrics } from '../../../../src/telemetry/metrics.ts';
 import { HeldClock, settled } from '../../../support/clock.ts';
@@ -68,9 +68,9 @@ function start(): void {
         kind === 'ImageSubscription'
           ? [...objects.values()].filter(({ metadata }) => metadata.namespace === namespace)
           : ([] as VMImage[]),
-      subscribe: (kind: string, listener: (change: Change<Resource>) => void) => {
+      subscribe: (kind: string, listener: (change: Change) => void) => {
         if (kind !== 'ImageSubscription') return;
-        tell = listener as typeof tell;
+        tell = listener;
         for (const object of objects.values()) listener({ type: 'Applied', object });
       },
       applyStatus: async (previous: ImageSubscription, status: ImageSubscription['status']) => {
