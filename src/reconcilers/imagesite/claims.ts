@@ -1,6 +1,10 @@
+import { findCondition, READY } from '../../api/conditions.ts';
 import type { ImageSite } from '../../api/types.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Change } from '../../stores/store.ts';
+
+/** Reason of a site that bears a new name, and is left alone for a while. */
+export const TAKING_OVER = 'TakingOver';
 
 export interface ClaimsOptions {
   /** Of this controller, for people and for the others: namespace and name of its Lease. */
@@ -47,7 +51,8 @@ export class Claims {
     else if (controller === this.name) {
       this.#serving.add(uid);
       this.#served.add(uid);
-      if (isAnother(previous?.status.controller, this.name))
+      // A restart begins the time anew: how much of it has passed nobody has written down.
+      if (previous === undefined ? isBeingTakenOver(object) : isAnother(previous.status.controller, this.name))
         this.#beginsAt.set(uid, this.#options.clock.now() + this.#options.patienceMs);
     }
     const to = this.takenBy(object);
@@ -96,6 +101,10 @@ export class Claims {
 /** What is said of a site that was taken over from a controller which would serve it still. */
 export function overlap(ours: string, theirs: string): string {
   return `the selectors of the controllers ${ours} and ${theirs} both match it; ${theirs} came later and serves it: give them --site-selectors that do not overlap, or remove one and start the other anew`;
+}
+
+function isBeingTakenOver({ status }: ImageSite): boolean {
+  return findCondition(status.conditions, READY)?.reason === TAKING_OVER;
 }
 
 function isAnother(controller: string | undefined, ours: string): controller is string {

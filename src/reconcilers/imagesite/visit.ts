@@ -15,6 +15,7 @@ import type { Cloud } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
 import { backoffMs, jittered } from '../../runtime/backoff.ts';
 import type { EventNote } from '../../stores/store.ts';
+import { TAKING_OVER } from './claims.ts';
 import { close, type Opened, type SiteDeps } from './opened.ts';
 import type { Connection } from './connections.ts';
 import { kindOf } from './secret.ts';
@@ -133,7 +134,7 @@ export class Visit {
   takingOver(): void {
     this.#ready(
       false,
-      'TakingOver',
+      TAKING_OVER,
       'another controller served this site until now: this one begins as soon as that one has certainly ended',
     );
   }

@@ -165,6 +165,17 @@ describe('a site that several controllers may serve', () => {
     expect([controller(), first.isConnected, first.claims.fault]).toEqual(['one/first', true, undefined]);
   });
 
+  test('that was taken over is left alone as long again after a restart in that time', async () => {
+    await new Controller('one/first', ['east'], cluster).work();
+    await new Controller('two/second', ['east'], cluster).work();
+    const again = new Controller('two/second', ['east'], cluster);
+    await again.work();
+    expect([controller(), again.probes]).toEqual(['two/second', 0]);
+    cluster.clock.advance(PATIENCE_MS);
+    await again.work();
+    expect(again.isConnected).toBe(true);
+  });
+
   test('is gone on with at once by the same controller after a restart', async () => {
     await new Controller('one/first', ['east'], cluster).work();
     const again = new Controller('one/first', ['east'], cluster);
