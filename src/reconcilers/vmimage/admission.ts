@@ -12,8 +12,8 @@ import type { Part } from './plan.ts';
 import { contentMismatch } from './verdicts.ts';
 
 const MiB = 2 ** 20;
-/** By then whoever asked for a download has taken its blob, or has gone. */
-const HAND_OVER_MS = 60_000;
+/** By then whoever asked for a blob has taken it, or has gone. */
+export const HAND_OVER_MS = 60_000;
 
 /** What looking into a file tells of it. */
 export type Looked = Pick<Blob, 'compression' | 'format' | 'virtualSize'>;

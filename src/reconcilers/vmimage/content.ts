@@ -9,6 +9,7 @@ import { contentOf } from './admission.ts';
 import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
+import { giveUpRoomToPrepare } from './room.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
 
 const FETCH_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
@@ -74,6 +75,7 @@ export async function gather(
   const failed = standing(round, missing);
   if (failed !== undefined) return failed;
 
+  giveUpRoomToPrepare(round);
   const views = new Map<Role, DownloadView>();
   for (const part of missing) {
     const key = Downloads.key(part);

@@ -65,9 +65,9 @@ export class Downloads {
     this.#memories.ask(asker, parts.map(keyOfPart));
   }
 
-  /** The asker wants no parts but these any more; what nobody wants is forgotten. */
+  /** The asker wants no parts but these any more; what nobody wants is forgotten, and waits for no space. */
   leave(asker: string, keep: readonly Part[] = []): void {
-    this.#memories.leave(asker, keep.map(keyOfPart));
+    for (const key of this.#memories.leave(asker, keep.map(keyOfPart))) this.#deps.cache.giveUp(key);
   }
 
   /** Forgets which mirrors were wrong: an input changed, or somebody asked for another try. */

@@ -1,6 +1,7 @@
 import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { hashOf } from './identity.ts';
 import { begin, jobKey, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
+import { giveUpRoomToPrepare } from './room.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { dropRow, holds, tell } from './rows.ts';
@@ -190,6 +191,7 @@ export function finish(round: Round): boolean {
     for (const row of [...round.status.sites]) letGo(round, row, 'HandedOver', why);
   }
   deps.cache.unpinAll(image.metadata.uid);
+  giveUpRoomToPrepare(round);
   return round.status.sites.length === 0;
 }
 

@@ -36,18 +36,22 @@ export class Memories {
     }
   }
 
-  /** The asker wants no others than these any more. */
-  leave(asker: string, keep: readonly string[] = []): void {
+  /** The asker wants no others than these any more. Returns the parts that nobody wants now. */
+  leave(asker: string, keep: readonly string[] = []): string[] {
     const mine = this.#parts.get(asker);
-    if (mine === undefined) return;
+    if (mine === undefined) return [];
+    const forgotten: string[] = [];
     for (const key of mine) {
       if (keep.includes(key)) continue;
       mine.delete(key);
       const asked = this.#asked.get(key);
       asked?.askers.delete(asker);
-      if (asked?.askers.size === 0) this.#asked.delete(key);
+      if (asked?.askers.size !== 0) continue;
+      this.#asked.delete(key);
+      forgotten.push(key);
     }
     if (mine.size === 0) this.#parts.delete(asker);
+    return forgotten;
   }
 
   /** Of a part that nobody asks for there is nothing to remember. */

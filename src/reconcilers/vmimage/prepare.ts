@@ -4,11 +4,11 @@ import { Failure } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
 import type { Deps } from '../deps.ts';
-import { headOf } from './admission.ts';
+import { HAND_OVER_MS, headOf } from './admission.ts';
 import { keepAhead } from './growing.ts';
 import { damaged, isIntact } from './intact.ts';
 import type { Part } from './plan.ts';
-import { spaceFor, type Transform } from './rows.ts';
+import { spaceFor } from './room.ts';
 
 /** What is sent to a site that takes these formats. */
 export interface Prepared {
@@ -79,38 +79,48 @@ export function sendableAsPublished(
   return accepts(formats, format);
 }
 
-/** Makes what `prepared` did not find: unpacks, checks the content's digest, converts. Runs as a job. */
+/** The job that prepares. */
+interface Preparing {
+  /** Holds the pins of all that is made until whoever asked has taken it: it would be the first to be evicted for others. */
+  holder: string;
+  progress(bytes: number, totalBytes?: number): void;
+  signal: AbortSignal;
+}
+
+/**
+ * Makes what `prepared` did not find: unpacks, checks the content's digest, converts. Runs as a job. Who takes the result pins it, and
+ * then unpins all of the job's holder.
+ */
 export async function prepare(
   part: Part,
   published: Blob,
   formats: readonly Format[],
   deps: WorkDeps,
-  progress: (bytes: number, totalBytes?: number) => void,
-  signal: AbortSignal,
+  job: Preparing,
 ): Promise<Prepared> {
-  const content = await unpack(part, published, deps, progress, signal);
-  if (part.role === 'Disk' && content.format !== undefined) {
-    checkFormat(part, content.format);
-    if (accepts(formats, content.format) === undefined)
-      await convert(published, content, targetOf(formats), deps, progress, signal);
+  const { cache, clock } = deps;
+  // What was made of it is found by it.
+  cache.pin(published.sha256, job.holder);
+  try {
+    const content = await unpack(part, published, deps, job);
+    if (part.role === 'Disk' && content.format !== undefined) {
+      checkFormat(part, content.format);
+      if (accepts(formats, content.format) === undefined)
+        await convert(published, content, targetOf(formats), deps, job);
+    }
+    const result = await prepared(part, published, formats, deps);
+    if (result === undefined) throw new Failure('Conflict', `${part.field}: the prepared image was dropped meanwhile`);
+    clock.after(HAND_OVER_MS, () => cache.unpinAll(job.holder));
+    return result;
+  } catch (error) {
+    cache.unpinAll(job.holder);
+    throw error;
   }
-  const result = await prepared(part, published, formats, deps);
-  if (result === undefined)
-    throw new Failure(
-      'CacheFull',
-      `${part.field}: the converted image was evicted before it was used; give the cache more space (--cache-quota)`,
-    );
-  return result;
 }
 
-async function unpack(
-  part: Part,
-  published: Blob,
-  deps: WorkDeps,
-  progress: (bytes: number, totalBytes?: number) => void,
-  signal: AbortSignal,
-): Promise<Blob> {
+async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparing): Promise<Blob> {
   const { cache, images } = deps;
+  const { holder, progress } = job;
   const { compression = 'None' } = published;
   if (compression === 'None') {
     checkContent(part, published.digests, published);
@@ -126,7 +136,7 @@ async function unpack(
     published,
     Math.max(2 * published.size, 2 ** 20),
     deps,
-    signal,
+    job.signal,
     async (to, limited) => {
       const produced = await images.decompress(
         {
@@ -151,6 +161,7 @@ async function unpack(
         part.role === 'Disk'
           ? await images.inspect(to, { format: part.format, role: part.role, checksumDeclared: true }, limited)
           : undefined;
+      cache.pin(produced.digests.sha256 ?? '', holder);
       return cache.admitTransform(published.sha256, step, to, produced.digests.sha256 ?? '', {
         digests: produced.digests,
         size: produced.size,
@@ -167,21 +178,22 @@ async function convert(
   content: Blob,
   toFormat: Format,
   deps: WorkDeps,
-  progress: (bytes: number, totalBytes?: number) => void,
-  signal: AbortSignal,
+  job: Preparing,
 ): Promise<void> {
   const { cache, images } = deps;
+  const { holder, progress } = job;
   const fromFormat = content.format ?? 'Raw';
   const step = await images.transformId({ fromFormat, toFormat });
   if ((await cache.findTransform(content.sha256, step)) !== undefined) return;
   // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
   const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
   const bid = Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20));
-  await transform('Convert', published, content, bid, deps, signal, async (to, limited) => {
+  await transform('Convert', published, content, bid, deps, job.signal, async (to, limited) => {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
       limited,
     );
+    cache.pin(produced.digests.sha256 ?? '', holder);
     return cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
       size: produced.size,
@@ -196,10 +208,10 @@ async function convert(
 /**
  * Makes one new file of a blob: space is set aside and kept ahead of what is written, the source stays while it is read (a
  * transform is known by it), and nothing is left when it fails. The space is asked for in the name of what was published, by which the
- * row that waits for it is found again when there is some (`holds` in rows.ts).
+ * row that waits for it is found again when there is some (room.ts).
  */
 async function transform(
-  kind: Transform,
+  kind: 'Decompress' | 'Convert',
   published: Blob,
   source: Blob,
   bid: number,
@@ -208,7 +220,7 @@ async function transform(
   make: (to: string, signal: AbortSignal) => Promise<Blob>,
 ): Promise<Blob> {
   const { cache, clock, metrics } = deps;
-  const reservation = await cache.reserve(bid, spaceFor(kind, published.sha256));
+  const reservation = await cache.reserve(bid, spaceFor(published.sha256));
   const to = cache.scratch(`.${kind.toLowerCase()}`);
   reservation.cover(to);
   cache.pin(source.sha256, to);

@@ -1,10 +1,10 @@
-import { parseDigest } from '../../api/digest.ts';
 import { type Failure, REASONS, type Reason } from '../../api/failure.ts';
 import { clip, timestamp } from '../../api/conditions.ts';
 import type { PreviousRegistration, RegisteredArtifact, SiteRow } from '../../api/types.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { STALLING } from './content.ts';
+import { isRoomToPrepare } from './room.ts';
 import { lookAgain, type Round, stamp } from './round.ts';
 
 const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
@@ -120,22 +120,6 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   if (next <= round.now) return false;
   lookAgain(round, next);
   return true;
-}
-
-/** Whether what was refused room to be unpacked or converted would get it now. */
-function isRoomToPrepare({ deps, status }: Round): boolean {
-  return (status.artifacts ?? []).some(({ digest }) => {
-    const found = digest === undefined ? undefined : parseDigest(digest);
-    return found !== undefined && TRANSFORMS.some((kind) => deps.cache.isRoomFor(spaceFor(kind, found.hex)));
-  });
-}
-
-const TRANSFORMS = ['Decompress', 'Convert'] as const;
-export type Transform = (typeof TRANSFORMS)[number];
-
-/** The name under which space is asked for to unpack or convert what was published as this blob. */
-export function spaceFor(kind: Transform, sha256: string): string {
-  return `${kind.toLowerCase()} ${sha256}`;
 }
 
 /**

@@ -86,6 +86,8 @@ async function preparedFor(
     const found = await prepared(part, blob, connection.formats, deps);
     if (found !== undefined) {
       deps.cache.pin(found.blob.sha256, round.image.metadata.uid);
+      // The job's own pins have done their duty.
+      if (!deps.jobs.runs(key)) deps.cache.unpinAll(key);
       return found;
     }
   } catch (error) {
@@ -94,18 +96,15 @@ async function preparedFor(
   }
   const view = { bytes: 0, totalBytes: undefined as number | undefined };
   deps.jobs.start(key, round.key, { lane: { name: 'prepare', limit: 2 }, view }, (handle, mine) =>
-    prepare(
-      part,
-      blob,
-      connection.formats,
-      deps,
-      (bytes, totalBytes) => {
+    prepare(part, blob, connection.formats, deps, {
+      holder: key,
+      progress: (bytes, totalBytes) => {
         mine.bytes = bytes;
         mine.totalBytes = totalBytes;
         handle.changed('Soon');
       },
-      handle.signal,
-    ),
+      signal: handle.signal,
+    }),
   );
   const shown = deps.jobs.view<typeof view>(key);
   tell(row, 'Preparing', 'Preparing', 'being unpacked or converted for this site');

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -184,5 +185,20 @@ describe('a cache that has room for three of twenty images', () => {
     // Refused once for want of room, and served when its turn had come: nobody is asked for more often, or fetched twice.
     for (const name of names)
       expect(origin.requests.filter(({ path }) => path === `/${name}`).length, name).toBeLessThanOrEqual(2);
+  });
+
+  test('brings images to Ready that fill it before they are unpacked: who waits for room keeps none from the others', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'].map((letter) => `packed-${letter}`);
+    const base = ext4('packed', 8).bytes;
+    // Four fit as they are published, and room to unpack one takes that of two.
+    await Promise.all(
+      names.map((name) => {
+        const raw = Buffer.from(base);
+        randomBytes(6 * MIB).copy(raw, MIB);
+        return write(name, digested(gzipSync(raw)));
+      }),
+    );
+    await Promise.all(names.map((name) => house.until(name, (now) => isTrue(now, 'Ready'), 'Ready', 90_000)));
+    expect(published()).toBe(6);
   });
 });

@@ -37,6 +37,8 @@ async function write(to: string, bytes: Uint8Array): Promise<Produced> {
   return { digests: { sha256: sha256(bytes) }, size: bytes.length };
 }
 
+const job = { holder: 'job', progress: () => undefined, signal: never };
+
 const part: Part = {
   role: 'Disk',
   field: 'spec',
@@ -80,7 +82,7 @@ describe('an image that is unpacked or converted', () => {
     Object.assign(bench.deps, { cache, images, transfers });
     const published = await publish();
     bench.clock.advance(24 * 3_600_000);
-    await expect(prepare(part, published, ['Raw'], bench.deps, () => undefined, never)).rejects.toMatchObject({
+    await expect(prepare(part, published, ['Raw'], bench.deps, job)).rejects.toMatchObject({
       reason: 'Conflict',
       message: expect.stringContaining('fetched again'),
     });
@@ -98,7 +100,7 @@ describe('an image that is unpacked or converted', () => {
     const round = bench.round(image);
     const row = round.status.sites[0] ?? { name: 'nova' };
     const formats: Format[] = ['Qcow2'];
-    const preparing = () => prepare(part, published, formats, bench.deps, () => undefined, never);
+    const preparing = () => prepare(part, published, formats, bench.deps, job);
 
     const other = await cache.reserve(40 * MIB, 'other');
     const refused = Failure.from(await preparing().catch((error: unknown) => error));

@@ -1,0 +1,30 @@
+import { parseDigest } from '../../api/digest.ts';
+import type { Round } from './round.ts';
+
+/**
+ * The name under which space is asked for to unpack and to convert what was published as this blob. One for both: what was unpacked
+ * and evicted is unpacked again in the place of the conversion that waits, and not behind it.
+ */
+export function spaceFor(sha256: string): string {
+  return `prepare ${sha256}`;
+}
+
+/** Whether what was refused room to be unpacked or converted would get it now. */
+export function isRoomToPrepare(round: Round): boolean {
+  return places(round).some((place) => round.deps.cache.isRoomFor(place));
+}
+
+/**
+ * What has to be fetched first is not unpacked now. Its place in the queue for space would else be before that of its own download,
+ * and both, and all behind them, would wait until it lapses.
+ */
+export function giveUpRoomToPrepare(round: Round): void {
+  for (const place of places(round)) round.deps.cache.giveUp(place);
+}
+
+function places({ status }: Round): string[] {
+  return (status.artifacts ?? []).flatMap(({ digest }) => {
+    const found = digest === undefined ? undefined : parseDigest(digest);
+    return found === undefined ? [] : [spaceFor(found.hex)];
+  });
+}
