@@ -181,8 +181,8 @@ export class VolumeCache implements Cache {
     return this.#do(() => this.#space.reserve(bytes, holder, partial));
   }
 
-  isRoomFor(holder: string): boolean {
-    return this.#space.isRoomFor(holder);
+  isRoomFor(holder: string, kept?: string): boolean {
+    return this.#space.isRoomFor(holder, kept);
   }
 
   giveUp(holder: string): void {

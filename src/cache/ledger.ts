@@ -112,13 +112,13 @@ export class Ledger {
     return this.#handle(entry);
   }
 
-  /** Whether who waits in the queue would be served now. */
-  isRoomFor(holder: string): boolean {
+  /** Whether who waits in the queue would be served now, if so many bytes that could be evicted stayed. */
+  isRoomFor(holder: string, keptBytes = 0): boolean {
     const place = this.#queue.place(holder);
     if (place === undefined || this.#queue.ahead(holder) > 0 || this.#growing().length > 0) return false;
     const entry: Entry = { holder, ...place, files: new Set(), growth: undefined };
     const { deficit, evictable, volumeLacks } = this.#assess(entry, place.bytes);
-    return !volumeLacks && deficit <= evictable;
+    return !volumeLacks && deficit <= evictable - keptBytes;
   }
 
   giveUp(holder: string): void {

@@ -70,8 +70,10 @@ export class Space {
     return this.#ledger.reserve(bytes, holder, partial);
   }
 
-  isRoomFor(holder: string): boolean {
-    return this.#ledger.isRoomFor(holder);
+  isRoomFor(holder: string, kept?: string): boolean {
+    const { residents } = this.#deps;
+    const keeps = kept !== undefined && !residents.isPinned(kept);
+    return this.#ledger.isRoomFor(holder, keeps ? residents.get(kept)?.allocated : 0);
   }
 
   giveUp(holder: string): void {

@@ -9,9 +9,12 @@ export function spaceFor(sha256: string): string {
   return `prepare ${sha256}`;
 }
 
-/** Whether what was refused room to be unpacked or converted would get it now. */
+/**
+ * Whether what was refused room to be unpacked or converted would get it now: beside the published file, which is unpinned while it
+ * waits and would be counted as room.
+ */
 export function isRoomToPrepare(round: Round): boolean {
-  return places(round).some((place) => round.deps.cache.isRoomFor(place));
+  return published(round).some((sha256) => round.deps.cache.isRoomFor(spaceFor(sha256), sha256));
 }
 
 /**
@@ -19,12 +22,12 @@ export function isRoomToPrepare(round: Round): boolean {
  * and both, and all behind them, would wait until it lapses.
  */
 export function giveUpRoomToPrepare(round: Round): void {
-  for (const place of places(round)) round.deps.cache.giveUp(place);
+  for (const sha256 of published(round)) round.deps.cache.giveUp(spaceFor(sha256));
 }
 
-function places({ status }: Round): string[] {
+function published({ status }: Round): string[] {
   return (status.artifacts ?? []).flatMap(({ digest }) => {
     const found = digest === undefined ? undefined : parseDigest(digest);
-    return found === undefined ? [] : [spaceFor(found.hex)];
+    return found === undefined ? [] : [found.hex];
   });
 }

@@ -198,7 +198,7 @@ describe('a cache that has room for three of twenty images', () => {
         return write(name, digested(gzipSync(raw)));
       }),
     );
-    await Promise.all(names.map((name) => house.until(name, (now) => isTrue(now, 'Ready'), 'Ready', 90_000)));
+    await Promise.all(names.map((name) => house.until(name, (now) => isTrue(now, 'Ready'), 'Ready', 180_000)));
     expect(published()).toBe(6);
-  });
+  }, 240_000);
 });

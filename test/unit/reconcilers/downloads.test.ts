@@ -136,3 +136,20 @@ describe('a mirror whose bytes were wrong', () => {
     expect(bench.origins.fetched).toEqual([ONE, ONE]);
   });
 });
+
+describe('a download that waits for room', () => {
+  it('keeps its place as long as somebody wants it, and no longer', async () => {
+    const bench = await DownloadBench.open();
+    const part = partFrom([ONE], declared);
+    bench.origins.serve(ONE, { etag: '"1"', body });
+    const other = await bench.cache.reserve(2 ** 30, 'other');
+    await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'CacheFull' });
+    other.release();
+    expect(bench.cache.isRoomFor(part.key)).toBe(true);
+    bench.deps.downloads.ask('another', [part]);
+    bench.deps.downloads.leave('test');
+    expect(bench.cache.isRoomFor(part.key)).toBe(true);
+    bench.deps.downloads.leave('another');
+    expect(bench.cache.isRoomFor(part.key)).toBe(false);
+  });
+});

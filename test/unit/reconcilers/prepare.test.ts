@@ -11,6 +11,7 @@ import type { Images, Produced } from '../../../src/images/images.ts';
 import { Failure } from '../../../src/api/failure.ts';
 import type { Part } from '../../../src/reconcilers/vmimage/plan.ts';
 import { prepare } from '../../../src/reconcilers/vmimage/prepare.ts';
+import { giveUpRoomToPrepare, isRoomToPrepare, spaceFor } from '../../../src/reconcilers/vmimage/room.ts';
 import { holds, recordSiteFailure } from '../../../src/reconcilers/vmimage/rows.ts';
 import { createLogger } from '../../../src/telemetry/log.ts';
 import { vmimage } from './objects.ts';
@@ -110,5 +111,38 @@ describe('an image that is unpacked or converted', () => {
     other.release();
     expect(holds(round, row, 'inputs')).toBe(false);
     await expect(preparing()).resolves.toMatchObject({ format: 'Qcow2' });
+  });
+
+  it('does not take the room of the very file that it is made of for its own', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const blob = await publish();
+    const image = bench.add(vmimage({}, { artifacts: [{ role: 'Disk', digest: `sha256:${blob.sha256}` }] }));
+    const round = bench.round(image);
+    // The first bid is 1 MiB; half of the file is missing to it.
+    const other = await cache.reserve(79 * MIB - packed.length / 2, 'other');
+    await expect(prepare(part, blob, ['Raw'], bench.deps, job)).rejects.toMatchObject({ reason: 'CacheFull' });
+    expect(cache.isRoomFor(spaceFor(blob.sha256))).toBe(true);
+    expect(isRoomToPrepare(round)).toBe(false);
+    other.release();
+    expect(isRoomToPrepare(round)).toBe(true);
+    giveUpRoomToPrepare(round);
+    expect(isRoomToPrepare(round)).toBe(false);
+  });
+
+  it('is kept for who asked for it, and no longer where it fails', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const blob = await publish();
+    await prepare(part, blob, ['Qcow2'], bench.deps, job);
+    // The file as published, what came out of it, and what that was converted to.
+    expect(cache.stats()).toMatchObject({ blobs: 3, pinnedBytes: cache.stats().bytes });
+    bench.clock.advance(60_000);
+    expect(cache.stats()).toMatchObject({ blobs: 3, pinnedBytes: 0 });
+    const convert = () => Promise.reject(new Failure('ToolFailed', 'it fails'));
+    const failing = { ...images, transformId: async () => 'another', convert };
+    Object.assign(bench.deps, { images: failing });
+    await expect(prepare(part, blob, ['Vdi'], bench.deps, job)).rejects.toMatchObject({ reason: 'ToolFailed' });
+    expect(cache.stats().pinnedBytes).toBe(0);
   });
 });
