@@ -11,20 +11,30 @@ export interface ApproveOptions extends PlaceOptions {
   /** Of the one entry that is named. */
   digest?: string;
   anyDigest?: boolean;
+  /** All that wait, as far as the status shows them. */
+  all?: boolean;
 }
+
+const PENDING = 'PendingApproval';
 
 type Approved = NonNullable<ImageSubscription['spec']['approved']>;
 
 /**
- * `imageproxy approve SUBSCRIPTION ENTRY…`: entries of a list become VMImages with the bytes that the list gives for them now. Where the
+ * `imageproxy approve SUBSCRIPTION ENTRY…|--all`: entries of a list become VMImages with the bytes that the list gives for them now. Where the
  * subscription comes from a manifest, the lines to add to it are printed instead: what is not in the file would not last.
  */
 export async function approve(
   text: string,
-  ids: readonly string[],
+  named: readonly string[],
   options: ApproveOptions,
   context: CommandContext,
 ): Promise<number> {
+  if ((options.all === true) === named.length > 0 || (options.all === true && options.digest !== undefined)) {
+    throw new CommandError(
+      EXIT.usage,
+      'name the entries to approve, or give --all (without --digest) for all that wait',
+    );
+  }
   await using place = await openPlace(options, context);
   const target = targetOf(text.includes('/') ? text : `imgsub/${text}`, undefined, place.namespace);
   if (target.kind !== 'ImageSubscription') {
@@ -42,6 +52,7 @@ export async function approve(
       `${titleOf(target)} asks for no approval (spec.approval: Automatic): all chosen entries become VMImages`,
     );
   }
+  const ids = options.all === true ? waitingIn(subscription, options, target) : named;
   const rows = ids.map((id) => rowOf(id, ids.length, subscription, options, target, place));
   const before = subscription.spec.approved ?? [];
   const approved = [...before.filter(({ id }) => !ids.includes(id)), ...rows];
@@ -62,7 +73,27 @@ export async function approve(
       `${titleOf(target)} is applied by ${printable(writer)}: add it to spec.approved there too, else it may be lost`,
     );
   }
-  return EXIT.ok;
+  const left = (subscription.status.counts?.pendingApproval ?? 0) - rows.length;
+  if (options.all !== true || left <= 0) return EXIT.ok;
+  context.err.line(
+    `${left} more entries wait: a status shows only some at a time. Run this again when it shows the next`,
+  );
+  return EXIT.failed;
+}
+
+/** Ids of the entries that wait, each once. @throws CommandError when there are none, or none can be seen */
+function waitingIn({ status }: ImageSubscription, { anyDigest }: ApproveOptions, target: Target): string[] {
+  const rows = (status.attention ?? []).filter(
+    ({ reason, digest }) => reason === PENDING && (digest !== undefined || anyDigest === true),
+  );
+  if (rows.length > 0) return [...new Set(rows.map(({ id }) => id))];
+  const count = status.counts?.pendingApproval ?? 0;
+  throw new CommandError(
+    EXIT.notFound,
+    count === 0
+      ? `no entry of ${titleOf(target)} waits for approval`
+      : `${count} entries of ${titleOf(target)} wait for approval, but other troubles stand before them in its status: mend these first, or name the entries with --digest or --any-digest`,
+  );
 }
 
 function rowOf(
@@ -84,7 +115,7 @@ function rowOf(
     }
     return { id, digest: digest.toLowerCase() };
   }
-  const waiting = status.attention?.find((row) => row.id === id && row.reason === 'PendingApproval');
+  const waiting = status.attention?.find((row) => row.id === id && row.reason === PENDING);
   if (waiting?.digest !== undefined) return { id, digest: waiting.digest };
   throw new CommandError(
     EXIT.notFound,

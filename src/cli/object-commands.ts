@@ -122,10 +122,12 @@ export function addActing(program: Command, invoke: Invoke): void {
       'With the bytes that the list gives for them now: others have to be approved again. Where the subscription comes from a manifest, prints the lines to add to it, and ends with exit code 1.',
       `imageproxy approve egi 9394ca15-5a6a-4f0f-8f8c-2a54f7a3a3f3
      imageproxy approve imgsub/ubuntu noble.img jammy.img -n team
-     imageproxy approve ubuntu noble.img --any-digest`,
+     imageproxy approve ubuntu noble.img --any-digest
+     imageproxy approve ubuntu --all`,
     )
       .argument('<subscription>', 'name of the ImageSubscription')
-      .argument('<entries...>', 'ids of entries, as "describe" shows them')
+      .argument('[entries...]', 'ids of entries, as "describe" shows them')
+      .addOption(new Option('--all', 'all entries that are shown as waiting now'))
       .addOption(new Option('--digest <alg:hex>', 'digest to approve; default: the one that the list gives now'))
       .addOption(new Option('--any-digest', 'whatever its bytes are, now and later'))
       .addOption(manifestsOption()),

@@ -85,6 +85,15 @@ describe.each([
     });
   });
 
+  test('entries or all of them have to be named, not both, and not all with one digest', async () => {
+    for (const words of [[], [id, '--all'], ['--all', '--digest', digest]]) {
+      expect(await world.run('approve', 'egi', ...words)).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(/name the entries to approve, or give --all/) as string,
+      });
+    }
+  });
+
   test('lets the entry become an image, or says which lines to write', async () => {
     const outcome = await world.run('approve', 'egi', id);
     if (where === 'a cluster') {
@@ -122,6 +131,39 @@ test('approve on a directory edits a subscription that no manifest speaks of', a
     expect(await run('approve', 'egi', id, '--any-digest')).toMatchObject({ code: 0 });
     expect(house.subscription('egi')?.spec.approved).toEqual([{ id }]);
     await house.ready(`egi-${id}`);
+  } finally {
+    await house.close();
+  }
+});
+
+test('approve --all approves what the status shows, a hundred at a time, and says how many more wait', async () => {
+  const ids = Array.from({ length: 130 }, () => randomUUID());
+  const more = { 'hv:format': 'raw' };
+  const images = ids.map((each) => ({ id: each, title: each, url: `${origin.url}/disk`, bytes: disk.bytes, more }));
+  origin.route('/many.list', { body: Buffer.from(hepixList({ id: randomUUID(), version: '1', images })) });
+  const house = await new House().start();
+  try {
+    const { spec, ...rest } = subscription();
+    // Without sites nothing is fetched.
+    const nowhere = { ...spec, url: `${origin.url}/many.list`, template: { spec: { sites: [] } } };
+    await house.store.apply({ apiVersion: 'imageproxy.dev/v1beta1', ...rest, spec: nowhere });
+    const waiting = (count: number) =>
+      house.untilSubscription('egi', ({ status }) => status.counts?.pendingApproval === count, `${count} waiting`);
+    const run = () => imageproxy(['approve', 'egi', '--all'], { ...COMPILED, IMAGEPROXY_STATE: house.state });
+    await waiting(130);
+    const first = await run();
+    expect(first).toMatchObject({ code: 1, err: expect.stringContaining('30 more entries wait') as string });
+    expect(first.out.trimEnd().split('\n')).toHaveLength(100);
+    await waiting(30);
+    expect(await run()).toMatchObject({ code: 0, err: '' });
+    expect(house.subscription('egi')?.spec.approved?.toSorted((a, b) => (a.id < b.id ? -1 : 1))).toEqual(
+      ids.toSorted().map((each) => ({ id: each, digest })),
+    );
+    await waiting(0);
+    expect(await run()).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('no entry of') as string,
+    });
   } finally {
     await house.close();
   }
