@@ -211,6 +211,29 @@ describe.skipIf(!installed(...PROGRAMS))('a list that was accepted, when trust h
       ]);
     });
 
+    it('loses the entries of an endorser who is revoked, whatever others have written in his name, also while it cannot be fetched', async () => {
+      serve(metadata(...entries(), forge(entryOf()), entryOf()));
+      const strangers = [
+        [ours, 'UntrustedSigner', ENDORSERS.alice],
+        [ours, 'SignatureMissing', 'Unproven'],
+      ];
+      const trust = publisher.x509('alice', 'bob');
+      expect(await look('Marketplace', trust)).toMatchObject({ ids: [ours, theirs], skipped: strangers });
+      publisher.write('index.txt', '');
+      publisher.write('number', '01\n');
+      const rules = ['database = index.txt', 'crlnumber = number', 'default_md = sha256', 'default_crl_days = 30'];
+      publisher.write('ca.cnf', ['[ca]', 'default_ca = us', '[us]', ...rules, ''].join('\n'));
+      const authority = ['-config', 'ca.cnf', '-keyfile', 'ca.key', '-cert', 'ca.pem'];
+      publisher.openssl('ca', ...authority, '-revoke', 'alice.pem');
+      publisher.openssl('ca', ...authority, '-gencrl', '-out', 'crl.pem');
+      const crls = [{ name: 'crl.pem', bytes: publisher.read('crl.pem') }];
+      const revoking: Trust = { ...trust, crl: 'Require', anchors: { ...trust.anchors, crls } };
+      const out = { distrust: undefined, doubt: undefined, ids: [theirs] };
+      const revoked = [ours, 'CertificateRevoked', ENDORSERS.alice];
+      unreachable();
+      expect(await look('Marketplace', revoking)).toMatchObject({ ...out, skipped: [revoked, ...strangers] });
+    });
+
     it('under a tag tells it of the tag', async () => {
       const path = '/tag/alice@example.org/base';
       const tag = '<dcterms:alternative>base</dcterms:alternative>';
