@@ -81,7 +81,7 @@ export async function prepareLoans(files: string, sample: string): Promise<void>
     const { code } = error as NodeJS.ErrnoException;
     throw new Failure(
       'Conflict',
-      `files of the cache cannot be lent to the tool runner in ${files} (${code}): --tool-files must name a folder on the file system of the cache, and that must have hard links; without --tool-runner tools run in the controller itself`,
+      `files of the cache cannot be lent to the tool runner in ${files} (${code}): --tool-files must name a folder on the file system of the cache, and that must have hard links; without --tool-runner (in the chart: tools.separate: false) tools run in the controller itself`,
       { cause: error },
     );
   } finally {
