@@ -58,7 +58,7 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
 
   test('sites become Ready when their Secrets and their clouds are good', async () => {
     for (const [name, cloud] of clouds) await apply(...(await openstackSite(name, NAMESPACE, cloud)));
-    await kubectl(['wait', '--for=condition=Ready', 'imagesite/east', 'imagesite/west', '--timeout=60s']);
+    await kubectl(['wait', '--for=condition=Ready', 'imagesite/east', 'imagesite/west', '--timeout=120s']);
   });
 
   test('explain teaches', async () => {
