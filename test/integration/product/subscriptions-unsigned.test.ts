@@ -362,6 +362,29 @@ describe('a subscription', () => {
     }
   });
 
+  test('whose selection computes for ever is Stalled, and holds up neither the program nor another subscription', async () => {
+    publish('1', [listed(ids[0], 'keep', { more: { 'dc:description': 'a'.repeat(4096) } })]);
+    const pattern = 'x{1000}'.repeat(500);
+    const expression = `entry.fields.all(key, !entry.description.matches("${pattern}"))`;
+    let turns = 0;
+    const ticker = setInterval(() => turns++, 10);
+    try {
+      await house.write('evil.yaml', subscription('evil', { select: { expression } }));
+      await house.write('sub.yaml', subscription('egi', { select: { expression: 'entry.title != ""' } }));
+      await ready('egi');
+      const evil = await house.untilSubscription('evil', (each) => condition(each, 'Stalled')?.status === 'True');
+      expect(condition(evil, 'Ready')).toMatchObject({
+        reason: 'InvalidSpec',
+        message: expect.stringMatching(/takes too long .*simpler/) as string,
+      });
+      expect(turns).toBeGreaterThan(50);
+    } finally {
+      clearInterval(ticker);
+    }
+    await house.ready(names[0]);
+    expect(makers()).toEqual(['egi']);
+  });
+
   test('keeps an image that a manifest of the same name would take from it', async () => {
     publish('1', [listed(ids[0], 'keep')]);
     await house.write('sub.yaml', subscription('egi'));
