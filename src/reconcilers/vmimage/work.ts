@@ -38,6 +38,9 @@ export function openWork(
     return undefined;
   }
   const wait = (reason: string, message: string): undefined => {
+    // What has failed there is told no more, so it is tried again when this is over: else the row would stay as it is until its date,
+    // or for ever, and go on saying this.
+    clearFailure(row);
     tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), reason, message);
     return undefined;
   };
@@ -54,11 +57,9 @@ export function openWork(
   // writes for each image at every start.
   if (purpose === 'Serve' && connection === undefined && isWell && row.phase !== undefined) return undefined;
   if (connection === undefined || !isWell) {
-    // What only a change can mend stays told. The rest is tried again when the site is well: else it would stay as it is until its
-    // date, or for ever, and say that the site is not ready.
+    // What only a change can mend stays told, and is not sent again each time that the site was away.
     const isStalled = row.inputsHash !== undefined && row.nextAttemptTime === undefined;
     if (purpose === 'Serve' && isStalled && !isSiteTrouble(row.reason)) return undefined;
-    clearFailure(row);
     const ready = isWell ? undefined : findCondition(site.status.conditions, READY);
     const reason = ready?.reason === 'IdentityChanged' ? 'IdentityChanged' : 'SiteNotReady';
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);

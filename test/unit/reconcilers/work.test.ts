@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ImageSite, SiteRow } from '../../../src/api/types.ts';
+import type { Connection } from '../../../src/reconcilers/imagesite/connections.ts';
 import { holds } from '../../../src/reconcilers/vmimage/rows.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { openWork } from '../../../src/reconcilers/vmimage/work.ts';
@@ -12,6 +13,8 @@ class Scene {
   readonly bench = new Workbench();
   readonly site: ImageSite;
   readonly row: SiteRow;
+  /** Whether there is no such ImageSite any more. */
+  gone = false;
 
   constructor(row: SiteRow, { ready, open }: { ready: boolean; open: boolean }) {
     this.row = row;
@@ -21,11 +24,18 @@ class Scene {
     if (!open) this.bench.connections.delete('nova');
   }
 
+  get connection(): Connection {
+    const open = this.bench.connections.get('nova');
+    if (open === undefined) throw new Error('not open');
+    return open;
+  }
+
   look(purpose?: 'Serve' | 'Leave') {
     const image = vmimage({}, { sites: [this.row] });
     const round = this.bench.round(image);
     const row = round.status.sites[0] as SiteRow;
-    const target = { name: 'nova', site: this.site, optional: false, registration: registrationOf(image, undefined) };
+    const site = this.gone ? undefined : this.site;
+    const target = { name: 'nova', site, optional: false, registration: registrationOf(image, undefined) };
     const work = openWork(round, target, row, { inputsHash: 'i' }, purpose);
     return { round, row, work };
   }
@@ -63,6 +73,19 @@ describe('a row whose site was well, and has not been probed since the start', (
       reason: 'SiteNotReady',
       message: 'ImageSite nova is not ready: it has not been looked at yet',
     });
+  });
+});
+
+describe('a row whose site is not there, or is another', () => {
+  it.each(['SiteNotFound', 'IdentityChanged'])('says so (%s), and is tried again when that is over', (reason) => {
+    const before = failed({ imageID: 'id', siteIdentity: 'nova' });
+    const scene = new Scene(before, { ready: true, open: true });
+    if (reason === 'SiteNotFound') scene.gone = true;
+    else scene.bench.connections.set({ ...scene.connection, identity: 'another' });
+    const { round, row, work } = scene.look();
+    expect(work).toBeUndefined();
+    expect(row.reason).toBe(reason);
+    expect(holds(round, row, 'inputs')).toBe(false);
   });
 });
 
