@@ -7,7 +7,7 @@ import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
 import { jobKey, registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
 import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
-import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
+import { lookAfter, serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { servingRow, vmimage, wantedAs } from './objects.ts';
@@ -37,6 +37,52 @@ describe('what a look has found', () => {
     expect(work.row.reason).toBe(reason);
     await serve(work, wantedAs(work.row));
     expect(work.row.reason).toBe(reason);
+  });
+});
+
+describe('while nobody can say where the bytes would come from', () => {
+  const HOUR_MS = 3_600_000;
+  function begun(row: Partial<SiteRow>) {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    const image = vmimage();
+    return { bench, cloud, image: bench.add(vmimage({}, { sites: [{ ...served(image), ...row }] })) };
+  }
+
+  it('what a site has is looked at when that is due, and what stood stands', () => {
+    const { bench, image } = begun({ phase: 'Held', reason: 'HeldByCloud', message: 'hidden' });
+    bench.clock.advance(2 * HOUR_MS);
+    const round = bench.round(image);
+    const work = bench.work(round);
+    lookAfter(work);
+    expect(round.starts).toHaveLength(1);
+    expect(work.row).toMatchObject({ phase: 'Held', reason: 'HeldByCloud' });
+  });
+
+  it('former versions are retired, and that it was done is taken', async () => {
+    const former = { imageID: 'old', artifacts: [{ role: 'Disk', id: 'old', digest: 'sha256:00' }] };
+    const { bench, cloud, image } = begun({ previous: [former] });
+    cloud.add({ id: 'old' });
+    let now = image;
+    for (let n = 0; n < 2; n++) {
+      const round = bench.round(now);
+      lookAfter(bench.work(round));
+      now = await bench.conclude(round);
+    }
+    expect(cloud.visible).toEqual([]);
+    expect(now.status.sites).toMatchObject([{ phase: 'Ready', previous: [{ retiredAt: expect.any(String) }] }]);
+    expect(now.status.sites?.[0]?.operation).toBeUndefined();
+  });
+
+  it('what serves an earlier generation does not pass for this one', () => {
+    const { bench, image } = begun({ observedGeneration: 0 });
+    bench.clock.advance(2 * HOUR_MS);
+    const round = bench.round(image);
+    const work = bench.work(round);
+    lookAfter(work);
+    expect(round.starts).toEqual([]);
+    expect(work.row.observedGeneration).toBe(0);
   });
 });
 
