@@ -21,6 +21,7 @@ import {
   rowsInView,
 } from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
+import { giveUpRoomToPrepare } from './room.ts';
 import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, tell } from './rows.ts';
@@ -88,6 +89,9 @@ async function work(round: Round): Promise<Facts> {
     // Nothing that runs may publish any more; partial files stay for the day it is taken up again.
     deps.jobs.leaveAll(round.key);
     deps.cache.unpinAll(image.metadata.uid);
+    // Nor may it keep others from the space that it had waited for.
+    deps.downloads.leave(round.key);
+    giveUpRoomToPrepare(round);
     return facts({ disposition: 'Suspended' });
   }
   const older = deps.siblings.of(image).find((other) => byAge(other, image) < 0);

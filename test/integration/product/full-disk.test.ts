@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { kstatus } from '../../../src/api/conditions.ts';
 import { type Disk, digested, ext4 } from '../../support/disks.ts';
 import { condition, directorySite, House, isTrue, vmimage } from '../../support/house.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
+import { type Origin, type Route, startOrigin } from '../../support/origin.ts';
 
 /** A volume without room, and a cache that is small for what is asked of it: conditions and patience, no crash, and Ready in the end. */
 
@@ -45,8 +45,8 @@ beforeAll(async () => {
 afterAll(() => origin?.close());
 
 const published = () => readdirSync(house.shelf).filter((name) => name.endsWith('.raw')).length;
-const write = (name: string, disk: Disk, more: Record<string, unknown> = {}) => {
-  origin.route(`/${name}`, { body: disk.bytes, etag: `"${disk.md5}"` });
+const write = (name: string, disk: Disk, more: Record<string, unknown> = {}, route: Route = {}) => {
+  origin.route(`/${name}`, { body: disk.bytes, etag: `"${disk.md5}"`, ...route });
   return house.write(
     `${name}.yaml`,
     vmimage(name, {
@@ -201,4 +201,21 @@ describe('a cache that has room for three of twenty images', () => {
     await Promise.all(names.map((name) => house.until(name, (now) => isTrue(now, 'Ready'), 'Ready', 180_000)));
     expect(published()).toBe(6);
   }, 240_000);
+
+  test('goes to the next who waits when the first is suspended', async () => {
+    const large = ext4('large', 20);
+    const gate = Promise.withResolvers<void>();
+    await write('large', large, {}, { holdAfter: { bytes: MIB, until: gate.promise } });
+    await house.until('large', (now) => (now.status.progress?.bytes ?? 0) > 0);
+    const first = ext4('first', 20);
+    await write('first', first);
+    await house.until('first', (now) => condition(now, 'Ready')?.reason === 'CacheFull');
+    // There would be room for it, but it is not its turn.
+    await write('second', ext4('second', 4));
+    await house.until('second', (now) => condition(now, 'Ready')?.reason === 'CacheFull');
+    await write('first', first, { suspend: true });
+    await house.ready('second');
+    gate.resolve();
+    await house.ready('large');
+  });
 });
