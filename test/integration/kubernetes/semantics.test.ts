@@ -154,7 +154,7 @@ describe('on a real API server', () => {
       openstack = await startOpenStack();
       glance = await startFaultProxy(openstack.glanceUrl);
       const clouds = await openstack.clouds('demo', { imageEndpoint: glance.url });
-      const [first, site] = openstackSite('nova', clouds, 'demo');
+      const [first, site] = openstackSite('nova', clouds, 'demo', { drift: { interval: '24h' } });
       if (first === undefined || site === undefined) throw new Error('no site');
       secret = first;
       await cluster.apply(secret, site);
@@ -169,6 +169,21 @@ describe('on a real API server', () => {
       const answers = await Promise.all([false, true].map((each) => openstack.image('demo', 'GET', path(each))));
       return answers.flatMap(({ body }) => (body as { images: { id: string; status: string }[] }).images);
     };
+
+    test('a start looks at no registration before its time: ten thousand would be looked at together', async () => {
+      const [kept, marker] = [qcow2('kept'), qcow2('after-the-start')];
+      origin.route('/kept', { body: kept.bytes });
+      origin.route('/after-the-start', { body: marker.bytes });
+      await cluster.apply(image('kept', kept, { sites: [{ name: 'nova' }] }));
+      const before = await cluster.ready('kept');
+      await cluster.stop();
+      const seen = glance.seen.length;
+      await cluster.start();
+      await cluster.apply(image('after-the-start', marker, { sites: [{ name: 'nova' }] }));
+      await cluster.ready('after-the-start');
+      const looks = glance.seen.slice(seen).filter(({ path }) => path.includes(`${before.status.sites?.[0]?.imageID}`));
+      expect(looks).toEqual([]);
+    });
 
     test('edited while it is being uploaded: that upload ends, and only what is wanted now is registered', async () => {
       const [one, two] = [qcow2('edited-one'), qcow2('edited-two')];
