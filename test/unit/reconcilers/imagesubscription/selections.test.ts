@@ -113,9 +113,13 @@ describe('the thread that evaluates selections', { timeout: 120_000 }, () => {
   });
 
   test('counts what all questions of a selection cost together, and another one begins anew', async () => {
-    const thread = begin({ allMs: 0 });
+    const thread = begin({ allMs: 20 });
     const tooLong = { reason: 'InvalidSpec', message: expect.stringContaining('for all so far') as string };
-    await expect(thread.begin(matches('(a|b)+'), undefined).choose([large])).rejects.toMatchObject(tooLong);
+    const costly = thread.begin(matches('(a|b)+'), undefined);
+    const askOn = async (): Promise<never> => {
+      for (;;) await costly.choose([large]);
+    };
+    await expect(askOn()).rejects.toMatchObject(tooLong);
     await expect(thread.begin(expression('entry.('), undefined).choose([large])).rejects.toMatchObject({
       message: expect.stringContaining('expecting') as string,
     });
