@@ -22,13 +22,15 @@ export async function verifyClearsigned(document: Uint8Array, trust: OpenPgpTrus
   const keys = await readKeyring(library, trust.keyring);
   const { text, signature } = splitClearsigned(document);
   const config = rules(library, trust);
-  const { signatures } = await library.verify({
-    message: await library.createMessage({ text }),
-    signature: await readSignature(library, Buffer.from(signature)),
-    verificationKeys: keys,
-    date: new Date(at),
-    config,
-  });
+  const signatures = await examined(
+    library.verify({
+      message: await library.createMessage({ text }),
+      signature: await readSignature(library, Buffer.from(signature)),
+      verificationKeys: keys,
+      date: new Date(at),
+      config,
+    }),
+  );
   return { content: Buffer.from(text), signer: await judge(library, signatures, keys, at, config) };
 }
 
@@ -42,15 +44,28 @@ export async function verifyDetached(
   const library = await loadLibrary();
   const keys = await readKeyring(library, trust.keyring);
   const config = rules(library, trust);
-  const { signatures } = await library.verify({
-    message: await library.createMessage({ binary: document }),
-    signature: await readSignature(library, signature),
-    verificationKeys: keys,
-    date: new Date(at),
-    format: 'binary',
-    config,
-  });
+  const signatures = await examined(
+    library.verify({
+      message: await library.createMessage({ binary: document }),
+      signature: await readSignature(library, signature),
+      verificationKeys: keys,
+      date: new Date(at),
+      format: 'binary',
+      config,
+    }),
+  );
   return { content: document, signer: await judge(library, signatures, keys, at, config) };
+}
+
+/** What the library made of each signature; it gives up altogether where one names an algorithm that it does not know. */
+async function examined(
+  verification: Promise<{ signatures: VerificationResult[] }>,
+): Promise<readonly VerificationResult[]> {
+  try {
+    return (await verification).signatures;
+  } catch (error) {
+    throw damaged(error instanceof Error ? error.message : String(error));
+  }
 }
 
 /** The keys that a signature says it was made with. @throws Failure SignatureInvalid | SignerAmbiguous */
@@ -59,7 +74,8 @@ export async function signingKeysOf(bytes: Uint8Array): Promise<Signer[]> {
   const { packets } = await readSignature(library, bytes);
   return Array.from(packets, ({ issuerKeyID, issuerFingerprint, created, hashAlgorithm }) => {
     const id = issuerKeyID.toHex();
-    const digest = hashAlgorithm === null ? undefined : library.enums.read(library.enums.hash, hashAlgorithm);
+    // Not the library's `enums.read`, which throws at a number that it does not know.
+    const digest = Object.entries(library.enums.hash).find(([, number]) => number === hashAlgorithm)?.[0];
     return {
       kind: 'openpgp',
       name: `OpenPGP key ${id.toUpperCase()}`,

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import { type Judged, verifySigned } from '../../../src/trust/index.ts';
+import { signingKeysOf } from '../../../src/trust/openpgp.ts';
 import { installed, never } from './judging.ts';
 
 /** GnuPG with a home of its own, and its clock where the test wants it. */
@@ -264,6 +265,16 @@ describe.skipIf(!installed('gpg', 'gpgconf'))('OpenPGP signatures of GnuPG', () 
       const both = Buffer.concat([good, other]);
       expect(await verdict(document, { signature: both, ring: gpg.export('Alice') })).toBe('SignatureInvalid');
       expect(await verdict(document, { signature: both, ring: gpg.export('Bob') })).toBe(TEXT);
+    });
+
+    it('when the signature names a digest algorithm that nobody knows', async () => {
+      const signature = Buffer.from(gpg.sign('Alice', TEXT, '--detach-sign'));
+      // RFC 4880, 4.2 and 5.2.3: tag, length of one or two octets, then version, type, key algorithm, digest algorithm.
+      const body = ((signature[0] ?? 0) & 3) === 0 ? 2 : 3;
+      expect(signature[body]).toBe(4);
+      signature[body + 3] = 99;
+      expect(await verdict(document, { signature })).toBe('SignatureInvalid');
+      expect(await signingKeysOf(signature)).toMatchObject([{ kind: 'openpgp' }]);
     });
 
     it('when the signature beside the document is something else, or more', async () => {
