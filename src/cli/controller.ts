@@ -17,6 +17,7 @@ import { KeptLists } from '../reconcilers/imagesubscription/lists.ts';
 import { startSelections } from '../reconcilers/imagesubscription/selections.ts';
 import { Downloads } from '../reconcilers/vmimage/downloads.ts';
 import { Looks } from '../reconcilers/vmimage/looks.ts';
+import { Pace } from '../reconcilers/vmimage/pace.ts';
 import { Siblings } from '../reconcilers/vmimage/siblings.ts';
 import type { Settings } from '../reconcilers/settings.ts';
 import { type Clock, systemClock } from '../runtime/clock.ts';
@@ -163,6 +164,7 @@ export async function startControllerOn<S extends OwnStore>(
       sites: new SiteConnections(),
       siblings,
       looks: new Looks(clock.now()),
+      pace: new Pace(),
       catalogs,
       selections,
       lists: new KeptLists(join(options.state, 'lists')),

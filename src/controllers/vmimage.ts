@@ -35,6 +35,7 @@ export function vmimageController(deps: Deps): Controller {
       deps.jobs.leaveAll(gone);
       deps.duties.remembered.delete(gone);
       deps.looks.forget(gone);
+      deps.pace.forget(gone);
       deps.downloads.leave(gone);
     }
     return next;

@@ -14,6 +14,7 @@ import type { KeptLists } from './imagesubscription/lists.ts';
 import type { Selections } from './imagesubscription/selections.ts';
 import type { Downloads } from './vmimage/downloads.ts';
 import type { Looks } from './vmimage/looks.ts';
+import type { Pace } from './vmimage/pace.ts';
 import type { Siblings } from './vmimage/siblings.ts';
 
 /** What reconcilers work with. Made once, in `cli/run.ts`; a test makes its own. */
@@ -27,6 +28,8 @@ export interface Deps {
   sites: SiteConnections;
   siblings: Siblings;
   looks: Looks;
+  /** How often progress is written. */
+  pace: Pace;
   /** Where published lists are read. */
   catalogs: CatalogReaders;
   /** Where it is decided which entries of a list are taken. */

@@ -291,8 +291,12 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
   const after = status.conditions?.find((condition) => condition.type === 'Ready');
   if (facts.trouble?.stalled === true && deps.duties.summarizes && before?.message !== after?.message)
     note(round, 'Warning', after?.reason ?? 'Failed', after?.message ?? '');
-  // Nothing is begun for what has gone meanwhile: nobody would ever remove it.
-  if ((await deps.store.applyStatus(image, status, deps.duties.share)) === undefined) return undefined;
+  const due = round.starts.length === 0 ? deps.pace.notBefore(round.key, status, round.now) : undefined;
+  if (due === undefined) {
+    // Nothing is begun for what has gone meanwhile: nobody would ever remove it.
+    if ((await deps.store.applyStatus(image, status, deps.duties.share)) === undefined) return undefined;
+    deps.pace.wrote(round.key, status, round.now);
+  } else lookAgain(round, due);
   for (const start of round.starts) start();
   for (const each of round.notes) {
     deps.store.event(image, each);

@@ -4,6 +4,7 @@ import { SiteConnections } from '../../../src/reconcilers/imagesite/connections.
 import type { Deps } from '../../../src/reconcilers/deps.ts';
 import { ALONE } from '../../../src/reconcilers/duties.ts';
 import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
+import { Pace } from '../../../src/reconcilers/vmimage/pace.ts';
 import type { SiteWork } from '../../../src/reconcilers/vmimage/operations.ts';
 import { beginRound, type Round } from '../../../src/reconcilers/vmimage/round.ts';
 import { Siblings } from '../../../src/reconcilers/vmimage/siblings.ts';
@@ -43,6 +44,7 @@ export class Workbench {
       sites: this.connections,
       siblings: this.siblings,
       looks: new Looks(this.clock.now()),
+      pace: new Pace(),
       clock: this.clock,
       log: createLogger({ level: 'silent' }),
       metrics: { transferred: () => undefined, told: () => undefined },
