@@ -2,57 +2,39 @@ import { isFields } from '../../api/admission.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Schemas } from '../../api/schema.ts';
 import { ApiError } from '../../runtime/api-error.ts';
-import type { Clock } from '../../runtime/clock.ts';
-import { pause } from '../../runtime/pause.ts';
-import { Serial } from '../directory/concurrency.ts';
 import { type Draft, type Kind, keyOf, type ObjectKey, type Resource, type StatusShare } from '../store.ts';
 import { admittedSpec, admittedStatus } from './admitted.ts';
-import { type ApiClient, type ApiRequest, PATCH } from './client.ts';
-import type { LocalCopy } from './copy.ts';
+import { PATCH } from './client.ts';
 import { failureOf } from './errors.ts';
-import { collectionPath, fullKey, objectPath, RESOURCES, type ResourceType } from './resources.ts';
+import { collectionPath, objectPath, type ResourceType } from './resources.ts';
 import { isWritten, partsOf, type StatusPart } from './status-parts.ts';
-
-/** Somebody else was quicker so many times in a row: the caller may come again later. */
-const TRIES = 6;
-/**
- * No write is waited for any longer, its client's retries among it: the last third of a Lease is never used, and the shortest has 30 s.
- * So a write that was begun under the Lease has come to its end before another can hold it.
- */
-const ANSWER_MS = 10_000;
+import { isAnotherObject, Turns, type TurnsOptions } from './turns.ts';
 
 /** An object as the server answers it; the copy keeps no managedFields. */
 type Managed<T extends Resource> = T & {
   metadata: { managedFields?: { manager?: string; operation?: string; subresource?: string }[] };
 };
 
-export interface WriterOptions {
-  client: Pick<ApiClient, 'request'>;
-  copies: Readonly<Record<Kind, LocalCopy>>;
+export interface WriterOptions extends TurnsOptions {
   schemas: Schemas;
   /** Field manager of what we write. */
   fieldOwner: string;
   /** Field manager of status; another one for each controller that shares an API server. Default: as the rest. */
   statusOwner?: string;
-  clock: Clock;
-  signal: AbortSignal;
-  /** Whether what a reconcile decided may still be written; looked at before each try. Default: always. */
-  mayWrite?(): boolean;
-  /** How long a request may take, in milliseconds, where `mayWrite` may end; default 10 s. */
-  answerMs?: number;
 }
 
-/** Everything that changes objects of the API server. Writes on one object are made one after the other, in the order of asking. */
+/** Everything that changes objects of the API server. */
 export class Writer {
   readonly #options: WriterOptions;
-  readonly #serial = new Serial();
+  readonly #turns: Turns;
 
   constructor(options: WriterOptions) {
     this.#options = options;
+    this.#turns = new Turns(options);
   }
 
   idle(): Promise<void> {
-    return this.#serial.idle();
+    return this.#turns.idle();
   }
 
   /**
@@ -60,35 +42,35 @@ export class Writer {
    * over what somebody edited by hand. The uid in it makes the server refuse another object of the same name.
    */
   applyStatus<T extends Resource>(object: T, status: object, share?: StatusShare): Promise<T | undefined> {
-    return this.#onObject(object, 'write the status of', async (type, key) => {
+    return this.#turns.onObject(object, 'write the status of', async (type, key) => {
       const { fieldOwner, statusOwner = fieldOwner } = this.#options;
       const wanted = admittedStatus(object.kind, status, this.#options.schemas);
-      let now = this.#sameAsKnown(object);
+      let now = this.#turns.sameAsKnown(object);
       for (const part of partsOf(isFields(wanted) ? wanted : {}, share, statusOwner)) {
         if (now !== undefined && isWritten(part, statusOf(now))) continue;
         now = await this.#applyPart(type, key, object, part);
         // What others wrote under another name before us (an earlier release, a person) does not go by being left out.
         if (!isWritten(part, statusOf(now))) now = await this.#takeOver(type, key, now, part);
       }
-      return now ?? this.#read<T>(type, key, object);
+      return now ?? this.#turns.read<T>(type, key, object);
     });
   }
 
   async #applyPart<T extends Resource>(type: ResourceType, key: ObjectKey, object: T, part: StatusPart): Promise<T> {
     const { kind, metadata } = object;
-    const written = await this.#send<T>({
+    const written = await this.#turns.send<T>({
       method: 'PATCH',
       path: `${objectPath(type, key)}/status`,
       query: { fieldManager: part.fieldManager, force: 'true' },
       contentType: PATCH.apply,
       body: { apiVersion: type.apiVersion, kind, metadata: { ...key, uid: metadata.uid }, status: part.fields },
     });
-    return this.#take(kind as Kind, written) as T;
+    return this.#turns.take(kind as Kind, written) as T;
   }
 
   /** By replacing it as a whole, in the very version that was seen: a field that is gone so is gone for all who had it. */
   #takeOver<T extends Resource>(type: ResourceType, key: ObjectKey, now: T, part: StatusPart): Promise<T> {
-    return this.#send<T>({
+    return this.#turns.send<T>({
       method: 'PATCH',
       path: `${objectPath(type, key)}/status`,
       query: { fieldManager: part.fieldManager },
@@ -123,18 +105,18 @@ export class Writer {
    * (A server-side apply without `force` would add our owner reference to it, wherever the rest agrees.)
    */
   async create<T extends Resource>(draft: Draft): Promise<T> {
-    const { type, key } = this.#typeOf(draft.kind, draft.metadata);
+    const { type, key } = this.#turns.typeOf(draft.kind, draft.metadata);
     const what = `create ${draft.kind} ${keyOf(key)}`;
-    const made = await this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
-      this.#expectMayWrite(what);
+    const made = await this.#turns.inTurn(type.kind, key, async () => {
+      this.#turns.expectMayWrite(what);
       try {
-        const object = await this.#send<Managed<T>>({
+        const object = await this.#turns.send<Managed<T>>({
           method: 'POST',
           path: collectionPath(type, key.namespace),
           query: { fieldManager: this.#options.fieldOwner },
           body: this.#bodyOf(draft, key),
         });
-        this.#take(type.kind, object);
+        this.#turns.take(type.kind, object);
         return object;
       } catch (error) {
         if (error instanceof ApiError && error.reason === 'AlreadyExists')
@@ -153,8 +135,9 @@ export class Writer {
    * Who writes what stands in managedFields, by manager and operation; client-go's csaupgrade turns entries in the same way.
    */
   #asApplied<T extends Resource>(made: Managed<T>): Promise<T | undefined> {
-    return this.#onObject<T>(made, 'own the fields of', async (type, key, attempt) => {
-      const now = attempt === 1 ? made : await this.#send<Managed<T>>({ method: 'GET', path: objectPath(type, key) });
+    return this.#turns.onObject<T>(made, 'own the fields of', async (type, key, attempt) => {
+      const now =
+        attempt === 1 ? made : await this.#turns.send<Managed<T>>({ method: 'GET', path: objectPath(type, key) });
       const { fieldOwner } = this.#options;
       const { resourceVersion, managedFields = [] } = now.metadata;
       const posted = managedFields.findIndex(
@@ -162,7 +145,7 @@ export class Writer {
           manager === fieldOwner && operation === 'Update' && subresource === undefined,
       );
       if (posted === -1) return now;
-      return this.#send<T>({
+      return this.#turns.send<T>({
         method: 'PATCH',
         path: objectPath(type, key),
         query: { fieldManager: fieldOwner },
@@ -181,12 +164,12 @@ export class Writer {
    * makes the API server refuse another object of the name, and refuse to make one.
    */
   async apply<T extends Resource>(draft: Draft): Promise<T> {
-    const { type, key } = this.#typeOf(draft.kind, draft.metadata);
+    const { type, key } = this.#turns.typeOf(draft.kind, draft.metadata);
     const what = `apply ${draft.kind} ${keyOf(key)}`;
-    return this.#serial.run(`${draft.kind}/${keyOf(key)}`, async () => {
-      this.#expectMayWrite(what);
+    return this.#turns.inTurn(type.kind, key, async () => {
+      this.#turns.expectMayWrite(what);
       try {
-        const object = await this.#send<T>({
+        const object = await this.#turns.send<T>({
           method: 'PATCH',
           path: objectPath(type, key),
           query: { fieldManager: this.#options.fieldOwner, force: 'true' },
@@ -213,11 +196,11 @@ export class Writer {
   }
 
   async annotate(kind: Kind, ref: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
-    const { type, key } = this.#typeOf(kind, ref);
-    await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
-      this.#expectMayWrite(`annotate ${kind} ${keyOf(key)}`);
+    const { type, key } = this.#turns.typeOf(kind, ref);
+    await this.#turns.inTurn(kind, key, async () => {
+      this.#turns.expectMayWrite(`annotate ${kind} ${keyOf(key)}`);
       // Its own manager: `apply` of the same program must not take these for annotations that it has left out.
-      const object = await this.#request<Resource>(
+      const object = await this.#turns.request<Resource>(
         {
           method: 'PATCH',
           path: objectPath(type, key),
@@ -233,13 +216,13 @@ export class Writer {
 
   /** With a uid that very object alone. */
   async delete(kind: Kind, ref: ObjectKey, uid?: string): Promise<void> {
-    const { type, key } = this.#typeOf(kind, ref);
-    await this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
-      this.#expectMayWrite(`delete ${kind} ${keyOf(key)}`);
+    const { type, key } = this.#turns.typeOf(kind, ref);
+    await this.#turns.inTurn(kind, key, async () => {
+      this.#turns.expectMayWrite(`delete ${kind} ${keyOf(key)}`);
       const copy = this.#options.copies[kind];
       const before = copy.get(key);
       try {
-        const answer = await this.#request<Resource | { kind: 'Status'; details?: { uid?: string } }>(
+        const answer = await this.#turns.request<Resource | { kind: 'Status'; details?: { uid?: string } }>(
           {
             method: 'DELETE',
             path: objectPath(type, key),
@@ -248,7 +231,7 @@ export class Writer {
           `delete ${kind} ${keyOf(key)}`,
         );
         // The object itself while finalizers hold it; a Status, with the uid, when it is gone.
-        if ('metadata' in answer && answer.kind === kind) this.#take(kind, answer);
+        if ('metadata' in answer && answer.kind === kind) this.#turns.take(kind, answer);
         else if (
           before !== undefined &&
           (answer as { details?: { uid?: string } }).details?.uid === before.metadata.uid
@@ -270,14 +253,14 @@ export class Writer {
     what: string,
     change: (finalizers: readonly string[], deleting: boolean, now: T) => string[] | undefined,
   ): Promise<T | undefined> {
-    return this.#onObject(object, what, async (type, key, attempt) => {
-      const known = attempt === 1 ? this.#sameAsKnown(object) : undefined;
-      const now = known ?? (await this.#read<T>(type, key, object));
+    return this.#turns.onObject(object, what, async (type, key, attempt) => {
+      const known = attempt === 1 ? this.#turns.sameAsKnown(object) : undefined;
+      const now = known ?? (await this.#turns.read<T>(type, key, object));
       const { finalizers = [], deletionTimestamp, resourceVersion } = now.metadata;
       const wanted = change(finalizers, deletionTimestamp !== undefined, now);
       if (wanted === undefined) return now;
       const { fieldOwner } = this.#options;
-      return this.#send({
+      return this.#turns.send({
         method: 'PATCH',
         path: objectPath(type, key),
         query: { fieldManager: `${fieldOwner}-finalizers` },
@@ -291,137 +274,9 @@ export class Writer {
       });
     });
   }
-
-  /**
-   * One write on one object: undefined when it has gone, the copy brought up to date, tried again where somebody else was quicker.
-   * @throws Failure Conflict when another object has its name
-   */
-  #onObject<T extends Resource>(
-    object: T,
-    what: string,
-    write: (type: ResourceType, key: ObjectKey, attempt: number) => Promise<T>,
-  ): Promise<T | undefined> {
-    const { clock, signal } = this.#options;
-    const kind = object.kind as Kind;
-    const { type, key } = this.#typeOf(kind, object.metadata);
-    const name = `${kind} ${keyOf(key)}`;
-    return this.#serial.run(`${kind}/${keyOf(key)}`, async () => {
-      for (let attempt = 1; ; attempt++) {
-        this.#expectMayWrite(`${what} ${name}`);
-        try {
-          return this.#take(kind, await write(type, key, attempt)) as T;
-        } catch (error) {
-          if (isGone(error)) {
-            this.#options.copies[kind].removed(object);
-            return undefined;
-          }
-          if (!isLostRace(error)) throw failureOf(error, `${what} ${name}`);
-          // Throws when it is another object now, and comes back here as gone when there is none.
-          const now = await this.#readAgain<T>(type, key, object, `${what} ${name}`);
-          if (now === undefined) return undefined;
-          if (attempt >= TRIES) throw failureOf(error, `${what} ${name}`);
-          await pause(20 * attempt * clock.random(), clock, signal);
-        }
-      }
-    });
-  }
-
-  async #readAgain<T extends Resource>(
-    type: ResourceType,
-    key: ObjectKey,
-    object: T,
-    what: string,
-  ): Promise<T | undefined> {
-    try {
-      return await this.#read<T>(type, key, object);
-    } catch (error) {
-      if (!isGone(error)) throw failureOf(error, what);
-      this.#options.copies[type.kind].removed(object);
-      return undefined;
-    }
-  }
-
-  /** @throws Failure Conflict when it is another object of the same name */
-  async #read<T extends Resource>(type: ResourceType, key: ObjectKey, object: T): Promise<T> {
-    const now = await this.#send<T>({ method: 'GET', path: objectPath(type, key) });
-    if (now.metadata.uid !== object.metadata.uid) throw replaced(now);
-    return this.#options.copies[type.kind].applied(now) as T;
-  }
-
-  /** The newest we know of the object. @throws Failure Conflict when another one has its name by now */
-  #sameAsKnown<T extends Resource>(object: T): T | undefined {
-    const known = this.#options.copies[object.kind as Kind].get(object.metadata);
-    if (known !== undefined && known.metadata.uid !== object.metadata.uid) throw replaced(known);
-    return known as T | undefined;
-  }
-
-  /** Into the copy; out of it where the answer shows that the last finalizer of something deleted has gone. */
-  #take(kind: Kind, object: Resource): Resource {
-    const { deletionTimestamp, finalizers = [] } = object.metadata;
-    const copy = this.#options.copies[kind];
-    if (deletionTimestamp !== undefined && finalizers.length === 0) {
-      copy.removed(object);
-      return object;
-    }
-    return copy.applied(object) ?? object;
-  }
-
-  #typeOf(kind: string, ref: ObjectKey): { type: ResourceType; key: ObjectKey } {
-    const type = (RESOURCES as Readonly<Record<string, ResourceType | undefined>>)[kind];
-    if (type === undefined) throw new Failure('InvalidSpec', `${kind} ${keyOf(ref)}: this kind is not kept here`);
-    return { type, key: fullKey(type, ref) };
-  }
-
-  /**
-   * A write that waited for its turn, or for the server, must not undo what the next holder of the Lease has written.
-   * @throws Failure Aborted
-   */
-  #expectMayWrite(what: string): void {
-    if (this.#options.mayWrite?.() === false)
-      throw new Failure('Aborted', `did not ${what}: this controller does not hold the Lease`);
-  }
-
-  #send<T>(call: ApiRequest): Promise<T> {
-    const { client, mayWrite, answerMs = ANSWER_MS } = this.#options;
-    return client.request<T>(mayWrite === undefined ? call : { ...call, signal: AbortSignal.timeout(answerMs) });
-  }
-
-  async #request<T>(call: ApiRequest, what: string): Promise<T> {
-    try {
-      return await this.#send<T>(call);
-    } catch (error) {
-      throw failureOf(error, what);
-    }
-  }
 }
 
 function statusOf(object: Resource): Record<string, unknown> {
   const { status } = object as { status?: unknown };
   return isFields(status) ? status : {};
-}
-
-function replaced(now: Resource): Failure {
-  return new Failure(
-    'Conflict',
-    `${now.kind} ${keyOf(now)} was replaced by another object of the same name (uid ${now.metadata.uid}): read it again`,
-  );
-}
-
-function isGone(error: unknown): boolean {
-  return error instanceof ApiError && error.status === 404 && error.reason === 'NotFound';
-}
-
-/** The uid that was sent is not that of the object which is there: of custom resources the API server says 422 Invalid to that. */
-function isAnotherObject(error: unknown): boolean {
-  return error instanceof ApiError && error.status === 422 && error.causes.some(({ path }) => path === 'metadata.uid');
-}
-
-/** A conflict, or the test of a JSON patch that failed: the API server says 422 Invalid to that. */
-function isLostRace(error: unknown): boolean {
-  if (!(error instanceof ApiError)) return false;
-  return (
-    isAnotherObject(error) ||
-    error.status === 409 ||
-    (error.status === 422 && error.message.includes('error in our request'))
-  );
 }
