@@ -5,8 +5,8 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
-/** nginx on loopback that serves a folder, and under /slow/ at 100 MB/s. */
-export async function startNginx(root: string): Promise<{ url: string; stop(): Promise<void> }> {
+/** nginx on loopback that serves a folder, and under /slow/ at 100 MB/s, or another rate in nginx's own words. */
+export async function startNginx(root: string, slow = '100000000'): Promise<{ url: string; stop(): Promise<void> }> {
   const folder = join(root, 'nginx');
   mkdirSync(folder);
   const port = await freePort();
@@ -18,7 +18,7 @@ export async function startNginx(root: string): Promise<{ url: string; stop(): P
     `worker_processes 1; daemon off; pid ${folder}/pid; error_log ${folder}/error.log; user root;
 events { worker_connections 256; }
 http { access_log off; sendfile on; ${temporary}
-server { listen 127.0.0.1:${port}; root ${root}; location /slow/ { alias ${root}/; limit_rate 100000000; } } }
+server { listen 127.0.0.1:${port}; root ${root}; location /slow/ { alias ${root}/; limit_rate ${slow}; } } }
 `,
   );
   const child = spawn('/usr/sbin/nginx', ['-c', join(folder, 'nginx.conf')], { stdio: 'ignore' });

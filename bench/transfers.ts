@@ -7,27 +7,18 @@
  * `--hashing`: the receiver computes md5 and sha512 of what it takes, as Glance does. `--rate`: nginx's limit_rate.
  * Every way is run once in each round, and its best round counts: dirty pages of one must not be another's to wait for.
  */
-import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Algorithm, Digests } from '../src/api/digest.ts';
 import { startTransfers } from '../src/transfers/index.ts';
-import type { FetchResult } from '../src/transfers/transfers.ts';
+import { type Wanted, Way } from './following.ts';
+import { startNginx } from './nginx.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -70,15 +61,15 @@ function receiver(): void {
 
 async function bench(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-transfers-'));
-  const file = join(folder, 'www', 'image.raw');
-  const children: ChildProcess[] = [];
+  const file = join(folder, 'image.raw');
+  let origin: Awaited<ReturnType<typeof startNginx>> | undefined;
+  let receiving: ChildProcess | undefined;
   try {
     const { size, digests } = makeFile(file, Number(options.gib) * 2 ** 30);
-    const origin = await startNginx(folder, children);
-    const url = `${origin}/image.raw`;
-    const child = fork(import.meta.filename, ['--role=receiver', ...(options.hashing ? ['--hashing'] : [])]);
-    children.push(child);
-    const [port] = (await once(child, 'message')) as [number];
+    origin = await startNginx(folder, options.rate);
+    const url = `${origin.url}${options.rate === undefined ? '' : '/slow'}/image.raw`;
+    receiving = fork(import.meta.filename, ['--role=receiver', ...(options.hashing ? ['--hashing'] : [])]);
+    const [port] = (await once(receiving, 'message')) as [number];
     const put = `http://127.0.0.1:${port}/file`;
     const algorithms = options.digests.split(',') as Algorithm[];
     const declared = Object.fromEntries(algorithms.map((name) => [name, digests[name]])) as Digests;
@@ -88,81 +79,28 @@ async function bench(): Promise<void> {
       async () =>
         void execFileSync('curl', ['-sS', '--fail', ...args], { stdio: 'inherit' });
     const transfers = startTransfers();
-    const forever = new AbortController().signal;
-    const partials = join(folder, 'partials');
-    mkdirSync(partials);
-    let generation = 0;
+    const way = new Way(transfers, url, folder);
+    const nothing: Wanted = { declared: {}, also: [] };
+    const proof: Wanted = { declared, also: [] };
     let peak = 0;
     const sampler = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 50);
-    const fetchOnce = (wanted: Digests, onBegin: (path: string, generation: number) => void, onProven: () => void) =>
-      transfers.fetch(
-        {
-          source: {
-            kind: 'http',
-            url,
-            headers: {},
-            network: { allow: ['127.0.0.0/8'] },
-            timeouts: { connectMs: 5000, headersMs: 5000, stallMs: 30_000 },
-          },
-          directory: partials,
-          nextGeneration: ++generation,
-          declared: wanted,
-          also: [],
-          maxBytes: 2 ** 40,
-        },
-        { onBegin: async (begun) => onBegin(begun.path, begun.generation), onProven },
-        forever,
-      );
-    const drop = (result: FetchResult) => rmSync(result.path);
     const idle = process.memoryUsage.rss();
-    const following = async (wanted: Digests, holdBackBytes: number) => {
-      const proven = Promise.withResolvers<void>();
-      let sent: Promise<unknown> = Promise.resolve();
-      const result = await fetchOnce(
-        wanted,
-        (path, number) => {
-          const follow = { directory: partials, generation: number };
-          const target = { url: put, headers: {}, path, totalBytes: size, follow };
-          sent = transfers.upload(
-            { ...target, holdBackBytes, stallMs: 30_000 },
-            { mayFinish: () => proven.promise },
-            forever,
-          );
-        },
-        () => proven.resolve(),
-      );
-      await sent;
-      drop(result);
-    };
+    const following = (wanted: Wanted) => way.follow(wanted, { url: put, headers: {}, totalBytes: size });
     const alone = () =>
       transfers.upload(
         { url: put, headers: {}, path: file, totalBytes: size, holdBackBytes: 0, stallMs: 30_000 },
         { mayFinish: async () => {} },
-        forever,
+        new AbortController().signal,
       );
     const copy = join(folder, 'copy');
     const ways = {
       download: curl('-o', copy, url),
-      plain: async () =>
-        drop(
-          await fetchOnce(
-            {},
-            () => {},
-            () => {},
-          ),
-        ),
-      proven: async () =>
-        drop(
-          await fetchOnce(
-            declared,
-            () => {},
-            () => {},
-          ),
-        ),
+      plain: () => way.fetch(nothing),
+      proven: () => way.fetch(proof),
       upload: curl('-T', file, put),
       alone,
-      unproven: () => following({}, 0),
-      following: () => following(declared, 64 * 1024),
+      unproven: () => following(nothing),
+      following: () => following(proof),
     };
     const best: Partial<Record<keyof typeof ways, Run>> = {};
     for (let round = 0; round < Number(options.rounds); round += 1) {
@@ -196,7 +134,8 @@ async function bench(): Promise<void> {
     console.log(`proving adds ${(100 * added).toFixed(1)} % to the way from origin to cloud`);
     console.log(`resident: idle ${mib(idle)}, peak ${mib(peak)} MiB (whole process)`);
   } finally {
-    for (const child of children) child.kill('SIGKILL');
+    receiving?.kill('SIGKILL');
+    await origin?.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -215,7 +154,6 @@ async function timed(work: () => Promise<unknown>): Promise<Run> {
 }
 
 function makeFile(path: string, size: number): { size: number; digests: Digests } {
-  mkdirSync(join(path, '..'));
   const block = randomFillSync(Buffer.allocUnsafe(8 * 1024 * 1024));
   const hashes = { sha256: createHash('sha256'), sha512: createHash('sha512') };
   const descriptor = openSync(path, 'w');
@@ -229,41 +167,6 @@ function makeFile(path: string, size: number): { size: number; digests: Digests 
     size: statSync(path).size,
     digests: { sha256: hashes.sha256.digest('hex'), sha512: hashes.sha512.digest('hex') },
   };
-}
-
-async function startNginx(folder: string, children: ChildProcess[]): Promise<string> {
-  const port = await freePort();
-  const temp = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${folder}/${name};`,
-  );
-  const rate = options.rate === undefined ? '' : `limit_rate ${options.rate};`;
-  writeFileSync(
-    join(folder, 'nginx.conf'),
-    `daemon off; worker_processes 1; pid ${folder}/pid; error_log ${folder}/error.log; events {}
-     http { access_log off; sendfile on; tcp_nopush on; sendfile_max_chunk 2m; ${temp.join(' ')}
-     server { listen 127.0.0.1:${port}; root ${folder}/www; ${rate} } }`,
-  );
-  // A root nginx would drop to another user, who cannot read a private folder.
-  execFileSync('chmod', ['-R', 'a+rX', folder]);
-  const child = spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-p', folder], { stdio: 'ignore' });
-  children.push(child);
-  for (let tries = 0; tries < 100; tries += 1) {
-    try {
-      await fetch(`http://127.0.0.1:${port}/image.raw`, { method: 'HEAD' });
-      return `http://127.0.0.1:${port}`;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
-  throw new Error(`nginx did not start: ${readFileSync(join(folder, 'error.log'), 'utf8')}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
 }
 
 function mib(bytes: number): number {

@@ -6,7 +6,14 @@ import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
 import type { Round } from '../../../src/reconcilers/vmimage/round.ts';
 import { keepWaiting } from '../../../src/reconcilers/vmimage/drift.ts';
 import { knownIds, refsOf } from '../../../src/reconcilers/vmimage/named.ts';
-import { clearImage, holds, putInService, recordSiteFailure, tell } from '../../../src/reconcilers/vmimage/rows.ts';
+import {
+  askedAgain,
+  clearImage,
+  holds,
+  putInService,
+  recordSiteFailure,
+  tell,
+} from '../../../src/reconcilers/vmimage/rows.ts';
 import { servingRow, vmimage } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
@@ -161,6 +168,33 @@ describe('a row that failed', () => {
       expect(at.row.attempts).toBeUndefined();
       expect(at.row.nextAttemptTime).toBeUndefined();
     }
+  });
+});
+
+describe('a row that somebody asks to have tried again', () => {
+  it('tells an old failure no more, though the try may have to wait: it is not the answer', () => {
+    const row = servingRow('nova', {
+      phase: 'Failed',
+      reason: 'DigestMismatch',
+      message: 'no',
+      attempts: 3,
+      inputsHash: 'inputs',
+    });
+    askedAgain(row);
+    expect(row).toMatchObject({ phase: 'Pending', imageID: 'id-nova' });
+    for (const field of ['reason', 'message', 'attempts', 'inputsHash'] as const) expect(row[field]).toBeUndefined();
+  });
+
+  it.each([
+    ['Ready', undefined],
+    ['Missing', 'MassLoss'],
+    ['Held', 'HeldByCloud'],
+    ['Failed', 'Tampered'],
+  ])('goes on telling what is seen at the cloud: %s', (phase, reason) => {
+    const row = servingRow('nova', { phase, ...(reason === undefined ? {} : { reason }) });
+    askedAgain(row);
+    expect(row).toMatchObject({ phase });
+    expect(row.reason).toBe(reason);
   });
 });
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { pages } from '../../../src/sources/pages.ts';
 import { Generation } from '../../../src/transfers/generation.ts';
 import { Window } from '../../../src/transfers/window.ts';
@@ -95,6 +95,10 @@ describe('what is written while uploads follow', () => {
 });
 
 describe('the window', () => {
+  // A block that nobody takes is shown for a time that falls with its size: of these, for a millisecond.
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+  afterEach(() => void vi.useRealTimers());
+
   const block = () => new Uint8Array(100);
   const ended = async (promise: Promise<void>): Promise<boolean> => {
     let over = false;
@@ -136,6 +140,15 @@ describe('the window', () => {
     one?.giveBack();
     expect(await ended(shown)).toBe(false);
     two?.giveBack();
+    expect(await ended(shown)).toBe(true);
+  });
+
+  it('keeps a block no longer than a slow download would take for it, whoever stands still', async () => {
+    const window = new Window();
+    window.moved({}, 0);
+    const shown = window.show(0, block());
+    expect(await ended(shown)).toBe(false);
+    vi.advanceTimersByTime(1);
     expect(await ended(shown)).toBe(true);
   });
 
