@@ -2,12 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
 import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
-import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
 import { hepixList } from '../../support/hepix.ts';
-import { directorySite } from '../../support/house.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
-import { Cluster } from './cluster.ts';
+import type { Origin } from '../../support/origin.ts';
+import { type Bench, type Cluster, openBench } from './cluster.ts';
 
 const CASCADES = ['Foreground', 'Background', 'Orphan'] as const;
 type Cascade = (typeof CASCADES)[number];
@@ -17,6 +16,7 @@ type Cascade = (typeof CASCADES)[number];
  * prunes in the foreground. What becomes of the images its spec alone says.
  */
 describe('a deleted subscription', () => {
+  let bench: Bench;
   let server: ApiServer;
   let origin: Origin;
   let cluster: Cluster;
@@ -26,10 +26,8 @@ describe('a deleted subscription', () => {
   const sentinel = '/api/v1/namespaces/default/configmaps/owned';
 
   beforeAll(async () => {
-    [server, origin] = await Promise.all([startApiServer({ controllerManager: true }), startOrigin()]);
-    for (const name of ['default', 'imageproxy']) await server.namespace(name);
-    cluster = new Cluster(server);
-    await cluster.apply(directorySite('shelf', cluster.shelf));
+    bench = await openBench({ controllerManager: true });
+    ({ server, origin, cluster } = bench);
     await cluster.start();
     const images = ids.map((id) => {
       const { bytes } = ext4(id.slice(0, 8));
@@ -40,8 +38,7 @@ describe('a deleted subscription', () => {
   }, API_SERVER_PATIENCE_MS);
 
   afterAll(async () => {
-    await cluster?.close();
-    await Promise.all([server?.stop(), origin?.close()]);
+    await bench?.close();
   });
 
   const images = () => Promise.all(names.map((name) => cluster.image(name)));

@@ -11,12 +11,38 @@ import {
 import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
 import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
 import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
-import { type ApiServer, eventually } from '../../support/apiserver.ts';
-import type { Manifest } from '../../support/house.ts';
+import { type ApiServer, type ApiServerOptions, eventually, startApiServer } from '../../support/apiserver.ts';
+import { directorySite, type Manifest } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
+import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Program } from '../cli/program.ts';
 
 const GiB = 2 ** 30;
+
+/** An API server with kinds and namespaces, an origin beside it, and a directory site `shelf` on it: what most suites begin with. */
+export interface Bench {
+  server: ApiServer;
+  origin: Origin;
+  cluster: Cluster;
+  close(): Promise<void>;
+}
+
+export async function openBench(options: ApiServerOptions = {}): Promise<Bench> {
+  const [server, origin] = await Promise.all([startApiServer(options), startOrigin()]);
+  const cluster = new Cluster(server);
+  const close = async (): Promise<void> => {
+    await cluster.close();
+    await Promise.all([server.stop(), origin.close()]);
+  };
+  try {
+    for (const name of ['default', 'imageproxy']) await server.namespace(name);
+    await cluster.apply(directorySite('shelf', cluster.shelf));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { server, origin, cluster, close };
+}
 
 /** `imageproxy run --kubernetes` as a pod of this name would run it, with a cache of its own below `root`. */
 export function runPod(root: string, name: string, kubeconfig: string, ...more: readonly string[]): Program {

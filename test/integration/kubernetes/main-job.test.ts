@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { collectionPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
-import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually } from '../../support/apiserver.ts';
 import { ext4, qcow2 } from '../../support/disks.ts';
 import { directorySite, type Manifest, openstackSite, vmimage } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
-import { Cluster } from './cluster.ts';
+import type { Origin } from '../../support/origin.ts';
+import { type Bench, type Cluster, openBench } from './cluster.ts';
 
 interface Table {
   columnDefinitions: { name: string }[];
@@ -21,21 +21,19 @@ interface Events {
 }
 
 describe('the main job on a real API server', () => {
+  let bench: Bench;
   let server: ApiServer;
   let origin: Origin;
   let cluster: Cluster;
 
   beforeAll(async () => {
-    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
-    for (const name of ['default', 'imageproxy']) await server.namespace(name);
-    cluster = new Cluster(server);
-    await cluster.apply(directorySite('shelf', cluster.shelf));
+    bench = await openBench();
+    ({ server, origin, cluster } = bench);
     await cluster.start();
   }, API_SERVER_PATIENCE_MS);
 
   afterAll(async () => {
-    await cluster?.close();
-    await Promise.all([server?.stop(), origin?.close()]);
+    await bench?.close();
   });
 
   const image = (name: string, version: string, sha256: string, site = 'shelf'): Manifest =>

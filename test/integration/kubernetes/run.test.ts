@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { request } from 'undici';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
-import { directorySite, vmimage } from '../../support/house.ts';
+import { vmimage } from '../../support/house.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
+import type { Origin } from '../../support/origin.ts';
 import { Program } from '../cli/program.ts';
-import { Cluster, makeAccount, runPod, tokenOf } from './cluster.ts';
+import { type Bench, type Cluster, makeAccount, openBench, runPod, tokenOf } from './cluster.ts';
 
 const LEASES = '/apis/coordination.k8s.io/v1/namespaces/imageproxy/leases';
 const SUMMARY = '/apis/coordination.k8s.io/v1/namespaces/default/leases/imageproxy-summary';
@@ -21,6 +21,7 @@ interface Lease {
 
 /** `imageproxy run --kubernetes` as a pod would run it. */
 describe('the program on a cluster', () => {
+  let bench: Bench;
   let server: ApiServer;
   let origin: Origin;
   let cluster: Cluster;
@@ -28,10 +29,8 @@ describe('the program on a cluster', () => {
 
   beforeAll(async () => {
     root = mkdtempSync(join(tmpdir(), 'imageproxy-run-'));
-    [server, origin] = await Promise.all([startApiServer({ audit: true }), startOrigin()]);
-    for (const name of ['default', 'imageproxy']) await server.namespace(name);
-    cluster = new Cluster(server);
-    await cluster.apply(directorySite('shelf', cluster.shelf));
+    bench = await openBench({ audit: true });
+    ({ server, origin, cluster } = bench);
   }, API_SERVER_PATIENCE_MS);
   afterEach(async () => {
     await Program.killAll();
@@ -39,8 +38,7 @@ describe('the program on a cluster', () => {
     await server.request({ method: 'DELETE', path: SUMMARY }).catch(() => undefined);
   });
   afterAll(async () => {
-    await cluster?.close();
-    await Promise.all([server?.stop(), origin?.close()]);
+    await bench?.close();
     rmSync(root, { recursive: true, force: true });
   });
 

@@ -3,34 +3,31 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { findCondition } from '../../../src/api/conditions.ts';
 import type { Condition, ImageSite, VMImage } from '../../../src/api/types.ts';
-import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, eventually } from '../../support/apiserver.ts';
 import { type Disk, ext4, qcow2 } from '../../support/disks.ts';
 import { directorySite, type Manifest, openstackSite, vmimage } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
+import type { Origin } from '../../support/origin.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
-import { Cluster } from './cluster.ts';
+import { type Bench, type Cluster, openBench } from './cluster.ts';
 
 const MiB = 2 ** 20;
 const inDefault = (name: string) => ({ namespace: 'default', name });
 
 /** What users are promised of lives that cross each other, on a real API server. */
 describe('on a real API server', () => {
-  let server: ApiServer;
+  let bench: Bench;
   let origin: Origin;
   let cluster: Cluster;
 
   beforeAll(async () => {
-    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
-    for (const name of ['default', 'imageproxy']) await server.namespace(name);
-    cluster = new Cluster(server);
-    await cluster.apply(directorySite('shelf', cluster.shelf));
+    bench = await openBench();
+    ({ origin, cluster } = bench);
     await cluster.start();
   }, API_SERVER_PATIENCE_MS);
   afterAll(async () => {
-    await cluster?.close();
-    await Promise.all([server?.stop(), origin?.close()]);
+    await bench?.close();
   });
 
   const image = (name: string, disk: Disk, more: Record<string, unknown> = {}): Manifest =>

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ImageSubscription, VMImage } from '../../../src/api/types.ts';
 import { collectionPath, objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
-import { API_SERVER_PATIENCE_MS, type ApiServer, eventually, startApiServer } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, type ApiServer, eventually } from '../../support/apiserver.ts';
 import { type Disk, ext4 } from '../../support/disks.ts';
 import {
   hepixList,
@@ -13,14 +13,15 @@ import {
   type ListSigner,
   makeListAuthority,
 } from '../../support/hepix.ts';
-import { condition, directorySite, isTrue, type Manifest, openstackSite } from '../../support/house.ts';
+import { condition, isTrue, type Manifest, openstackSite } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
-import { Cluster } from './cluster.ts';
+import type { Origin } from '../../support/origin.ts';
+import { type Bench, type Cluster, openBench } from './cluster.ts';
 
 /** A signed list on loopback, followed by the controllers on a real API server; a person works with the API server alone. */
 describe('a subscription on a real API server', () => {
+  let bench: Bench;
   let server: ApiServer;
   let origin: Origin;
   let cluster: Cluster;
@@ -33,19 +34,16 @@ describe('a subscription on a real API server', () => {
   const disks = new Map<string, Disk>();
 
   beforeAll(async () => {
-    [server, origin] = await Promise.all([startApiServer(), startOrigin()]);
-    for (const name of ['default', 'imageproxy']) await server.namespace(name);
+    bench = await openBench();
+    ({ server, origin, cluster } = bench);
     authority = makeListAuthority();
     alice = authority.signer('alice');
-    cluster = new Cluster(server);
-    await cluster.apply(directorySite('shelf', cluster.shelf));
     await cluster.start();
   }, API_SERVER_PATIENCE_MS);
 
   afterAll(async () => {
-    await cluster?.close();
+    await bench?.close();
     authority?.close();
-    await Promise.all([server?.stop(), origin?.close()]);
   });
 
   function listed(id: string, label: string, more: Record<string, unknown> = {}): ListedImage {

@@ -99,7 +99,7 @@ describe('what a download shows', () => {
       stream.progress(bytes);
       return changes;
     };
-    expect(woken(100, 90)).toEqual(['Soon']);
+    expect(woken(100, 40)).toEqual(['Soon']);
     expect(woken(200, 10)).toEqual(['Now']);
     expect(woken(300, 250)).toEqual(['Soon']);
     expect(woken(400, 4000)).toEqual(['Now']);

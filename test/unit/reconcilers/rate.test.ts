@@ -15,16 +15,16 @@ function rated() {
   return { clock, rate, come };
 }
 
-it('is not known before bytes have come for a tenth of a second, and changes at most five times a second', () => {
+it('is not known before bytes have come for a twentieth of a second, and changes at most five times a second', () => {
   const { rate, come } = rated();
-  come(MIB, 99);
+  come(MIB, 49);
   expect(rate.bytesPerSecond).toBe(0);
   come(MIB, 1);
-  expect(rate.bytesPerSecond).toBe(20 * MIB);
+  expect(rate.bytesPerSecond).toBe(40 * MIB);
   come(0, 199);
-  expect(rate.bytesPerSecond).toBe(20 * MIB);
+  expect(rate.bytesPerSecond).toBe(40 * MIB);
   come(0, 1);
-  expect(rate.bytesPerSecond).toBe(14 * MIB);
+  expect(rate.bytesPerSecond).toBe(28 * MIB);
 });
 
 it('follows what comes, and a single pause does not upset it', () => {
