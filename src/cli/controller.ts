@@ -24,7 +24,7 @@ import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Standing } from '../runtime/candidacy.ts';
 import { Jobs } from '../runtime/jobs.ts';
 import { pause } from '../runtime/pause.ts';
-import { type DirectoryStore, openDirectoryStore } from '../stores/directory/index.ts';
+import { type DirectoryStore, type ManifestObject, openDirectoryStore } from '../stores/directory/index.ts';
 import type { Store } from '../stores/store.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { ListNumbers } from '../telemetry/lists.ts';
@@ -46,6 +46,8 @@ export interface OwnStore extends Store {
 
 export interface ControllerOptions {
   manifests?: string;
+  /** Secrets and ConfigMaps that are in no manifest. */
+  credentials?: readonly ManifestObject[];
   state: string;
   /** Default: `cache` in the state directory. */
   cache?: string;
@@ -99,6 +101,7 @@ export async function startController(options: ControllerOptions, signal: AbortS
   const store = await openDirectoryStore({
     state: options.state,
     ...(options.manifests === undefined ? {} : { manifests: options.manifests }),
+    ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
     ...(options.instance === undefined ? {} : { instance: options.instance }),
     validate: (kind, input, old) => schemas.validate(kind, input, old),
     now: () => clock.now(),

@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import type { ApiKind } from '../api/crds.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
@@ -8,7 +7,6 @@ import type { ObjectKey, Scope } from '../stores/store.ts';
 import type { Target } from './kinds.ts';
 import type { CommandContext } from './output.ts';
 import { type Choice, type Place, typedLine } from './place.ts';
-import { type CredentialsFolder, credentialsFolder } from './credentials-folder.ts';
 import { type ActingOptions, openSession, type Session } from './session.ts';
 import { openReader } from './state.ts';
 import { keyIn, type Listener, within } from './watching.ts';
@@ -37,8 +35,6 @@ class DirectoryPlace implements Place {
   readonly #reader: StateReader;
   readonly #choice: DirectoryChoice;
   readonly #context: CommandContext;
-  /** With Secrets in it: it goes with the command, whatever comes of that. */
-  #folder: CredentialsFolder | undefined;
 
   constructor(reader: StateReader, choice: DirectoryChoice, namespace: string, context: CommandContext) {
     this.#reader = reader;
@@ -86,12 +82,9 @@ class DirectoryPlace implements Place {
     return `No process works on ${this.title}: start "imageproxy run" to go on.`;
   }
 
-  async act({ credentials = [], ...options }: ActingOptions = {}): Promise<Session> {
+  act(options: ActingOptions = {}): Promise<Session> {
     const { state, manifests } = this.#choice;
-    await mkdir(state, { recursive: true, mode: 0o700 });
-    const folder = manifests === undefined ? await credentialsFolder(state, credentials) : undefined;
-    this.#folder = folder;
-    return openSession({ ...options, state, manifests: manifests ?? folder?.path, signal: this.#context.signal });
+    return openSession({ ...options, state, manifests, signal: this.#context.signal });
   }
 
   watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
@@ -103,6 +96,6 @@ class DirectoryPlace implements Place {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#folder?.remove();
+    // Nothing is held open.
   }
 }

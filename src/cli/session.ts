@@ -31,11 +31,11 @@ export interface Session extends Watchable {
 export interface ActingOptions {
   allowNetworks?: readonly string[];
   logLevel?: LogLevel;
-  /** Secrets and ConfigMaps, where no folder of manifests is named. */
+  /** Secrets and ConfigMaps that are in no manifest of theirs. They stay in memory. */
   credentials?: readonly ManifestObject[];
 }
 
-export interface SessionOptions extends Omit<ActingOptions, 'credentials'> {
+export interface SessionOptions extends ActingOptions {
   state: string;
   /** A folder with Secrets. */
   manifests?: string | undefined;
@@ -146,7 +146,7 @@ function changedDraft({ apiVersion, kind, metadata, ...rest }: StoredResource, s
 }
 
 async function openLocal(options: SessionOptions): Promise<Session> {
-  const { state, manifests, allowNetworks = [], logLevel = 'silent', signal } = options;
+  const { state, manifests, credentials = [], allowNetworks = [], logLevel = 'silent', signal } = options;
   const [{ startController }, { createLogger }] = await Promise.all([
     import('./controller.ts'),
     import('../telemetry/log.ts'),
@@ -156,6 +156,7 @@ async function openLocal(options: SessionOptions): Promise<Session> {
     {
       state,
       ...(manifests === undefined ? {} : { manifests }),
+      credentials,
       allowNetworks,
       fileRoots: new Map(),
       maxParallelDownloads: 4,

@@ -9,17 +9,20 @@ import type { ScanResult } from './scan.ts';
 
 type Loose = Secret | ConfigMap;
 
-/** Secrets and ConfigMaps as the manifests have them now. They live in memory alone: none is ever written to the state. */
+/** Secrets and ConfigMaps: as the manifests have them now, else as they were given. They live in memory alone, never in the state. */
 export class LooseObjects {
   readonly #instance: string;
   readonly #startedAt: string;
+  readonly #given: ReadonlyMap<string, ManifestObject>;
   readonly #objects = new Map<string, Loose>();
   #refusals = new Map<string, string>();
   #version = 0;
 
-  constructor(instance: string, startedAt: string) {
+  constructor(instance: string, startedAt: string, given: readonly ManifestObject[] = []) {
     this.#instance = instance;
     this.#startedAt = startedAt;
+    this.#given = new Map(given.map((object) => [idOf(object.kind, object.key), object]));
+    for (const [id, object] of this.#given) this.#objects.set(id, this.#object(id, object, undefined));
   }
 
   list(kind: Kind): Loose[] {
@@ -41,7 +44,8 @@ export class LooseObjects {
   /** Takes over what a scan found. Returns what has changed. */
   update(scan: ScanResult): Change<Loose>[] {
     const changes: Change<Loose>[] = [];
-    for (const [id, found] of scan.objects) {
+    const objects = new Map([...this.#given, ...scan.objects]);
+    for (const [id, found] of objects) {
       if (found.kind !== 'Secret' && found.kind !== 'ConfigMap') continue;
       const before = this.#objects.get(id);
       if (before !== undefined && sameContent(before, found)) continue;
@@ -50,7 +54,7 @@ export class LooseObjects {
       changes.push({ type: 'Applied', object, ...(before === undefined ? {} : { previous: before }) });
     }
     for (const [id, object] of this.#objects) {
-      if (scan.objects.has(id)) continue;
+      if (objects.has(id)) continue;
       const kept = !scan.refusals.has(id) && (scan.present.has(id) || !scan.clean);
       if (kept) continue;
       this.#objects.delete(id);

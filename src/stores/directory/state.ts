@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '../../api/failure.ts';
@@ -16,6 +16,9 @@ export async function makeFolders(state: string): Promise<void> {
   for (const folder of FOLDERS) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
 }
 
+/** Where older versions kept the Secrets that `register` was given, for as long as it ran: a kill left them there. */
+const OLD_CREDENTIALS = /^credentials-[A-Za-z0-9]{6}$/;
+
 /** To be called with the lock: checks the format, and removes what a crash left half-written. */
 export async function prepareState(state: string, disk: Disk): Promise<void> {
   const format = await readJson(join(state, 'format.json'));
@@ -29,6 +32,9 @@ export async function prepareState(state: string, disk: Disk): Promise<void> {
     for (const name of await readdir(folder)) {
       if (name.startsWith('.') && name.endsWith(TEMPORARY)) await disk.remove(join(folder, name), false);
     }
+  }
+  for (const name of await readdir(state)) {
+    if (OLD_CREDENTIALS.test(name)) await rm(join(state, name), { recursive: true, force: true });
   }
   if (!isMapping(format) || format.format !== FORMAT) {
     await disk.replace(join(state, 'format.json'), `${JSON.stringify({ format: FORMAT })}\n`, true);

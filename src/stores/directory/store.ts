@@ -21,7 +21,7 @@ import { API_VERSION, idOf, isStoredKind, nameOf, type Validate } from './kinds.
 import { type Lock, takeLock } from './lock.ts';
 import { Loop } from './loop.ts';
 import { LooseObjects } from './loose.ts';
-import type { Problem } from './manifest.ts';
+import type { ManifestObject, Problem } from './manifest.ts';
 import { Merger } from './merge.ts';
 import { ProblemBoard } from './problems.ts';
 import type { ObjectRecord } from './records.ts';
@@ -39,6 +39,8 @@ const INBOX_EVERY_MS = 1_000;
 export interface DirectoryStoreOptions {
   /** Folder of manifests; without one, the store has only what was applied to it. */
   manifests?: string;
+  /** Secrets and ConfigMaps that are in no manifest: they are kept in memory alone. Those of the manifests go before. */
+  credentials?: readonly ManifestObject[];
   /** Folder for all that controllers write; made when it is not there. */
   state: string;
   validate: Validate;
@@ -120,7 +122,7 @@ class DirectoryStoreImpl implements DirectoryStore {
     this.#garbage = new GarbageCollector(this.#table, (object) =>
       this.delete(object.kind as Kind, object.metadata, object.metadata.uid),
     );
-    this.#loose = new LooseObjects(instance, timestamp(now()));
+    this.#loose = new LooseObjects(instance, timestamp(now()), options.credentials);
     this.#board = new ProblemBoard(state, disk, log);
     this.#events = new EventRecorder({
       state,

@@ -2,7 +2,12 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type DirectoryStore, openDirectoryStore, type Validate } from '../../../src/stores/directory/index.ts';
+import {
+  type DirectoryStore,
+  type ManifestObject,
+  openDirectoryStore,
+  type Validate,
+} from '../../../src/stores/directory/index.ts';
 import type { Disk } from '../../../src/stores/directory/disk.ts';
 import type { Resource } from '../../../src/stores/store.ts';
 
@@ -103,7 +108,14 @@ export class Bench {
     return new Bench(await mkdtemp(join(folder, 'directory-store-')));
   }
 
-  async open(options: { disk?: Disk; instance?: string; manifests?: string | null } = {}): Promise<DirectoryStore> {
+  async open(
+    options: {
+      disk?: Disk;
+      instance?: string;
+      manifests?: string | null;
+      credentials?: readonly ManifestObject[];
+    } = {},
+  ): Promise<DirectoryStore> {
     const { manifests = this.manifests, ...rest } = options;
     const store = await openDirectoryStore({
       state: this.state,

@@ -328,6 +328,23 @@ describe('A Secret', () => {
     expect(await store.secret(key)).toBeUndefined();
   });
 
+  it('is taken as it was given, as long as there is no manifest of it', async () => {
+    const { objects } = await parseManifest('given.yaml', secret('given'), validateSmall);
+    const store = await bench.started({ credentials: objects });
+    const heard: string[] = [];
+    store.subscribe('Secret', ({ type, object }) => heard.push(`${type} ${object.metadata.resourceVersion}`));
+    const password = async () => Buffer.from((await store.secret(key))?.data['password'] ?? []).toString();
+    expect(await password()).toBe('given');
+    await store.scan();
+    expect(heard, 'told once, and not as new at every scan').toHaveLength(1);
+    await write('s.yaml', secret('written'));
+    await store.scan();
+    expect(await password()).toBe('written');
+    await rm(join(bench.manifests, 's.yaml'));
+    await store.scan();
+    expect(await password()).toBe('given');
+  });
+
   it('cannot be applied: it would have to be written to the state', async () => {
     const store = await bench.started();
     const draft = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 's' } };

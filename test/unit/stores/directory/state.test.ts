@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk } from '../../../../src/stores/directory/disk.ts';
-import { holderOf, readState } from '../../../../src/stores/directory/index.ts';
+import { holderOf, parseManifest, readState } from '../../../../src/stores/directory/index.ts';
 import { recordFile } from '../../../../src/stores/directory/records.ts';
 import type { Draft, Resource } from '../../../../src/stores/store.ts';
-import { Bench, imageYaml, type TestObject } from '../support.ts';
+import { Bench, imageYaml, type TestObject, validateSmall } from '../support.ts';
 
 let bench: Bench;
 beforeEach(async () => {
@@ -97,6 +97,26 @@ describe('The state directory', () => {
     for (const { parentPath, name } of files) {
       expect(name).not.toContain('Secret');
       expect(await readFile(join(parentPath, name), 'latin1')).not.toContain('hunter2');
+    }
+  });
+
+  it('holds no Secret that the store was given, and is rid of those that older versions left there', async () => {
+    const left = join(bench.state, 'credentials-a1B2c3');
+    const own = join(bench.state, 'credentials-of-mine');
+    for (const folder of [left, own]) {
+      await mkdir(folder, { recursive: true });
+      await writeFile(join(folder, '0.json'), 'hunter1');
+    }
+    const text = 'apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\nstringData:\n  password: hunter2\n';
+    const { objects } = await parseManifest('given.yaml', text, validateSmall);
+    const store = await bench.started({ credentials: objects, manifests: null });
+    const held = await store.secret({ namespace: 'default', name: 's' });
+    expect(Buffer.from(held?.data['password'] ?? []).toString()).toBe('hunter2');
+    await store.close();
+    expect(await readdir(bench.state)).not.toContain(basename(left));
+    expect(await readdir(own), 'what only looks like it is left alone').toEqual(['0.json']);
+    for (const entry of await readdir(bench.state, { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) expect(await readFile(join(entry.parentPath, entry.name), 'latin1')).not.toContain('hunter2');
     }
   });
 
