@@ -1,15 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { freePorts } from '../test/support/ports.ts';
 
 /** nginx on loopback that serves a folder, and under /slow/ at 100 MB/s, or another rate in nginx's own words. */
 export async function startNginx(root: string, slow = '100000000'): Promise<{ url: string; stop(): Promise<void> }> {
   const folder = join(root, 'nginx');
   mkdirSync(folder);
-  const port = await freePort();
+  const [port] = await freePorts(1);
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${folder}/${name};`)
     .join(' ');
@@ -40,13 +39,4 @@ server { listen 127.0.0.1:${port}; root ${root}; location /slow/ { alias ${root}
       await exited;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

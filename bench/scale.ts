@@ -1,8 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,6 +11,7 @@ import { systemClock } from '../src/runtime/clock.ts';
 import { ApiClient, PATCH } from '../src/stores/kubernetes/client.ts';
 import { loadCredentials } from '../src/stores/kubernetes/credentials.ts';
 import { startApiServer } from '../test/support/apiserver.ts';
+import { freePorts } from '../test/support/ports.ts';
 import { ext4 } from '../test/support/disks.ts';
 import { startOrigin } from '../test/support/origin.ts';
 import { shippedProgram } from './program.ts';
@@ -127,7 +126,7 @@ interface Program {
 }
 
 async function startProgram(): Promise<Program> {
-  const port = await freePort();
+  const [port] = await freePorts(1);
   const startedAt = performance.now();
   const child: ChildProcess = spawn(
     command,
@@ -277,12 +276,4 @@ async function until(ask: () => Promise<boolean>): Promise<void> {
 
 function secondsSince(start: number): string {
   return ((performance.now() - start) / 1000).toFixed(1);
-}
-
-async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  return port;
 }

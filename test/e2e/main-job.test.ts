@@ -68,11 +68,21 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
   test('apply, watch and wait tell the whole story, and both clouds have the same bytes', async () => {
     const watch = execFile('kubectl', ['get', 'vmimg', '--watch'], { env: { ...process.env, KUBECONFIG } });
     const shown: string[] = [];
+    const fetching = Promise.withResolvers<void>();
+    origin.route('/noble.qcow2', { body: disk.bytes, holdAfter: { bytes: 2 ** 18, until: fetching.promise } });
     watch.stdout?.on('data', (text: string) => shown.push(text));
     try {
       await apply(vmimage('noble', `${origin.url}/noble.qcow2`, disk.sha256, SITES));
+      const told = (phase: string) =>
+        eventually(`kubectl get --watch has shown ${phase}`, async () =>
+          expect(shown.join('')).toContain(` ${phase} `),
+        );
+      await told('Fetching');
+      fetching.resolve();
       await kubectl(['wait', '--for=condition=Ready', 'vmimg/noble', '--timeout=90s']);
+      await told('Ready');
     } finally {
+      fetching.resolve();
       watch.kill();
     }
     const lines = shown.join('').trimEnd().split('\n');

@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { systemClock } from '../../src/runtime/clock.ts';
 import { ApiClient, type ApiRequest, PATCH } from '../../src/stores/kubernetes/client.ts';
 import { loadCredentials } from '../../src/stores/kubernetes/credentials.ts';
 import { type Binaries, findBinaries, type Part } from './kubernetes/binaries.ts';
+import { freePorts } from './ports.ts';
 
 const CRDS = join(import.meta.dirname, '..', '..', 'crds');
 
@@ -112,7 +112,7 @@ export class ApiServer {
 
   static async start(binaries: Binaries, audit = false): Promise<ApiServer> {
     const directory = await mkdtemp(join(tmpdir(), 'imageproxy-apiserver-'));
-    const [api, etcd, peer] = [await freePort(), await freePort(), await freePort()];
+    const [api, etcd, peer] = (await freePorts(3)) as [number, number, number];
     const tokens = { admin: randomBytes(16).toString('hex'), controllers: randomBytes(16).toString('hex') };
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     await writeFile(join(directory, 'sa.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
@@ -394,13 +394,4 @@ export async function eventually<T>(
     }
     await wait(25);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -2,13 +2,13 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DatabaseSync, backup } from 'node:sqlite';
 import { request } from 'undici';
 import { configurationFiles, type Knobs, type Places } from './openstack/configuration.ts';
+import { freePorts } from './ports.ts';
 
 /**
  * A real Keystone and a real Glance on loopback unless told otherwise, private to one temporary directory, from Debian's python3-keystone and
@@ -50,7 +50,8 @@ export async function startOpenStack(options: OpenStackOptions = {}): Promise<Op
     await mkdir(join(root, name), { recursive: true });
   }
   const { address = '127.0.0.1' } = options;
-  const places: Places = { address, keystone: await freePort(address), glance: await freePort(address) };
+  const [keystone, glance] = (await freePorts(2, address)) as [number, number];
+  const places: Places = { address, keystone, glance };
   for (const [name, text] of Object.entries(configurationFiles(root, places, options))) {
     await writeFile(join(root, name), text);
   }
@@ -259,15 +260,6 @@ async function kill(child: ChildProcess | undefined): Promise<void> {
   child.ref();
   child.kill('SIGKILL');
   await gone;
-}
-
-async function freePort(address: string): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, address, resolve));
-  const bound = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (bound === null || typeof bound === 'string') throw new Error('no port');
-  return bound.port;
 }
 
 /** What `keystone-manage fernet_setup` makes: 0 is the next key, 1 the one in use. */

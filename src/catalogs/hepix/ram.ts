@@ -7,6 +7,7 @@ const MAX_MIB = 16_777_216;
  * @returns MiB; undefined for what is no number, and for 0
  */
 export function readRam(value: unknown): number | undefined {
+  if (typeof value !== 'string' && typeof value !== 'number') return undefined;
   const text = String(value).trim();
   if (!/^\d{1,18}(?:\.0+)?$/.test(text)) return undefined;
   const number = Number(text);

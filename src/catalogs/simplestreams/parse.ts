@@ -183,7 +183,9 @@ function diskOf(items: unknown): Mapping | undefined {
   let best: { item: Mapping; rank: number } | undefined;
   for (const [name, item] of Object.entries(items)) {
     if (!isMapping(item)) continue;
-    const rank = [name, item['ftype']].map((kind) => DISKS.indexOf(String(kind))).find((found) => found !== -1);
+    const rank = [name, item['ftype']]
+      .map((kind) => (typeof kind === 'string' ? DISKS.indexOf(kind) : -1))
+      .find((found) => found !== -1);
     if (rank !== undefined && (best === undefined || rank < best.rank)) best = { item, rank };
   }
   return best?.item;

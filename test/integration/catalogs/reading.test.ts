@@ -215,12 +215,11 @@ describe('the thread', () => {
       bytes: new Uint8Array(1),
     }));
     origin.route('/list', { body: Buffer.from(hepixList({ id: 'list', version: '1', images })) });
-    let turns = 0;
-    const ticker = setInterval(() => void (turns += 1), 5);
+    const [ours, all] = [process.threadCpuUsage(), process.cpuUsage()];
     const outcome = await readers.read(task({ format: 'HEPiX', at: Date.now() }), never);
-    clearInterval(ticker);
+    const spent = ({ user, system }: NodeJS.CpuUsage) => user + system;
     expect(outcome).toMatchObject({ kind: 'Accepted', kept: { list: { identity: 'list', version: '1' } } });
-    expect(turns).toBeGreaterThan(20);
+    expect(spent(process.threadCpuUsage(ours))).toBeLessThan(spent(process.cpuUsage(all)) / 2);
   });
 
   test('ends a reading that is given up', async () => {

@@ -5,8 +5,8 @@ import { ext4 } from '../../support/disks.ts';
 import { hepixList, type ListedImage } from '../../support/hepix.ts';
 import { directorySite, House, type Manifest } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
-import { imageproxy, Program } from './program.ts';
-import { COMPILED, openClusterWorld, openDirectoryWorld, type World } from './worlds.ts';
+import { COMPILED, imageproxy, Program } from './program.ts';
+import { openClusterWorld, openDirectoryWorld, type World } from './worlds.ts';
 
 let origin: Origin;
 const id = randomUUID();

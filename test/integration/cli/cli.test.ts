@@ -17,7 +17,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
-import { imageproxy, Program } from './program.ts';
+import { COMPILED, imageproxy, Program } from './program.ts';
 
 /** A raw disk by its MBR; the rest does not repeat. */
 function disk(bytes: number): Buffer {
@@ -44,7 +44,7 @@ beforeEach(async () => {
   shelf = join(root, 'shelf');
   mkdirSync(manifests);
   mkdirSync(shelf);
-  env = { IMAGEPROXY_STATE: join(root, 'state'), XDG_CACHE_HOME: join(tmpdir(), 'imageproxy-cli-cache') };
+  env = { IMAGEPROXY_STATE: join(root, 'state'), ...COMPILED };
   origin = await startOrigin();
 });
 

@@ -13,8 +13,8 @@ import { type Disk, ext4 } from '../../support/disks.ts';
 import { directorySite, type Manifest, vmimage, yamlOf } from '../../support/house.ts';
 import { findBinaries } from '../../support/kubernetes/binaries.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
-import { imageproxy, type Outcome, Program } from './program.ts';
-import { COMPILED, openClusterWorld, type World } from './worlds.ts';
+import { COMPILED, imageproxy, type Outcome, Program } from './program.ts';
+import { openClusterWorld, type World } from './worlds.ts';
 
 const OURS = 'imageproxy.dev';
 const BIN = join(import.meta.dirname, '..', '..', '..', 'bin');

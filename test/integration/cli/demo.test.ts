@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
-import { imageproxy, Program } from './program.ts';
+import { COMPILED, imageproxy, Program } from './program.ts';
 
 const temporary = mkdtempSync(join(tmpdir(), 'imageproxy-demo-test-'));
 
@@ -14,7 +14,7 @@ afterEach(async () => {
 it('keeps every promise of the demo, and leaves nothing behind', async () => {
   const { code, out, err } = await imageproxy(['demo', '--fast', '--offline'], {
     TMPDIR: temporary,
-    XDG_CACHE_HOME: join(tmpdir(), 'imageproxy-cli-cache'),
+    ...COMPILED,
   });
   expect(err).toBe('');
   expect(out).toMatch(/All \d+ promises kept/);

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const MAIN = join(import.meta.dirname, '..', '..', '..', 'src', 'main.ts');
@@ -9,6 +10,9 @@ export interface Outcome {
   out: string;
   err: string;
 }
+
+/** Compiled code is kept from run to run, for each user. */
+export const COMPILED = { XDG_CACHE_HOME: join(tmpdir(), `imageproxy-cli-cache-${process.getuid?.()}`) };
 
 /** The real program as a child process. Whatever still runs at the end of the test is killed by {@link killAll}. */
 export class Program {

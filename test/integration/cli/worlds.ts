@@ -1,11 +1,9 @@
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { systemClock } from '../../../src/runtime/clock.ts';
 import { loadCredentials } from '../../../src/stores/kubernetes/credentials.ts';
 import { type ApiServer, startApiServer } from '../../support/apiserver.ts';
 import { House, type Manifest } from '../../support/house.ts';
 import { Cluster } from '../kubernetes/cluster.ts';
-import { imageproxy, type Outcome, Program } from './program.ts';
+import { COMPILED, imageproxy, type Outcome, Program } from './program.ts';
 
 /** One of the two places that commands work on, with controllers at work there, and a directory site's folder. */
 export interface World {
@@ -21,9 +19,6 @@ export interface World {
   readonly lines: readonly string[];
   close(): Promise<void>;
 }
-
-/** Compiled code is kept from run to run. */
-export const COMPILED = { XDG_CACHE_HOME: join(tmpdir(), 'imageproxy-cli-cache') };
 
 function commands(env: Readonly<Record<string, string>>): Pick<World, 'run' | 'begin'> {
   return {

@@ -17,8 +17,7 @@ import { asQcow2, type Disk, digested, ext4, gzipped } from '../../support/disks
 import { condition, directorySite, House, vmimage, yamlOf } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { unsafeDisks } from '../../support/unsafe-disks.ts';
-import { imageproxy, Program } from '../cli/program.ts';
-import { COMPILED } from '../cli/worlds.ts';
+import { COMPILED, imageproxy, Program } from '../cli/program.ts';
 import { installed } from '../images/workspace.ts';
 
 const able = installed('qemu-img', 'xz', 'mke2fs', 'tar', 'prlimit', 'setpriv');

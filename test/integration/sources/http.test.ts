@@ -160,7 +160,9 @@ describe('addresses', () => {
   });
 
   it('that do not exist are NetworkError', async () => {
-    await expect(fetch('http://nowhere.invalid/image')).rejects.toEqual(failure('NetworkError'));
+    // A resolver that nobody answers takes its time.
+    const timeouts = { connectMs: 60_000, headersMs: 5000, stallMs: 5000 };
+    await expect(fetch('http://nowhere.invalid/image', { timeouts })).rejects.toEqual(failure('NetworkError'));
   });
 
   it('where nobody listens are NetworkError', async () => {

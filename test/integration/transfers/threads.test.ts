@@ -54,6 +54,7 @@ describe('a process that is killed in mid download', () => {
 
 describe('the threads', () => {
   it('are made by the first job, and no more of them for twenty', async () => {
+    // The kernel lists one that has ended a moment longer than Node.js does.
     const threads = () => readdirSync('/proc/self/task').length;
     const body = content(MIB);
     origin.route('/image', { body });
@@ -66,19 +67,25 @@ describe('the threads', () => {
         ),
       ),
     );
-    expect(threads()).toBe(before);
+    await expect.poll(threads).toBeLessThanOrEqual(before);
   });
 
   it.skipIf(process.platform !== 'linux')('leave the processor to others where digests are not urgent', async () => {
     writeFileSync(join(harness.folder, 'a'), 'x');
     const nices = () =>
-      readdirSync('/proc/self/task').map((task) => {
-        const stat = readFileSync(`/proc/self/task/${task}/stat`, 'utf8');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+      readdirSync('/proc/self/task').flatMap((task) => {
+        try {
+          const stat = readFileSync(`/proc/self/task/${task}/stat`, 'utf8');
+          return [Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])];
+        } catch {
+          return []; // ended since it was listed
+        }
       });
-    const before = nices().filter((nice) => nice === 19).length;
+    const modest = () => nices().filter((nice) => nice === 19).length;
+    // Those of the test before may still be ending.
+    await expect.poll(modest).toBe(0);
     await harness.transfers.digest(join(harness.folder, 'a'), ['md5'], never);
-    expect(nices().filter((nice) => nice === 19).length).toBe(before + 1);
+    expect(modest()).toBe(1);
   });
 
   it('reject what they were doing when one dies, as a failure that is tried again, and are started anew', async () => {

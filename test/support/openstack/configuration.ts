@@ -1,8 +1,6 @@
 /** What a private Keystone and Glance are told. Everything lies in one directory; nothing of /etc is read. */
 
 export interface Knobs {
-  /** Life of a token in seconds; default 3600. */
-  tokenSeconds?: number;
   /** How long Glance believes in a token without asking Keystone; default 300. */
   tokenCacheSeconds?: number;
   /** Glance's quota for each project, e.g. `8MB`; default none. */
@@ -22,7 +20,7 @@ export interface Places {
 
 export function configurationFiles(root: string, places: Places, knobs: Knobs): Record<string, string> {
   return {
-    'keystone.conf': keystone(root, places, knobs),
+    'keystone.conf': keystone(root, places),
     'glance-api.conf': glance(root, places, knobs),
     'glance-api-paste.ini': PASTE,
     // Common properties as strings, as the packaged schema-image.json has them.
@@ -36,7 +34,7 @@ export function configurationFiles(root: string, places: Places, knobs: Knobs): 
   };
 }
 
-function keystone(root: string, places: Places, knobs: Knobs): string {
+function keystone(root: string, places: Places): string {
   return `[DEFAULT]
 use_stderr = true
 public_endpoint = http://${places.address}:${places.keystone}
@@ -45,7 +43,7 @@ connection = sqlite:///${root}/keystone.db
 sqlite_synchronous = false
 [token]
 provider = fernet
-expiration = ${knobs.tokenSeconds ?? 3600}
+expiration = 3600
 [fernet_tokens]
 key_repository = ${root}/fernet
 [fernet_receipts]

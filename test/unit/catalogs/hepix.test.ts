@@ -435,6 +435,7 @@ describe('the least memory', () => {
     ['-1', undefined],
     [null, undefined],
     [{}, undefined],
+    [{ toString: '' }, undefined],
   ])('%j is %j MiB', (value, mib) => {
     expect(readRam(value)).toBe(mib);
   });

@@ -127,9 +127,10 @@ test('twenty images published at a time write the index twice, and it tells of a
   const index = new IndexFile(site, records);
   const inodes = new Set<string>();
   await records.whileWriting(async () => {
+    const numbers = Array.from({ length: 20 }, (_, at) => at);
+    await Promise.all(numbers.map((at) => records.write(record(`r${at}`, `image ${at}`))));
     await Promise.all(
-      Array.from({ length: 20 }, async (_, at) => {
-        await records.write(record(`r${at}`, `image ${at}`));
+      numbers.map(async (at) => {
         await index.refresh();
         inodes.add(readFileSync(join(path, 'index.json'), 'utf8'));
         const { images } = JSON.parse(readFileSync(join(path, 'index.json'), 'utf8')) as { images: { id: string }[] };
