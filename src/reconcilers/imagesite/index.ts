@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../../api/failure.ts';
 import { ANNOTATIONS, FINALIZERS, type ImageSite } from '../../api/types.ts';
 import type { CloudContext } from '../../clouds/cloud.ts';
@@ -87,6 +88,12 @@ async function leaveToOthers(site: ImageSite, { duties: { claims }, store, metri
   await store.applyStatus(site, status);
 }
 
+/** What a probe was begun for. */
+interface ProbeView {
+  ticket: string;
+  request: string | undefined;
+}
+
 async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<number | undefined> {
   const { name, uid } = site.metadata;
   const jobKey = `probe/${uid}`;
@@ -117,12 +124,16 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
 
   // An object that had this name before is nobody's concern any more.
   deps.jobs.leaveAll(siteKey(name), (key) => key === jobKey);
-  const outcome = deps.jobs.take<Opened>(jobKey, siteKey(name));
-  if (outcome !== undefined) {
-    if (!outcome.ok) return visit.failed(Failure.from(outcome.error));
-    if (outcome.value.inputsHash === inputsHash) return visit.probed(outcome.value);
-    await outcome.value.cloud.close();
+  const purpose: ProbeView = { ticket: visit.ticket, request: requestOf(site) };
+  const begun = deps.jobs.view<ProbeView>(jobKey);
+  if (begun !== undefined && !isDeepStrictEqual(begun, purpose)) {
+    // It began with other credentials, or before somebody asked: its answer, which may be a minute away, says nothing of what is now.
+    deps.jobs.leave(jobKey, siteKey(name));
+    deps.sites.suspect(name);
   }
+  const outcome = deps.jobs.take<Opened>(jobKey, siteKey(name));
+  if (outcome !== undefined)
+    return outcome.ok ? visit.probed(outcome.value) : visit.failed(Failure.from(outcome.error));
   const open = deps.sites.get(name);
   const current = open !== undefined && open.inputsHash === inputsHash;
   if (current) visit.keep(open);
@@ -135,7 +146,7 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
     if (!current) void cloud.close();
   };
   visit.start(() =>
-    deps.jobs.start(jobKey, siteKey(name), { view: {}, discard }, async (handle) => {
+    deps.jobs.start(jobKey, siteKey(name), { view: purpose, discard }, async (handle) => {
       const cloud = current ? open.cloud : await deps.openCloud(site.spec, contextOf(site, secret, ca, deps));
       try {
         return {

@@ -24,7 +24,7 @@ import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
 import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
-import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, tell } from './rows.ts';
+import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, specChanged, tell } from './rows.ts';
 import { lookAfter, serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge } from './siblings.ts';
@@ -94,6 +94,7 @@ async function work(round: Round): Promise<Facts> {
     giveUpRoomToPrepare(round);
     return facts({ disposition: 'Suspended' });
   }
+  if (image.status.observedGeneration !== round.generation) for (const row of round.status.sites) specChanged(row);
   const older = deps.siblings.of(image).find((other) => byAge(other, image) < 0);
   if (older !== undefined) {
     deps.cache.unpinAll(image.metadata.uid);

@@ -46,6 +46,27 @@ export function tell(row: SiteRow, phase: string, reason?: string, message?: str
   delete row.progress;
 }
 
+/**
+ * Whether the row tells what the last look at the cloud has found. Only another look ends that: a row that forgot it in an outage of
+ * its site would be Ready after it, and machines would be made of an image that somebody has altered.
+ */
+export function isStanding({ phase, missingSince, reason }: SiteRow): boolean {
+  return phase === 'Held' || missingSince !== undefined || reason === 'Tampered' || reason === 'Drifted';
+}
+
+/** Says what is waited for. What serves stays in its phase; what had failed has not failed for as long as it may come right by itself. */
+export function tellWaiting(row: SiteRow, reason: string, message: string): void {
+  const stays = row.imageID !== undefined && row.phase !== 'Failed';
+  tell(row, stays ? (row.phase ?? 'Pending') : 'Pending', reason, message);
+}
+
+/** The spec is another now. What failed with the one before is no answer to it, though the next try may have to wait for the site. */
+export function specChanged(row: SiteRow): void {
+  if (row.phase !== 'Failed' || row.reason === 'Tampered') return;
+  tell(row, 'Pending');
+  clearFailure(row);
+}
+
 /** Nothing failed any more: the next failure starts its back-off afresh. */
 export function clearFailure(row: SiteRow): void {
   delete row.attempts;
@@ -80,18 +101,21 @@ export function askedAgain(row: SiteRow): void {
 }
 
 /** Remembers a failed step, with what decides when it is tried again. */
-export function recordSiteFailure(round: Round, row: SiteRow, failure: Failure, inputsHash: string): void {
+export function recordSiteFailure(
+  round: Round,
+  row: SiteRow,
+  failure: Failure,
+  inputsHash: string,
+  { isLook = false } = {},
+): void {
   if (failure.reason === 'Aborted') return;
   row.inputsHash = inputsHash;
   const failureClass = isOfTheSite(failure.reason) ? 'Transient' : failure.failureClass;
   // How often a named thing was looked for changes nothing, and would be a write at every look.
   if (failureClass !== 'Waiting') row.attempts = (row.attempts ?? 0) + 1;
-  tell(
-    row,
-    STALLING.includes(failureClass) ? 'Failed' : row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'),
-    failure.reason,
-    failure.message,
-  );
+  if (STALLING.includes(failureClass)) tell(row, 'Failed', failure.reason, failure.message);
+  // A look that could not be made takes nothing back of what the last has found.
+  else if (!isLook || !isStanding(row)) tellWaiting(row, failure.reason, failure.message);
   const { clock } = round.deps;
   const pause =
     failureClass === 'Transient'

@@ -19,7 +19,7 @@ import {
 import type { SitePart } from './register.ts';
 import { mayStillPublish } from './release.ts';
 import { lookAgain } from './round.ts';
-import { hasCurrent, holds, recordSiteFailure, tell } from './rows.ts';
+import { hasCurrent, holds, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
@@ -98,9 +98,10 @@ function keepAway(work: SiteWork): void {
     begin(work, { kind: 'Tidy' });
     return startTidy(work);
   }
-  tell(
+  // It stays as altered as it was, whatever else is wanted meanwhile.
+  if (row.reason === 'Tampered') return;
+  tellWaiting(
     row,
-    row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'),
     'SiteNotReady',
     `ImageSite ${row.name} is being deleted and takes nothing new: take it out of spec.sites, or make the site again when it has gone`,
   );
@@ -119,7 +120,8 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Reactivate', id: row.imageID ?? '' });
     return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
   }
-  if (row.registrationHash !== registrationHashOf(registration)) {
+  // (What has been altered is not ours to be brought up to date: that would be told as if it were well.)
+  if (row.registrationHash !== registrationHashOf(registration) && row.reason !== 'Tampered') {
     if (!isAllowed(work)) return;
     begin(work, { kind: 'Update' });
     return startUpdate(work);
@@ -127,8 +129,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const isEdited = row.observedGeneration !== round.generation;
   row.observedGeneration = round.generation;
   // What the last look found stays told until a look finds it gone.
-  const standing =
-    row.phase === 'Held' || row.missingSince !== undefined || row.reason === 'Tampered' || row.reason === 'Drifted';
+  const standing = isStanding(row);
   if (!standing) tell(row, 'Ready');
   const previous = row.previous ?? [];
   // Before any is removed: one that cannot be would keep the others in service for ever.

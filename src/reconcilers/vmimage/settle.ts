@@ -148,7 +148,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     note(round, 'Warning', failure.reason, failure.message);
     return;
   }
-  recordSiteFailure(round, row, failure, work.inputsHash);
+  recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check' });
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined) delete row.operation;
   suspectSite(work, failure);

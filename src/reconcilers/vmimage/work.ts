@@ -14,7 +14,7 @@ import {
 } from './operations.ts';
 import { showProgress } from './progress.ts';
 import { lookAgain, type Round } from './round.ts';
-import { clearFailure, isSiteTrouble, recordSiteFailure, tell } from './rows.ts';
+import { clearFailure, isSiteTrouble, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { settle } from './settle.ts';
 import { admits, checkLimits, type Target } from './targets.ts';
 
@@ -41,7 +41,8 @@ export function openWork(
     // What has failed there is told no more, so it is tried again when this is over: else the row would stay as it is until its date,
     // or for ever, and go on saying this.
     clearFailure(row);
-    tell(row, row.imageID === undefined ? 'Pending' : (row.phase ?? 'Pending'), reason, message);
+    // Nor is what has been altered told to be anything else: it would be Ready when this is over.
+    if (purpose === 'Leave' || row.reason !== 'Tampered') tellWaiting(row, reason, message);
     return undefined;
   };
   if (site === undefined)
@@ -60,6 +61,10 @@ export function openWork(
     // What only a change can mend stays told, and is not sent again each time that the site was away.
     const isStalled = row.inputsHash !== undefined && row.nextAttemptTime === undefined;
     if (purpose === 'Serve' && isStalled && !isSiteTrouble(row.reason)) return undefined;
+    if (purpose === 'Serve' && isStanding(row)) {
+      clearFailure(row);
+      return undefined;
+    }
     const ready = isWell ? undefined : findCondition(site.status.conditions, READY);
     const reason = ready?.reason === 'IdentityChanged' ? 'IdentityChanged' : 'SiteNotReady';
     return wait(reason, `ImageSite ${target.name} is not ready: ${ready?.message ?? 'it has not been looked at yet'}`);
@@ -106,6 +111,7 @@ export function attend(work: SiteWork): { busy: boolean; result?: OperationResul
   if (!jobs.runs(key)) return { busy: false };
   if (view?.kind === 'Check') return { busy: true };
   const { phase, message } = inWords(view?.kind ?? '');
+  if (phase === 'Ready' && isStanding(row)) return { busy: true };
   tell(row, phase, row.operation?.kind ?? 'Busy', message);
   showProgress(row, view);
   return { busy: true };

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Disk, ext4, gzipped, qcow2 } from '../../support/disks.ts';
@@ -32,6 +32,19 @@ const published = (folder: string) =>
   readdirSync(folder).filter((name) => !name.startsWith('.') && name !== 'index.json');
 const ask = (name: string, at: string) =>
   house.store.annotate('VMImage', { namespace: 'default', name }, { 'imageproxy.dev/requestedAt': at });
+
+/** The place of the site cannot be reached, and the site knows it. */
+async function siteIsAway(at: string): Promise<void> {
+  renameSync(house.shelf, `${house.shelf}.away`);
+  await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/requestedAt': at });
+  await house.untilSite('shelf', (now) => condition(now, 'Ready')?.status === 'False');
+}
+
+async function siteIsBack(at: string): Promise<void> {
+  renameSync(`${house.shelf}.away`, house.shelf);
+  await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/requestedAt': at });
+  await house.untilSite('shelf', (now) => isTrue(now, 'Ready'));
+}
 
 beforeEach(async () => {
   origin = await startOrigin();
@@ -275,6 +288,22 @@ describe('wrong bytes', () => {
 });
 
 describe('sites', () => {
+  test('that are away give no old failure as the answer to a corrected spec', async () => {
+    const limits = { visibilities: ['Private'] };
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { limits }));
+    await house.write('c.yaml', vmimage('c', { ...specOf('corrected'), registration: { visibility: 'Public' } }));
+    expect(condition(await house.stalled('c'), 'Ready')?.message).toContain('spec.registration.visibility');
+    await siteIsAway('1');
+    const [answer] = await Promise.all([
+      house.until('c', (now) => now.status.observedGeneration === 2),
+      house.write('c.yaml', vmimage('c', specOf('corrected'))),
+    ]);
+    expect(condition(answer, 'Ready')).toMatchObject({ status: 'False', reason: 'SiteNotReady' });
+    expect(isTrue(answer, 'Stalled')).toBe(false);
+    await siteIsBack('2');
+    await house.ready('c');
+  });
+
   test('that are optional do not keep an image from being Ready; required ones do, and Available tells whether an old image serves', async () => {
     await house.write(
       'o.yaml',
@@ -561,6 +590,25 @@ describe('registrations', () => {
     await house.write('k.yaml', vmimage('k', { ...specOf('held'), deletionPolicy: 'Retain' }));
     await house.gone('k');
     expect(published(folder)).toHaveLength(1);
+  });
+
+  test('that were altered stay so while their site is away, and after it', async () => {
+    await house.write('t.yaml', vmimage('t', specOf('altered')));
+    await house.ready('t');
+    const [file = ''] = published(house.shelf);
+    rmSync(join(house.shelf, file));
+    writeFileSync(join(house.shelf, file), 'other bytes');
+    await ask('t', '1');
+    await house.until('t', (now) => now.status.sites?.[0]?.reason === 'Tampered');
+    const said = new Set<string | undefined>();
+    house.store.subscribe<VMImage>('VMImage', ({ object }) => void said.add(condition(object, 'Ready')?.reason));
+    await siteIsAway('1');
+    await ask('t', '2');
+    await siteIsBack('2');
+    await ask('t', '3');
+    const handled = await house.until('t', (now) => now.status.lastHandledReconcileAt === '3');
+    expect([...said]).toEqual(['Tampered']);
+    expect(isTrue(handled, 'Available')).toBe(false);
   });
 
   test('at an abandoned site are forgotten, so that the deletion ends', async () => {

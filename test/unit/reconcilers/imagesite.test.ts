@@ -16,8 +16,16 @@ class SlowCloud extends ScriptedCloud {
   closed = 0;
   readonly answer = Promise.withResolvers<Probe>();
 
-  override probe(): Promise<Probe> {
+  #signal: AbortSignal | undefined;
+
+  override probe(signal?: AbortSignal): Promise<Probe> {
+    this.#signal = signal;
     return this.answer.promise;
+  }
+
+  /** Whether nobody waits for the probe any more. */
+  get cut(): boolean {
+    return this.#signal?.aborted === true;
   }
 
   override async close(): Promise<void> {
@@ -35,6 +43,8 @@ class Sites {
   readonly opened: SlowCloud[] = [];
   /** Statuses that were written and differ from the one before. */
   readonly written: ImageSite['status'][] = [];
+  /** What the site's Secret holds; undefined: there is none. */
+  secret: string | undefined;
   /** Why no cloud can be opened. */
   trouble: Failure | undefined;
   readonly #deps: SiteDeps;
@@ -48,7 +58,8 @@ class Sites {
         this.bench.sites.set(site.metadata.name, { ...site, status });
       },
       event: () => undefined,
-      secret: async () => undefined,
+      secret: async () =>
+        this.secret === undefined ? undefined : { data: { 'clouds.yaml': Buffer.from(this.secret) } },
       removeFinalizer: async ({ metadata }: ImageSite) => void this.bench.sites.delete(metadata.name),
     });
     const openCloud = async (): Promise<Cloud> => {
@@ -121,6 +132,72 @@ describe('the connection to a site that is being probed', () => {
       expect(sites.inUse).toBeUndefined();
     }
   });
+});
+
+describe('a probe that runs still', () => {
+  const openstack = {
+    authURL: 'https://keystone.example.org/v3',
+    cloud: 'openstack',
+    interface: 'Public' as const,
+    secretRef: { name: 'nova' },
+  };
+  /** Cuts the probe, as the cloud's client does. */
+  const stuck = ({ answer }: SlowCloud) => answer.reject(new Failure('NetworkError', 'no answer within 60 s'));
+
+  test.each([true, false])(
+    'says nothing of a Secret that was corrected meanwhile: that is tried at once (the probe has ended before: %s)',
+    async (endsFirst) => {
+      const sites = new Sites();
+      sites.secret = 'wrong';
+      await sites.look({ spec: { openstack } });
+      const [first] = sites.opened;
+      if (first === undefined) throw new Error('nothing was opened');
+      const { length } = sites.written;
+      if (endsFirst) {
+        stuck(first);
+        await settled();
+      }
+      sites.secret = 'right';
+      await sites.again();
+      if (!endsFirst) {
+        expect(first.cut).toBe(true);
+        stuck(first);
+        await settled();
+        await sites.again();
+      }
+      expect(sites.opened).toHaveLength(2);
+      expect(sites.written).toHaveLength(length);
+      await sites.opened[1]?.answers();
+      await sites.again();
+      expect(sites.inUse).toBe(sites.opened[1]);
+      expect(sites.opened.map(({ closed }) => closed)).toEqual([1, 0]);
+    },
+  );
+
+  test.each([true, false])(
+    'is no answer to who asked after it had begun (the probe has ended before: %s)',
+    async (endsFirst) => {
+      const sites = new Sites();
+      await sites.look({});
+      const [first] = sites.opened;
+      if (endsFirst) await first?.answers();
+      const site = sites.bench.sites.get('nova');
+      if (site !== undefined) site.metadata.annotations = { 'imageproxy.dev/requestedAt': 'now' };
+      await sites.again();
+      if (!endsFirst) {
+        await first?.answers();
+        await sites.again();
+      }
+      expect(sites.opened).toHaveLength(2);
+      expect(first?.closed).toBe(1);
+      expect(sites.inUse).toBeUndefined();
+      expect(isTrue(sites.written.at(-1)?.conditions, 'Reconciling')).toBe(true);
+      await sites.opened[1]?.answers();
+      await sites.again();
+      expect(sites.inUse).toBe(sites.opened[1]);
+      expect(isTrue(sites.written.at(-1)?.conditions, 'Reconciling')).toBe(false);
+    },
+  );
 });
 
 const HOUR_MS = 3_600_000;

@@ -12,6 +12,7 @@ import {
   holds,
   putInService,
   recordSiteFailure,
+  specChanged,
   tell,
 } from '../../../src/reconcilers/vmimage/rows.ts';
 import { servingRow, vmimage } from './objects.ts';
@@ -195,6 +196,47 @@ describe('a row that somebody asks to have tried again', () => {
     askedAgain(row);
     expect(row).toMatchObject({ phase });
     expect(row.reason).toBe(reason);
+  });
+});
+
+describe('a row whose spec was changed', () => {
+  it('tells what failed with the one before no more', () => {
+    const row = servingRow('nova', {
+      phase: 'Failed',
+      reason: 'NotFound',
+      message: 'no',
+      attempts: 3,
+      inputsHash: 'i',
+    });
+    specChanged(row);
+    expect(row).toEqual(servingRow('nova', { phase: 'Pending' }));
+  });
+
+  it.each<[string, Partial<SiteRow>]>([
+    ['serves', {}],
+    ['waits for its next try', { phase: 'Pending', reason: 'QuotaExceeded', nextAttemptTime: '2026-11-21T13:00:00Z' }],
+    ['was altered', { phase: 'Failed', reason: 'Tampered' }],
+  ])('stays as it is where it %s', (_, more) => {
+    const row = servingRow('nova', more);
+    specChanged(row);
+    expect(row).toEqual(servingRow('nova', more));
+  });
+});
+
+describe('a look that could not be made', () => {
+  const failure = new Failure('NetworkError', 'nobody answers');
+
+  it('takes nothing back of what the last one has found, and is made again after a pause', () => {
+    const { round, row } = scene({ phase: 'Failed', reason: 'Tampered', message: 'another hash' });
+    recordSiteFailure(round, row, failure, 'inputs', { isLook: true });
+    expect(row).toMatchObject({ phase: 'Failed', reason: 'Tampered', message: 'another hash', attempts: 1 });
+    expect(holds(round, row, 'inputs')).toBe(true);
+  });
+
+  it('is told where that had found all well', () => {
+    const { round, row } = scene({});
+    recordSiteFailure(round, row, failure, 'inputs', { isLook: true });
+    expect(row).toMatchObject({ phase: 'Ready', reason: 'NetworkError' });
   });
 });
 

@@ -123,7 +123,7 @@ export class ScriptedCloud implements Cloud {
     return result;
   }
 
-  async probe(): Promise<Probe> {
+  async probe(_signal?: AbortSignal): Promise<Probe> {
     return { identity: 'scripted', details: {}, endpoints: [] };
   }
 

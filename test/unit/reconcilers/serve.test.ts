@@ -40,6 +40,44 @@ describe('what a look has found', () => {
   });
 });
 
+describe('an image that was altered at its site', () => {
+  it('is not brought up to date, and stays altered for as long as no look finds it well', async () => {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    const site = bench.site('nova', cloud);
+    const row = { ...served(vmimage()), phase: 'Failed', reason: 'Tampered', registrationHash: 'of an earlier spec' };
+    let now = bench.add(vmimage({}, { sites: [row] }));
+    cloud.look = () => Promise.reject(new Failure('NetworkError', 'nobody answers'));
+    for (let n = 0; n < 6; n++) {
+      bench.clock.advance(3_600_000);
+      const round = bench.round(now);
+      await serve(bench.work(round), wantedAs(row));
+      now = await bench.conclude(round);
+      expect(now.status.sites).toMatchObject([{ phase: 'Failed', reason: 'Tampered' }]);
+    }
+    expect(now.status.sites?.[0]?.attempts).toBeGreaterThan(0);
+    expect(cloud.calls).toEqual([]);
+    site.metadata.deletionTimestamp = '2026-11-21T12:00:00Z';
+    const round = bench.round(now, 'asked');
+    const work = bench.work(round);
+    work.row.artifacts = [];
+    await serve(work, { ...wantedAs(row), digest: `sha256:${'b'.repeat(64)}` });
+    expect(round.starts).toEqual([]);
+    expect(work.row).toMatchObject({ phase: 'Failed', reason: 'Tampered' });
+  });
+
+  it('stays altered while its former versions are removed', async () => {
+    const bench = new Workbench();
+    bench.site('nova', new ScriptedCloud());
+    const row = { ...served(vmimage()), phase: 'Failed', reason: 'Tampered' };
+    const round = bench.round(bench.add(vmimage({}, { sites: [row] })));
+    bench.jobs.start(jobKey(round, 'nova'), round.key, { view: { kind: 'Trim' } }, () => new Promise(() => undefined));
+    const work = bench.work(round);
+    await serve(work, wantedAs(row));
+    expect(work.row).toEqual(row);
+  });
+});
+
 describe('while nobody can say where the bytes would come from', () => {
   const HOUR_MS = 3_600_000;
   function begun(row: Partial<SiteRow>) {
@@ -105,6 +143,15 @@ describe('a site that is being deleted', () => {
     expect(work.row.message).toContain('being deleted');
     expect(work.row.operation).toBeUndefined();
     expect(round.starts).toEqual([]);
+  });
+
+  it('keeps nothing Failed that failed before: it only takes nothing', async () => {
+    const other = { digest: `sha256:${'c'.repeat(64)}`, artifacts: [] };
+    const row = servingRow('nova', { ...other, phase: 'Failed', reason: 'Rejected' });
+    const { bench, image } = going(row);
+    const work = bench.work(bench.round(image));
+    await serve(work, anew);
+    expect(work.row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady', imageID: 'id-nova' });
   });
 
   it('takes no replacement; what it serves stays in service', async () => {

@@ -84,8 +84,15 @@ describe('a row whose site is not there, or is another', () => {
     else scene.bench.connections.set({ ...scene.connection, identity: 'another' });
     const { round, row, work } = scene.look();
     expect(work).toBeUndefined();
-    expect(row.reason).toBe(reason);
+    expect(row).toMatchObject({ phase: 'Pending', reason });
     expect(holds(round, row, 'inputs')).toBe(false);
+  });
+
+  it('goes on telling that its image was altered', () => {
+    const altered = { ...serving, phase: 'Failed', reason: 'Tampered', message: 'another hash' };
+    const scene = new Scene(altered, { ready: true, open: true });
+    scene.gone = true;
+    expect(scene.look().row).toEqual(altered);
   });
 });
 
@@ -120,5 +127,30 @@ describe('a row whose site is in trouble', () => {
     const { round, row } = new Scene(failed({ reason: 'Forbidden' }), trouble).look();
     expect(row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady' });
     expect(holds(round, row, 'inputs')).toBe(false);
+  });
+
+  it('only waits, though it serves an image and had failed: nothing has to be done about it', () => {
+    const { row } = new Scene(failed({ reason: 'Forbidden', imageID: 'id' }), trouble).look();
+    expect(row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady', imageID: 'id' });
+  });
+
+  it.each<[string, Partial<SiteRow>]>([
+    ['altered', { phase: 'Failed', reason: 'Tampered', message: 'another hash' }],
+    ['changed, which is only reported', { reason: 'Drifted', message: 'name' }],
+    ['held', { phase: 'Held', reason: 'HeldByCloud', message: 'hidden' }],
+    [
+      'gone, and may be registered again',
+      { phase: 'Missing', reason: 'LossAccepted', missingSince: '2026-11-21T11:00:00Z' },
+    ],
+  ])('goes on telling what was found there (%s), and is looked at as soon as that is over', (_, found) => {
+    const retried = { attempts: 2, nextAttemptTime: '2026-11-21T13:00:00Z', inputsHash: 'inputs' };
+    const { round, row } = new Scene({ ...serving, ...found, ...retried }, trouble).look();
+    expect(row).toEqual({ ...serving, ...found });
+    expect(holds(round, row, 'inputs')).toBe(false);
+  });
+
+  it('tells that it is in the way of leaving what was altered', () => {
+    const row = { ...serving, phase: 'Failed', reason: 'Tampered' };
+    expect(new Scene(row, trouble).look('Leave').row).toMatchObject({ phase: 'Pending', reason: 'SiteNotReady' });
   });
 });
