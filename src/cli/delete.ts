@@ -101,6 +101,9 @@ async function gone(
 
 function whyHeld(object: StoredResource): string | undefined {
   const { conditions, sites } = (object.status ?? {}) as Partial<VMImage['status']>;
+  // A site that is in use may be as Ready as ever.
+  const held = findCondition(conditions, 'DeletionHeld');
+  if (held?.status === 'True') return printable(held.message);
   const ready = findCondition(conditions, 'Ready');
   if (ready !== undefined && HELD_REASONS.includes(ready.reason)) return printable(ready.message);
   const row = sites?.find(

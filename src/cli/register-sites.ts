@@ -4,8 +4,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../api/failure.ts';
 import type { CaReference, ImageSite } from '../api/types.ts';
 import type { ManifestObject } from '../stores/directory/manifest.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
 import type { Draft } from '../stores/store.ts';
 import { CommandError, EXIT } from './exit.ts';
+import { targetOf } from './kinds.ts';
 import { manifestFiles, readManifest } from './manifest-files.ts';
 import type { CommandContext } from './output.ts';
 import { problemLine } from './validate.ts';
@@ -18,6 +20,8 @@ export interface SitesAsked {
   drafts: Draft[];
   /** Secrets and ConfigMaps beside them that they name. */
   credentials: ManifestObject[];
+  /** Those of them that are being deleted. */
+  leaving: string[];
 }
 
 /** In a directory the controller's own namespace; a site's Secret is read from there. */
@@ -29,8 +33,9 @@ const CONTROLLER_NAMESPACE = 'imageproxy';
  * @throws CommandError for a file that is not well, and a name that is not known
  */
 export async function sitesAsked(words: readonly string[], place: Place, context: CommandContext): Promise<SitesAsked> {
-  const asked: SitesAsked = { names: [], drafts: [], credentials: [] };
-  const known = await knownSites(place);
+  const asked: SitesAsked = { names: [], drafts: [], credentials: [], leaving: [] };
+  const sites = await knownSites(place);
+  const known = sites?.map(({ metadata }) => metadata.name);
   for (const word of words) {
     const file = await isFile(word);
     if (file && place.kind === 'cluster') {
@@ -50,13 +55,16 @@ export async function sitesAsked(words: readonly string[], place: Place, context
     }
   }
   asked.names = [...new Set(asked.names)];
+  asked.leaving = (sites ?? [])
+    .filter(({ metadata }) => metadata.deletionTimestamp !== undefined && asked.names.includes(metadata.name))
+    .map(({ metadata }) => metadata.name);
   return asked;
 }
 
 /** Undefined where a tenant may not see the sites of a cluster: then the image's status tells whether there is one of that name. */
-async function knownSites(place: Place): Promise<string[] | undefined> {
+async function knownSites(place: Place): Promise<StoredResource[] | undefined> {
   try {
-    return (await place.list('ImageSite')).map(({ metadata }) => metadata.name);
+    return await place.list('ImageSite');
   } catch (error) {
     if (error instanceof Failure && error.reason === 'Forbidden') return undefined;
     throw error;
@@ -123,6 +131,15 @@ async function beside(file: string, reference: Reference): Promise<ManifestObjec
     return found;
   }
   return undefined;
+}
+
+/** It would never come there, and nothing but the end of the wait would tell. */
+export function leavingSite(name: string, place: Place): CommandError {
+  const wait = place.typed('wait', targetOf(`imgsite/${name}`, undefined, place.namespace), '--for=delete');
+  return new CommandError(
+    EXIT.failed,
+    `ImageSite ${name} is being deleted and takes nothing new: wait for that with "${wait}" and make it again, or name another site`,
+  );
 }
 
 /** Those that are not there just so. */

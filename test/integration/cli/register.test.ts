@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { type Origin, startOrigin } from '../../support/origin.ts';
-import { Program } from './program.ts';
-import { COMPILED } from './worlds.ts';
+import { ext4 } from '../../support/disks.ts';
+import { directorySite, House, type Manifest, vmimage } from '../../support/house.ts';
+import { COMPILED, type Outcome, Program } from './program.ts';
 
 let root = '';
 let state = '';
@@ -77,5 +78,117 @@ describe('a Secret beside the site that is asked for', () => {
       expect(text, join(parentPath, name)).not.toContain('hunter2');
       expect(text, join(parentPath, name)).not.toContain(encoded);
     }
+  });
+});
+
+describe('register beside a process that works on the state', () => {
+  const disk = ext4('asked');
+  const name = `sha256-${disk.sha256.slice(0, 32)}`;
+  let house: House;
+
+  beforeEach(async () => {
+    house = await new House({ cacheQuotaBytes: 12 * 2 ** 20 }).start();
+    env = { ...COMPILED, IMAGEPROXY_STATE: house.state };
+    origin.route('/a', { body: disk.bytes, etag: '"1"' });
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf));
+  });
+  afterEach(() => house.close());
+
+  const run = (...words: string[]): Promise<Outcome> => new Program(words, env).done;
+  const register = (...more: string[]): Promise<Outcome> =>
+    run('register', `${origin.url}/a`, '--sha256', disk.sha256, '--timeout', '60s', ...more);
+  const image = (more: object = {}, site: object = {}): Manifest =>
+    vmimage(name, {
+      source: { http: { urls: [`${origin.url}/a`] } },
+      checksums: { sha256: disk.sha256 },
+      sites: [{ name: 'shelf', ...site }],
+      ...more,
+    });
+
+  it('says at once that the image is suspended, and the cure', async () => {
+    await house.write('a.yaml', image({ suspend: true }));
+    expect(await register('--site', 'shelf')).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(/is not registered: it is suspended: set spec\.suspend: false\n$/),
+    });
+  });
+
+  it('gives no id of an image that is out of service, nor an empty line for one that never was in service', async () => {
+    const refused = {
+      code: 1,
+      out: '',
+      err: expect.stringMatching(/is not registered: it is Deactivated: set spec\.state: Active\n$/),
+    };
+    await house.write('a.yaml', image({ state: 'Deactivated' }));
+    await house.until(name, ({ status }) => status?.phase === 'Deactivated');
+    expect(await register('--site', 'shelf'), 'never in service').toEqual(refused);
+    await house.write('a.yaml', image());
+    expect(await register('--site', 'shelf')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^[0-9a-f-]{36}\n$/),
+    });
+    await house.write('a.yaml', image({ state: 'Deactivated' }));
+    await house.until(name, ({ status }) => status?.phase === 'Deactivated');
+    expect(await register('--site', 'shelf'), 'no longer in service').toEqual(refused);
+  });
+
+  it.each(['Deactivate', 'Delete'])('gives no id of an image that has expired (%s)', async (onExpiry) => {
+    await house.write('a.yaml', image({ expiresAt: '2026-01-01T00:00:00Z', onExpiry }));
+    await house.until(name, ({ status }) => status?.phase === 'Expired');
+    expect(await register('--site', 'shelf')).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringContaining('it is Expired since 2026-01-01T00:00:00Z: set a later spec.expiresAt'),
+    });
+  });
+
+  it('says that an optional site has refused the image, if it is asked for that site', async () => {
+    await house.write('small.yaml', directorySite('small', house.shelf, { maxImageSize: '1Ki' }));
+    await house.write('a.yaml', image({ sites: [{ name: 'shelf' }, { name: 'small', optional: true }] }));
+    expect(await register('--site', 'shelf')).toMatchObject({ code: 0 });
+    expect(await register('--site', 'small')).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(/is not registered: small: .*\(TooLarge\)\n$/),
+    });
+  });
+
+  it('asks nothing of a site that is being deleted, and prints what that has already; delete says what keeps the site', async () => {
+    const there = await register('--site', 'shelf');
+    expect(there).toMatchObject({ code: 0 });
+    const deleting = new Program(['delete', 'imgsite/shelf'], env);
+    await deleting.says(
+      new RegExp(`^ImageSite shelf: deletion waits for the VMImages that are registered here: default/${name}; `, 'm'),
+    );
+    const other = ['register', `${origin.url}/b`, '--sha256', '0'.repeat(64), '--site', 'shelf', '--timeout', '60s'];
+    expect(await run(...other)).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(
+        /^imageproxy: ImageSite shelf is being deleted and takes nothing new: wait for that with "imageproxy wait imgsite\/shelf --for=delete"/,
+      ),
+    });
+    expect(house.image(`sha256-${'0'.repeat(32)}`)).toBeUndefined();
+    expect(await register('--site', 'shelf')).toMatchObject({ code: 0, out: there.out });
+    await run('delete', `vmimg/${name}`);
+    rmSync(join(house.manifests, 'shelf.yaml'), { force: true });
+    expect(await deleting.done).toMatchObject({ code: 0, out: 'imagesite.imageproxy.dev/shelf deleted\n' });
+  });
+
+  it('waits for room in the cache, and says what has it', async () => {
+    const [first, second] = [ext4('first', 8), ext4('second', 8)];
+    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+    origin.route('/first', { body: first.bytes, etag: '"1"', holdAfter: { bytes: 2 ** 20, until } });
+    origin.route('/second', { body: second.bytes, etag: '"1"' });
+    const begin = (path: string, sha256: string) =>
+      new Program(['register', `${origin.url}/${path}`, '--sha256', sha256, '--site', 'shelf'], env);
+    const holding = begin('first', first.sha256);
+    await holding.says(/Fetching/);
+    const waiting = begin('second', second.sha256);
+    await waiting.says(/waiting for room: 8\.0 MiB wanted, .*\(CacheFull\)\n/);
+    goOn();
+    const outcomes = await Promise.all([holding.done, waiting.done]);
+    expect(outcomes).toMatchObject([{ code: 0 }, { code: 0, out: expect.stringMatching(/^[0-9a-f-]{36}\n$/) }]);
   });
 });
