@@ -70,7 +70,9 @@ export interface CacheStats {
   /** Partials that nobody is writing now, in bytes of the disk. */
   partialBytes: number;
   quotaBytes: number;
+  /** Set aside by reservations, each as a whole: what is written inside of one counts already, and is no blob yet. */
   reservedBytes: number;
+  /** Bytes of blobs in use, which are not evicted. */
   pinnedBytes: number;
   blobs: number;
   /** Blobs evicted since the start. */

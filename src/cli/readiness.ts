@@ -13,15 +13,21 @@ export function* readinessOf(
   duties: Pick<Duties, 'summarizes' | 'serves'>,
 ): Generator<Readiness> {
   for (const kind of API_KINDS) {
-    for (const { metadata, status } of store.list<ApiObject>(kind)) {
-      if (!(kind === 'ImageSite' ? duties.serves(metadata.name) : duties.summarizes)) continue;
-      const ready = status.conditions?.find(({ type }) => type === 'Ready');
+    for (const object of store.list<ApiObject>(kind)) {
+      const { name } = object.metadata;
+      if (!(kind === 'ImageSite' ? duties.serves(name) : duties.summarizes)) continue;
+      const ready = object.status.conditions?.find(({ type }) => type === 'Ready');
       yield {
         kind,
-        name: metadata.name,
+        name,
         ready: ready?.status ?? 'Unknown',
-        reason: ready?.reason ?? '',
+        reason: isSuspended(object) ? 'Suspended' : (ready?.reason ?? ''),
       };
     }
   }
+}
+
+/** Images and subscriptions keep the conditions that they had when they were suspended; those must not wake anybody until they are resumed. */
+function isSuspended({ metadata, spec }: ApiObject): boolean {
+  return spec.suspend && metadata.deletionTimestamp === undefined;
 }

@@ -139,8 +139,11 @@ function block(text: string): Block {
 
 const known = (texts: readonly string[]): readonly Block[] => texts.map(block);
 
-/** Link-local, and the addresses under which clouds hand out instance credentials. No flag opens them. */
-const NEVER = known([
+/**
+ * Link-local, and the addresses under which clouds hand out instance credentials. No flag opens them, and the chart's NetworkPolicy
+ * leaves out the same.
+ */
+export const NEVER_REACHED = [
   '169.254.0.0/16',
   'fe80::/10',
   'fd00:ec2::254', // AWS, IMDS over IPv6
@@ -148,7 +151,8 @@ const NEVER = known([
   '168.63.129.16', // Azure, WireServer
   '100.100.100.200', // Alibaba Cloud
   '192.0.0.192', // Oracle Cloud, old images
-]);
+] as const;
+const NEVER = known(NEVER_REACHED);
 
 /** What a connection takes for this machine (RFC 1122 §3.2.1.3, RFC 4291 §2.5). */
 const SELF = known(['127.0.0.0/8', '0.0.0.0/8', '::1', '::']);

@@ -22,7 +22,7 @@ export interface CacheNumbers {
   /** Bytes of blobs and partials on the volume. */
   bytes: number;
   quotaBytes: number;
-  /** Promised to work in flight, not yet written. */
+  /** Set aside for work in flight: all that it may write, what it has written among it. */
   reservedBytes: number;
   /** Bytes of blobs in use, which cannot be evicted. */
   pinnedBytes: number;
@@ -239,7 +239,11 @@ function cacheMetrics(registry: Registry): Pick<Metrics, 'watchCache'> {
   };
   gauge('imageproxy_cache_bytes', 'Bytes of blobs and partial files in the cache.', (n) => n.bytes);
   gauge('imageproxy_cache_quota_bytes', 'Bytes that the cache may use.', (n) => n.quotaBytes);
-  gauge('imageproxy_cache_reserved_bytes', 'Bytes promised to transfers in flight.', (n) => n.reservedBytes);
+  gauge(
+    'imageproxy_cache_reserved_bytes',
+    'Bytes set aside for work in flight, those that it has written among them.',
+    (n) => n.reservedBytes,
+  );
   gauge('imageproxy_cache_pinned_bytes', 'Bytes of blobs in use, which are never evicted.', (n) => n.pinnedBytes);
   gauge('imageproxy_cache_blobs', 'Verified blobs in the cache.', (n) => n.blobs);
   registry.registerMetric(

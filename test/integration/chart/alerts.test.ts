@@ -5,9 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Condition } from '../../../src/api/types.ts';
+import { readinessOf } from '../../../src/cli/readiness.ts';
+import type { Kind, Resource } from '../../../src/stores/store.ts';
+import { createMetrics } from '../../../src/telemetry/metrics.ts';
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
-import { installed } from '../images/workspace.ts';
 import { CHART, Helm, type Rendered, type Values } from '../../support/kubernetes/chart.ts';
+import { installed } from '../images/workspace.ts';
 
 const run = promisify(execFile);
 const OURS = 'namespace="imageproxy",job="imageproxy"';
@@ -22,19 +26,42 @@ interface Rule {
 /** Series by the minute in the notation of promtool; `0x90` is 0 for 90 minutes. */
 type Series = Readonly<Record<string, string>>;
 
+/** The series that the program itself shows of one object whose condition Ready is False, as it stays for five hours. */
+async function shownOf(of: Kind, reason: string, suspend = false): Promise<Series> {
+  const ready: Partial<Condition> = { type: 'Ready', status: 'False', reason };
+  const object = { metadata: { name: 'a' }, spec: { suspend }, status: { conditions: [ready] } };
+  const store = { list: <T extends Resource>(kind: Kind) => (kind === of ? [object as unknown as T] : []) };
+  const metrics = createMetrics({ version: '1', process: false });
+  metrics.watchReadiness(() => readinessOf(store, { summarizes: true, serves: () => true }));
+  const { body } = await metrics.expose();
+  const lines = body.matchAll(/^(imageproxy_resources)\{(.*)\} (\d+)$/gm);
+  return Object.fromEntries(
+    Array.from(lines, ([, name, labels, value]) => [`${name}{${OURS},${labels}}`, `${value}x300`]),
+  );
+}
+
+const cache = (pinned: number, reserved: number): Series => ({
+  [`imageproxy_cache_pinned_bytes{${OURS}}`]: `${pinned}x300`,
+  [`imageproxy_cache_reserved_bytes{${OURS}}`]: `${reserved}x300`,
+  [`imageproxy_cache_quota_bytes{${OURS}}`]: '100x300',
+});
+
 const up: Series = { [`imageproxy_build_info{${OURS},version="1"}`]: '1x300' };
-/** By alert: what makes it speak, what it has said at the latest when, with which labels, and what leaves it silent. */
+/** By alert: what makes it speak, each by itself; what it has said at the latest when, with which labels; and what leaves it silent. */
 const CASES: Readonly<
-  Record<string, { fires: Series; after: string; says: string; labels?: Record<string, string>; silent: Series }>
+  Record<
+    string,
+    { fires: readonly Series[]; after: string; says: string; labels?: Record<string, string>; silent: Series }
+  >
 > = {
   ImageProxyDown: {
-    fires: { 'imageproxy_build_info{namespace="imageproxy",job="west-imageproxy"}': '1x300' },
+    fires: [{ 'imageproxy_build_info{namespace="imageproxy",job="west-imageproxy"}': '1x300' }],
     after: '11m',
     says: 'ImageProxy is not running, or is not scraped.',
     silent: up,
   },
   ImageProxySiteNotReady: {
-    fires: { [`imageproxy_site_ready{${OURS},site="east"}`]: '0x300' },
+    fires: [{ [`imageproxy_site_ready{${OURS},site="east"}`]: '0x300' }],
     after: '16m',
     says: 'The site east is not Ready.',
     labels: { site: 'east' },
@@ -44,49 +71,55 @@ const CASES: Readonly<
     },
   },
   ImageProxyImagesStalled: {
-    fires: { [`imageproxy_images{${OURS},phase="Failed"}`]: '2x300' },
+    fires: [{ [`imageproxy_images{${OURS},phase="Failed"}`]: '2x300' }],
     after: '61m',
     says: '2 VMImages have failed and wait for a person.',
     labels: { phase: 'Failed' },
     silent: { [`imageproxy_images{${OURS},phase="Fetching"}`]: '9x300' },
   },
   ImageProxyImagesMissing: {
-    fires: { [`imageproxy_images{${OURS},phase="Missing"}`]: '1x300' },
+    fires: [{ [`imageproxy_images{${OURS},phase="Missing"}`]: '1x300' }],
     after: '31m',
     says: '1 VMImages are gone from a cloud and were not registered again.',
     labels: { phase: 'Missing' },
     silent: { [`imageproxy_images{${OURS},phase="Ready"}`]: '1x300' },
   },
   ImageProxyListUnusable: {
-    fires: {
-      [`imageproxy_resources{${OURS},kind="ImageSubscription",ready="False",reason="SignatureInvalid"}`]: '1x300',
-    },
+    fires: [await shownOf('ImageSubscription', 'SignatureInvalid')],
     after: '61m',
     says: '1 ImageSubscriptions are not Ready (SignatureInvalid).',
     labels: { reason: 'SignatureInvalid' },
     silent: {
-      [`imageproxy_resources{${OURS},kind="ImageSubscription",ready="False",reason="Suspended"}`]: '1x300',
-      [`imageproxy_resources{${OURS},kind="VMImage",ready="False",reason="SignatureInvalid"}`]: '1x300',
+      ...(await shownOf('ImageSubscription', 'SignatureInvalid', true)),
+      ...(await shownOf('VMImage', 'SignatureInvalid')),
     },
   },
   ImageProxyCacheFull: {
-    fires: {
-      [`imageproxy_cache_pinned_bytes{${OURS}}`]: '95x300',
-      [`imageproxy_cache_quota_bytes{${OURS}}`]: '100x300',
-    },
+    fires: [
+      cache(95, 0),
+      // What is being fetched, converted or unpacked keeps others out as well, and is no blob yet.
+      cache(40, 55),
+    ],
     after: '31m',
     says: '95% of the cache is in use by images that are being worked on.',
-    silent: {
-      [`imageproxy_cache_pinned_bytes{${OURS}}`]: '50x300',
-      [`imageproxy_cache_quota_bytes{${OURS}}`]: '100x300',
-    },
+    silent: cache(40, 45),
   },
   ImageProxyInternalErrors: {
-    fires: { [`imageproxy_reconcile_errors_total{${OURS},kind="VMImage",reason="InternalError"}`]: '0+1x300' },
+    fires: [
+      { [`imageproxy_reconcile_errors_total{${OURS},kind="VMImage",reason="InternalError"}`]: '0+1x300' },
+      // A fault of a download, a conversion or an upload: no reconcile fails. While it is tried again the reason is another one.
+      await shownOf('VMImage', 'InternalError'),
+      { [`imageproxy_resources{${OURS},kind="VMImage",ready="False",reason="InternalError"}`]: '1 _ _ '.repeat(40) },
+    ],
     after: '90m',
     says: 'ImageProxy meets errors of its own with VMImage objects.',
     labels: { kind: 'VMImage' },
-    silent: { [`imageproxy_reconcile_errors_total{${OURS},kind="VMImage",reason="NetworkError"}`]: '0+1x300' },
+    silent: {
+      [`imageproxy_reconcile_errors_total{${OURS},kind="VMImage",reason="NetworkError"}`]: '0+1x300',
+      ...(await shownOf('VMImage', 'NetworkError')),
+      // Once, and over.
+      [`imageproxy_resources{${OURS},kind="VMImage",ready="False",reason="InternalError"}`]: '_x175 1x3 _x120',
+    },
   },
 };
 
@@ -141,14 +174,14 @@ describe.skipIf(!installed('promtool'))('the alerts', () => {
         rule_files: ['rules.yaml'],
         evaluation_interval: '1m',
         tests: [
-          {
+          ...fires.map((series) => ({
             interval: '1m',
-            input_series: inputs({ ...(name === 'ImageProxyDown' ? {} : up), ...fires }),
+            input_series: inputs({ ...(name === 'ImageProxyDown' ? {} : up), ...series }),
             alert_rule_test: [
               alerting('5m', []),
               alerting(after, [{ exp_labels, exp_annotations: { summary: says, description } }]),
             ],
-          },
+          })),
           { interval: '1m', input_series: inputs({ ...up, ...silent }), alert_rule_test: [alerting('3h', [])] },
         ],
       });

@@ -221,6 +221,9 @@ describe('the chart on an API server', () => {
       expect(await can('editor', 'create', 'vmimages.imageproxy.dev')).toMatch(/^yes/);
       expect(await can('viewor', 'list', 'imagesubscriptions.imageproxy.dev')).toMatch(/^yes/);
     });
+    // `imageproxy describe` lists them.
+    for (const user of ['editor', 'viewor']) expect(await can(user, 'list', 'events.events.k8s.io')).toMatch(/^yes/);
+    expect(await can('viewor', 'create', 'events.events.k8s.io')).toMatch(/^no/);
     expect(await can('viewor', 'create', 'vmimages.imageproxy.dev')).toMatch(/^no/);
     expect(await can('editor', 'create', 'imagesites.imageproxy.dev')).toMatch(/^no$/m);
   });

@@ -100,4 +100,7 @@ export const VALUE_SETS: Readonly<Record<string, Values>> = {
     dashboard: { enabled: true, labels: { dashboards: 'yes' }, annotations: { folder: 'Images' } },
   },
   'a network policy as it comes': { networkPolicy: { enabled: true } },
+  'a network policy without ports of its own for the API server': {
+    networkPolicy: { enabled: true, apiServerPorts: [] },
+  },
 };
