@@ -79,9 +79,7 @@ export function choosePlace(
       `${ofDirectory[0]} names a directory and ${ofCluster[0]} a cluster: leave one of the two out`,
     );
   }
-  const isCluster =
-    ofCluster.length > 0 ||
-    (ofDirectory.length === 0 && (calledAs !== undefined || isSet(env['IMAGEPROXY_KUBERNETES'])));
+  const isCluster = ofCluster.length > 0 || (ofDirectory.length === 0 && meansCluster({ env, calledAs }));
   if (isCluster) return { kind: 'cluster', kubeconfig, context, flags: ofCluster };
   return {
     kind: 'directory',
@@ -89,6 +87,11 @@ export function choosePlace(
     manifests: manifestsDirectory(manifests, env),
     flags: flag('--state', state),
   };
+}
+
+/** Whether a cluster is meant where no option says it. */
+export function meansCluster({ env, calledAs }: Pick<CommandContext, 'env' | 'calledAs'>): boolean {
+  return calledAs !== undefined || isSet(env['IMAGEPROXY_KUBERNETES']);
 }
 
 function flag(name: string, value: string | undefined): string[] {

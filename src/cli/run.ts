@@ -7,6 +7,7 @@ import type { Address, Quota } from './arguments.ts';
 import type { ControllerOptions, OwnStore, RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
 import type { CommandContext } from './output.ts';
+import { meansCluster } from './place.ts';
 import type { ClusterOptions } from './run-kubernetes.ts';
 import type { Setting, Started } from './setting.ts';
 import { manifestsDirectory, stateDirectory, type StateOptions } from './state.ts';
@@ -31,7 +32,7 @@ const STAY_MS = 3_600_000;
 
 /** `imageproxy run`: the controllers, until SIGTERM or SIGINT; they stop at a safe point. */
 export async function run(options: RunOptions, context: CommandContext): Promise<number> {
-  const start = await wayToRun(options, context.env);
+  const start = await wayToRun(options, context);
   for (const [name, folder] of options.fileRoot ?? []) await demandFolder(folder, `--file-root ${name}`);
   const common = await controllerOptions(options, context.env);
   const { log } = common;
@@ -79,9 +80,10 @@ export async function run(options: RunOptions, context: CommandContext): Promise
   return EXIT.ok;
 }
 
-/** On a cluster, or on a folder of manifests. */
-async function wayToRun(options: RunOptions, env: NodeJS.ProcessEnv): Promise<(setting: Setting) => Promise<Started>> {
-  if (options.kubernetes === true || options.kubeconfig !== undefined || options.context !== undefined) {
+/** On a cluster, or on a folder of manifests. `--state` tells nothing here: with a cluster the cache lies in it. */
+async function wayToRun(options: RunOptions, context: CommandContext): Promise<(setting: Setting) => Promise<Started>> {
+  const named = options.kubernetes === true || options.kubeconfig !== undefined || options.context !== undefined;
+  if (named || (options.manifests === undefined && meansCluster(context))) {
     if (options.manifests !== undefined) {
       throw new CommandError(
         EXIT.usage,
@@ -91,7 +93,7 @@ async function wayToRun(options: RunOptions, env: NodeJS.ProcessEnv): Promise<(s
     const { startOnCluster } = await import('./run-kubernetes.ts');
     return (setting) => startOnCluster(options, setting);
   }
-  const manifests = manifestsDirectory(options.manifests, env);
+  const manifests = manifestsDirectory(options.manifests, context.env);
   if (manifests === undefined) {
     throw new CommandError(
       EXIT.usage,

@@ -226,6 +226,30 @@ describe('imageproxy run', () => {
   });
 });
 
+describe('imageproxy run without a word of where', () => {
+  const noCluster = () => ({ KUBECONFIG: join(root, 'no-kubeconfig') });
+
+  it.each([
+    ['alone', {}, []],
+    ['with a folder for its cache', {}, ['--state', 'own']],
+    ['beside IMAGEPROXY_MANIFESTS', { IMAGEPROXY_MANIFESTS: 'manifests' }, []],
+  ])('works on the cluster that IMAGEPROXY_KUBERNETES means, %s', async (_how, more, options) => {
+    Object.assign(env, noCluster(), { IMAGEPROXY_KUBERNETES: 'true', ...more });
+    expect(await run('run', '--telemetry', 'off', ...options)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('no-kubeconfig cannot be read'),
+    });
+  });
+
+  it('works on the folder that is typed, whatever the environment means', async () => {
+    Object.assign(env, noCluster(), { IMAGEPROXY_KUBERNETES: 'true' });
+    expect(await run('run', '--manifests', join(root, 'no'))).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('/no is not there'),
+    });
+  });
+});
+
 describe('imageproxy register', () => {
   it('prints the id of the image, and the same one at once when it is asked again', async () => {
     const body = disk(2 ** 20);
