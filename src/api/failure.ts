@@ -104,6 +104,7 @@ export const REASONS = {
   IdentityChanged: 'Waiting',
   MassLoss: 'Waiting',
   HeldByCloud: 'Waiting',
+  Lost: 'Waiting',
   LossLimit: 'Waiting',
   ConfirmationRequired: 'Waiting',
   ListExpired: 'Waiting',

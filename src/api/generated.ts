@@ -49,7 +49,7 @@ export interface VMImageSpec {
    */
   sites?: SiteTarget[];
   /**
-   * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until the annotation imageproxy.dev/confirm-removal names it. Exactly one of sites and siteSelector.
+   * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until a person confirms that it may go (imageproxy confirm-removal). Exactly one of sites and siteSelector.
    */
   siteSelector?: LabelSelector;
   /**
@@ -484,7 +484,7 @@ export interface RegistrationOverrides {
   firmware?: 'Bios' | 'Uefi';
 }
 /**
- * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until the annotation imageproxy.dev/confirm-removal names it. Exactly one of sites and siteSelector.
+ * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until a person confirms that it may go (imageproxy confirm-removal). Exactly one of sites and siteSelector.
  */
 export interface LabelSelector {
   /**
@@ -722,6 +722,10 @@ export interface SiteRow {
    * Identity of the site (ImageSite.status.identity) when the row's ids were made.
    */
   siteIdentity?: string;
+  /**
+   * Since when the image is kept here though it is not asked for here any more, not admitted, or the site is another place, RFC 3339. The annotation imageproxy.dev/confirm-removal lets go of it by <site>@<heldSince>, and of nothing that is held here later.
+   */
+  heldSince?: string;
   /**
    * The metadata.generation that this status speaks of; -1: not yet looked at.
    */
@@ -1465,7 +1469,7 @@ export interface VMImageTemplateSpec {
    */
   sites?: SiteTarget[];
   /**
-   * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until the annotation imageproxy.dev/confirm-removal names it. Exactly one of sites and siteSelector.
+   * Labels of the ImageSites that get the image; {} means every site that admits the namespace. A site that is no longer matched keeps its row and its image until a person confirms that it may go (imageproxy confirm-removal). Exactly one of sites and siteSelector.
    */
   siteSelector?: LabelSelector;
   /**

@@ -1,5 +1,6 @@
 import type { ApiKind } from '../api/crds.ts';
-import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
+import { requestOf } from '../api/request.ts';
+import type { ApiObject } from '../api/types.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
@@ -113,7 +114,7 @@ export function unheard({ metadata, status }: Pick<ApiObject, 'metadata' | 'stat
   if ((status?.observedGeneration ?? -1) < 0) {
     return waitsSince(metadata.creationTimestamp) ? `No controller has looked at it yet: ${cure}.` : undefined;
   }
-  const requestedAt = metadata.annotations?.[ANNOTATIONS.requestedAt];
+  const requestedAt = requestOf(metadata.annotations);
   const isPending = requestedAt !== undefined && status.lastHandledReconcileAt !== requestedAt;
   return isPending && waitsSince(requestedAt)
     ? `No controller has taken up what was asked for at ${requestedAt}: ${cure}.`

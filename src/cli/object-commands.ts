@@ -149,15 +149,16 @@ export function addActing(program: Command, invoke: Invoke): void {
     command(
       program,
       'confirm-removal',
-      'remove an image from a site that no longer matches or admits it',
-      'Such a row stays, and nothing is deleted, until you say that it is meant.',
-      'imageproxy confirm-removal vmimg/ubuntu-24.04 nova-east',
+      'let go of what is kept until you say that it is meant',
+      'An image at a site that no longer matches or admits it, or is another place now; or the images of a subscription, where many are gone from an unsigned list. What you say counts for what is kept now, and for nothing later.',
+      `imageproxy confirm-removal vmimg/ubuntu-24.04 nova-east
+     imageproxy confirm-removal imgsub/ubuntu`,
     )
-      .argument('<object>', 'vmimg/NAME')
-      .argument('<site>', 'name of the ImageSite')
+      .argument('<object>', 'vmimg/NAME or imgsub/NAME')
+      .argument('[site]', 'of a VMImage: name of the ImageSite')
       .addOption(timeoutOption('10m'))
       .addOption(manifestsOption()),
   ).action((object, site, options) =>
-    invoke(async (context) => (await import('./confirm.ts')).confirmRemoval(object, site, options, context)),
+    invoke(async (context) => (await import('./confirm-removal.ts')).confirmRemoval(object, site, options, context)),
   );
 }

@@ -1,4 +1,5 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
+import { requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, targetOf, titleOf } from './kinds.ts';
@@ -17,10 +18,11 @@ export interface ReconcileOptions extends PlaceOptions {
 export async function reconcile(text: string, options: ReconcileOptions, context: CommandContext): Promise<number> {
   await using place = await openPlace(options, context);
   const target = targetOf(text, undefined, place.namespace);
-  if ((await place.get(target.kind, target.key)) === undefined) {
+  const found = await place.get(target.kind, target.key);
+  if (found === undefined) {
     throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
   }
-  const requestedAt = new Date(context.now()).toISOString();
+  const requestedAt = requestAfter(found.metadata.annotations, context.now());
   const session = await place.act();
   try {
     await session.annotate(target.kind, target.key, { [ANNOTATIONS.requestedAt]: requestedAt });

@@ -1,3 +1,4 @@
+import { requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type SiteRow, type VMImage } from '../api/types.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -59,7 +60,7 @@ export async function register(url: string, options: RegisterOptions, context: C
     for (const site of siteDrafts) await session.apply(site);
     if (draft !== undefined) await session.apply(draft);
     // Asked for before and not there: whatever it waits for, it is tried now.
-    const requestedAt = draft === undefined ? new Date(context.now()).toISOString() : undefined;
+    const requestedAt = draft === undefined ? requestAfter(existing?.metadata.annotations, context.now()) : undefined;
     if (requestedAt !== undefined) await session.annotate('VMImage', key, { [ANNOTATIONS.requestedAt]: requestedAt });
     if (!options.wait) {
       if (session.elsewhere === undefined)

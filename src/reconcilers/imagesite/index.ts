@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../../api/failure.ts';
+import { requestOf } from '../../api/request.ts';
 import { ANNOTATIONS, FINALIZERS, type ImageSite } from '../../api/types.ts';
 import type { CloudContext } from '../../clouds/cloud.ts';
 import type { ObjectKey, Secret } from '../../stores/store.ts';
@@ -9,7 +10,7 @@ import { overlap } from './claims.ts';
 import { hashOf } from '../vmimage/identity.ts';
 import { close, leave, type Opened, type SiteDeps, siteKey } from './opened.ts';
 import { caOf, fingerprint, secretOf } from './secret.ts';
-import { requestOf, usersOf } from './users.ts';
+import { usersOf } from './users.ts';
 import { Visit } from './visit.ts';
 
 const FINALIZER = FINALIZERS.siteInUse;
@@ -97,7 +98,8 @@ interface ProbeView {
 async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<number | undefined> {
   const { name, uid } = site.metadata;
   const jobKey = `probe/${uid}`;
-  const asked = requestOf(site) !== undefined && requestOf(site) !== site.status.lastHandledReconcileAt;
+  const request = requestOf(site.metadata.annotations);
+  const asked = request !== undefined && request !== site.status.lastHandledReconcileAt;
   let secret: Secret | undefined;
   let ca: string | undefined;
   try {

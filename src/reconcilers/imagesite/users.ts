@@ -1,4 +1,4 @@
-import { ANNOTATIONS, type ImageSite, type ImageSiteStatus, type VMImage } from '../../api/types.ts';
+import type { ImageSite, ImageSiteStatus, VMImage } from '../../api/types.ts';
 import type { Deps } from '../deps.ts';
 
 /** VMImages that have something registered (or begun) at the site. */
@@ -39,9 +39,4 @@ export function countsOf(site: ImageSite, deps: Deps): NonNullable<ImageSiteStat
     if (row.phase === 'Failed') counts.failed++;
   }
   return counts;
-}
-
-export function requestOf(site: ImageSite): string | undefined {
-  const { annotations = {} } = site.metadata;
-  return annotations[ANNOTATIONS.requestedAt] ?? annotations[ANNOTATIONS.fluxRequestedAt];
 }

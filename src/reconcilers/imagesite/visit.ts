@@ -10,6 +10,7 @@ import {
   timestamp,
 } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
+import { requestOf } from '../../api/request.ts';
 import { ANNOTATIONS, type ImageSite, type ImageSiteStatus } from '../../api/types.ts';
 import type { Cloud } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
@@ -19,7 +20,7 @@ import { TAKING_OVER } from './claims.ts';
 import { close, type Opened, type SiteDeps } from './opened.ts';
 import type { Connection } from './connections.ts';
 import { kindOf } from './secret.ts';
-import { countsOf, requestOf, usersAndAskers } from './users.ts';
+import { countsOf, usersAndAskers } from './users.ts';
 
 const PROBE_INTERVAL_MS = 5 * 60_000;
 const PROBE_BACKOFF = { baseMs: 5_000, maxMs: 5 * 60_000 };
@@ -50,7 +51,7 @@ export class Visit {
     const { claims } = deps.duties;
     if (claims === undefined) delete this.#status.controller;
     else if (!site.spec.abandoned) this.#status.controller = claims.name;
-    const request = requestOf(site);
+    const request = requestOf(site.metadata.annotations);
     if (request !== undefined) this.#status.lastHandledReconcileAt = request;
   }
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Failure } from '../../api/failure.ts';
+import { listRemovalWord } from '../../api/removal.ts';
 import { ANNOTATIONS, type EntryAttention, type VMImage } from '../../api/types.ts';
 import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
@@ -291,11 +292,11 @@ class Comparison {
     // A query that finds nothing, or a server that has lost its entries, answers as a Marketplace would from which all was taken.
     const most = list.format === 'Marketplace' && listed === 0 ? 0 : Math.max(MASS_COUNT, MASS_SHARE * living);
     if (list.signer !== undefined || gone <= most) return undefined;
-    const word = list.digest.slice(0, 19);
+    const word = listRemovalWord(list.digest);
     if (this.#look.subscription.metadata.annotations?.[ANNOTATIONS.confirmListRemoval] === word) return undefined;
     return {
       reason: 'ConfirmationRequired',
-      message: `${gone} of ${living} images are no longer in the list, which nobody has signed: nothing is taken out of service until you say that it is meant, by the annotation ${ANNOTATIONS.confirmListRemoval}: "${word}" on the ImageSubscription`,
+      message: `${gone} of ${living} images are no longer in the list, which nobody has signed: nothing is taken out of service until you say that it is meant, by the annotation ${ANNOTATIONS.confirmListRemoval}: "${word}" on the ImageSubscription (imageproxy confirm-removal)`,
     };
   }
 

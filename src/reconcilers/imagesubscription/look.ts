@@ -1,5 +1,6 @@
 import { clip, findCondition, removeCondition, setCondition, timestamp } from '../../api/conditions.ts';
-import { ANNOTATIONS, type ImageSubscription, type ImageSubscriptionStatus } from '../../api/types.ts';
+import { requestOf } from '../../api/request.ts';
+import type { ImageSubscription, ImageSubscriptionStatus } from '../../api/types.ts';
 import { type EventNote, keyOf } from '../../stores/store.ts';
 import { forResource, type Logger } from '../../telemetry/log.ts';
 import type { Deps } from '../deps.ts';
@@ -38,8 +39,7 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
   const { metadata } = subscription;
   const namespace = metadata.namespace ?? 'default';
   const status = structuredClone(subscription.status ?? {});
-  const { annotations = {} } = metadata;
-  const request = annotations[ANNOTATIONS.requestedAt] ?? annotations[ANNOTATIONS.fluxRequestedAt];
+  const request = requestOf(metadata.annotations);
   const asked = request !== undefined && request !== status.lastHandledReconcileAt;
   if (request !== undefined) status.lastHandledReconcileAt = request;
   return {

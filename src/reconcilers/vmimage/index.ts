@@ -1,6 +1,8 @@
 import { type Algorithm, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
-import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
+import { isRemovalConfirmed } from '../../api/removal.ts';
+import { requestOf } from '../../api/request.ts';
+import type { SiteRow, VMImage } from '../../api/types.ts';
 import type { ObjectKey } from '../../stores/store.ts';
 import type { Deps } from '../deps.ts';
 import { type Content, describeArtifacts, gather, readMetafile, sourceDigestOf, STALLING } from './content.ts';
@@ -8,8 +10,9 @@ import { Downloads } from './downloads.ts';
 import { type DownloadView } from './download.ts';
 import { dateLooks, keepWaiting } from './drift.ts';
 import { endOf, withdrawAll } from './end.ts';
+import { endHolds, isClosed } from './held.ts';
 import { hashOf } from './identity.ts';
-import { clear, FINALIZER, finish, holdupOf, isElsewhere, leaveUnwanted } from './leave.ts';
+import { clear, FINALIZER, finish, holdupOf, leaveUnwanted } from './leave.ts';
 import { jobKey, type SiteWork } from './operations.ts';
 import {
   describeFromRows,
@@ -29,7 +32,7 @@ import { lookAfter, serve } from './serve.ts';
 import type { Wanted } from './served.ts';
 import { byAge } from './siblings.ts';
 import { type Facts, isReady, summarize } from './summary.ts';
-import { admits, bytesOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
+import { bytesOf, type Target, targetsOf } from './targets.ts';
 import { openWork } from './work.ts';
 
 /** A Secret that could not be read because the API server did not answer. */
@@ -46,27 +49,28 @@ const WAITING_LOOK_MS = 5 * 60_000;
 export async function reconcileVMImage(key: ObjectKey, deps: Deps): Promise<number | undefined> {
   const image = deps.store.get<VMImage>('VMImage', key);
   if (image === undefined) return undefined;
-  const round = beginRound(image, requestOf(image), deps);
+  const round = beginRound(image, requestOf(image.metadata.annotations), deps);
+  const asked = targetsOf(image, deps.store);
   leaveOthersSites(round);
-  if (isOthersAlone(round, targetsOf(image, deps.store))) {
+  if (isOthersAlone(round, asked)) {
     deps.jobs.leaveAll(round.key);
     deps.cache.unpinAll(image.metadata.uid);
     deps.duties.remembered.delete(round.key);
     deps.looks.forget(round.key);
     return undefined;
   }
+  endHolds(round, asked);
   if (image.metadata.deletionTimestamp !== undefined) return finalize(round);
   if (!(image.metadata.finalizers ?? []).includes(FINALIZER)) {
     // From here on nothing can be registered without somebody being asked before the object goes. The change wakes us again.
     await deps.store.addFinalizer(image, FINALIZER);
     return undefined;
   }
-  return conclude(round, await work(round));
+  return conclude(round, await work(round, asked));
 }
 
-async function work(round: Round): Promise<Facts> {
+async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
   const { image, deps } = round;
-  const asked = targetsOf(image, deps.store);
   const targets = ownTargets(asked, deps.duties);
   if (targets.length < asked.length && targets.length === 0) describeFromRows(round);
   if (round.asked) {
@@ -230,9 +234,7 @@ function wantedOf(
 
 /** The site admits the namespace no longer, or is another place now; something is there, and a person has said that it may go. */
 function isExpelled(round: Round, target: Target, row: SiteRow): boolean {
-  const { site } = target;
-  const closed = (site !== undefined && !admits(site, round.image)) || isElsewhere(round, row);
-  return closed && holdsAnything(row) && removalConfirmed(round.image, row.name);
+  return isClosed(round, target, row) && holdsAnything(row) && isRemovalConfirmed(round.image, row);
 }
 
 /** The smallest bound that any of the sites sets would keep the image from the others, so it is the largest that counts. */
@@ -312,9 +314,4 @@ function leastFar(views: readonly DownloadView[]): DownloadView | undefined {
     (a, b) =>
       a.bytes / (a.totalBytes ?? Number.POSITIVE_INFINITY) - b.bytes / (b.totalBytes ?? Number.POSITIVE_INFINITY),
   )[0];
-}
-
-function requestOf(image: VMImage): string | undefined {
-  const { annotations = {} } = image.metadata;
-  return annotations[ANNOTATIONS.requestedAt] ?? annotations[ANNOTATIONS.fluxRequestedAt];
 }

@@ -1,11 +1,13 @@
-import { ANNOTATIONS, FINALIZERS, type SiteRow, type VMImage } from '../../api/types.ts';
+import { isRemovalConfirmed } from '../../api/removal.ts';
+import { FINALIZERS, type ImageSite, type SiteRow, type VMImage } from '../../api/types.ts';
+import { howToConfirm, isElsewhere } from './held.ts';
 import { hashOf } from './identity.ts';
 import { begin, jobKey, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
 import { giveUpRoomToPrepare } from './room.ts';
 import { lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { dropRow, holds, tell } from './rows.ts';
-import { registrationOf, removalConfirmed, type Target, targetsOf } from './targets.ts';
+import { matchesSelector, notAdmitted, registrationOf, type Target, targetsOf } from './targets.ts';
 import { attend, openWork } from './work.ts';
 
 /** Takes the image out of service at a site, and keeps it there: `spec.state: Deactivated`, or an expiry that says so. */
@@ -68,7 +70,7 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
     );
     return true;
   }
-  if (holdsAnything(row) && isElsewhere(round, row) && removalConfirmed(round.image, row.name)) {
+  if (holdsAnything(row) && isElsewhere(round, row) && isRemovalConfirmed(round.image, row)) {
     note(
       round,
       'Warning',
@@ -95,12 +97,6 @@ export function clear(round: Round, target: Target, row: SiteRow, inputsHash: st
   return false;
 }
 
-/** The site is another place now than when the row was made, and somebody has confirmed that it is meant so. */
-export function isElsewhere(round: Round, row: SiteRow): boolean {
-  const connection = round.deps.sites.get(row.name);
-  return connection !== undefined && row.siteIdentity !== undefined && row.siteIdentity !== connection.identity;
-}
-
 /**
  * Rows of sites that the spec does not ask for any more. One that was taken out of `spec.sites` goes as the deletion policy says,
  * once the remaining sites are ready; one that a selector no longer matches stays until a person confirms it, for a changed
@@ -115,22 +111,20 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
       dropRow(round, row);
       continue;
     }
-    const listed = round.image.spec.sites !== undefined;
-    if (!listed && !removalConfirmed(round.image, row.name)) {
-      tell(
-        row,
-        row.phase ?? 'Ready',
-        'ConfirmationRequired',
-        `spec.siteSelector does not match ImageSite ${row.name} any more; ${row.imageID ?? 'its registration'} stays until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${row.name}`,
-      );
+    const isListed = round.image.spec.sites !== undefined;
+    const isConfirmed = isRemovalConfirmed(round.image, row);
+    if (!isListed && !isConfirmed) {
+      const { reason, fact } = whyUnselected(round, row);
+      const stays = `${row.imageID ?? 'its registration'} stays until you ${howToConfirm(round, row)}`;
+      tell(row, row.phase ?? 'Ready', reason, `${fact}; ${stays}`);
       continue;
     }
-    if (!othersReady && !removalConfirmed(round.image, row.name)) {
+    if (!othersReady && !isConfirmed) {
       tell(
         row,
         row.phase ?? 'Ready',
         'WaitsForOthers',
-        'taken out of spec.sites: removed when the remaining sites are ready',
+        `taken out of spec.sites: removed when the remaining sites are ready, or at once when you ${howToConfirm(round, row)}`,
       );
       continue;
     }
@@ -147,6 +141,17 @@ export function leaveUnwanted(round: Round, targets: readonly Target[], othersRe
     }
     if (clear(round, departing(round, row), row, hashOf(['removed', row.name]))) dropRow(round, row);
   }
+}
+
+/** Why `spec.siteSelector` does not choose the site (any more): not always because of its labels. */
+function whyUnselected({ image, deps, namespace }: Round, { name }: SiteRow): { reason: string; fact: string } {
+  const site = deps.store.get<ImageSite>('ImageSite', { name });
+  const reason = 'ConfirmationRequired';
+  if (site === undefined) return { reason, fact: `there is no ImageSite ${name} any more` };
+  if (site.metadata.deletionTimestamp !== undefined) return { reason, fact: `ImageSite ${name} is being deleted` };
+  if (!matchesSelector(site.metadata.labels ?? {}, image.spec.siteSelector ?? {}))
+    return { reason, fact: `spec.siteSelector does not match ImageSite ${name} any more` };
+  return { reason: 'NamespaceNotAllowed', fact: notAdmitted(site, namespace) };
 }
 
 /**

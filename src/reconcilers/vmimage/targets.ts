@@ -1,5 +1,5 @@
 import { Failure } from '../../api/failure.ts';
-import { ANNOTATIONS, type ImageSite, type VMImage } from '../../api/types.ts';
+import type { ImageSite, VMImage } from '../../api/types.ts';
 import type { Registration } from '../../clouds/cloud.ts';
 import type { Store } from '../../stores/store.ts';
 
@@ -35,6 +35,11 @@ export function targetsOf(image: VMImage, store: Store): Target[] {
 export function admits(site: ImageSite, image: VMImage): boolean {
   const namespace = image.metadata.namespace ?? 'default';
   return (site.spec.allowedNamespaces ?? ['*']).some((pattern) => glob(pattern, namespace));
+}
+
+/** That the site does not take images of the namespace, for messages. */
+export function notAdmitted({ metadata, spec }: ImageSite, namespace: string): string {
+  return `ImageSite ${metadata.name} takes no images of namespace ${namespace} (its allowedNamespaces: ${spec.allowedNamespaces.join(', ')})`;
 }
 
 /** Goes back to the last star alone, so that no pattern takes more than length × length steps. */
@@ -162,10 +167,4 @@ export function durationMs(text: string | undefined, fallback: number): number {
     total += Number(count) * units[unit as keyof typeof units];
   }
   return total > 0 ? total : fallback;
-}
-
-/** The person's word that rows of these sites may be cleaned up although nothing asks for it by name. */
-export function removalConfirmed(image: VMImage, site: string): boolean {
-  const confirmed = image.metadata.annotations?.[ANNOTATIONS.confirmRemoval] ?? '';
-  return confirmed.split(/[\s,]+/).includes(site);
 }

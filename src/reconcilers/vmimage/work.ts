@@ -1,7 +1,8 @@
 import { findCondition, isTrue, READY } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
-import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
+import type { SiteRow } from '../../api/types.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
+import { howToConfirm } from './held.ts';
 import { hashOf } from './identity.ts';
 import { holdsAnything } from './named.ts';
 import {
@@ -16,7 +17,7 @@ import { showProgress } from './progress.ts';
 import { lookAgain, type Round } from './round.ts';
 import { clearFailure, isSiteTrouble, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { settle } from './settle.ts';
-import { admits, checkLimits, type Target } from './targets.ts';
+import { admits, checkLimits, notAdmitted, type Target } from './targets.ts';
 
 /**
  * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
@@ -48,9 +49,10 @@ export function openWork(
   if (site === undefined)
     return wait('SiteNotFound', `there is no ImageSite ${target.name}: create it, or correct spec.sites`);
   if (purpose === 'Serve' && !admits(site, image)) {
-    const fact = `ImageSite ${target.name} takes no images of namespace ${round.namespace} (its allowedNamespaces: ${site.spec.allowedNamespaces.join(', ')})`;
-    const stays = `; ${row.imageID} stays as it is until you annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`;
-    return wait('NamespaceNotAllowed', row.imageID === undefined ? fact : fact + stays);
+    const fact = notAdmitted(site, round.namespace);
+    if (!holdsAnything(row)) return wait('NamespaceNotAllowed', fact);
+    const stays = `${row.imageID ?? 'what was begun'} stays as it is until you ${howToConfirm(round, row)}`;
+    return wait('NamespaceNotAllowed', `${fact}; ${stays}`);
   }
   const connection = deps.sites.get(target.name);
   const isWell = isTrue(site.status.conditions, READY);
@@ -72,7 +74,7 @@ export function openWork(
   if (row.siteIdentity !== undefined && row.siteIdentity !== connection.identity && holdsAnything(row)) {
     return wait(
       'IdentityChanged',
-      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was. To leave behind what is there and register it anew, annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${target.name}`,
+      `ImageSite ${target.name} was ${row.siteIdentity} when ${row.imageID ?? 'the image'} was registered, and is ${connection.identity} now; nothing is done there until it is what it was. To leave behind what is there and register it anew, ${howToConfirm(round, row)}`,
     );
   }
   const inputsHash = hashOf([

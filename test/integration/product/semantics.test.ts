@@ -32,6 +32,12 @@ const published = (folder: string) =>
   readdirSync(folder).filter((name) => !name.startsWith('.') && name !== 'index.json');
 const ask = (name: string, at: string) =>
   house.store.annotate('VMImage', { namespace: 'default', name }, { 'imageproxy.dev/requestedAt': at });
+/** Annotates the image with what its row asks for, to let go of what is held there. */
+const confirmRemoval = ({ metadata, status }: VMImage) => {
+  const word = /imageproxy\.dev\/confirm-removal: (\S+)/.exec(status.sites?.[0]?.message ?? '')?.[1] ?? '';
+  const annotations = { 'imageproxy.dev/confirm-removal': word };
+  return house.store.annotate('VMImage', { namespace: 'default', name: metadata.name }, annotations);
+};
 
 /** The place of the site cannot be reached, and the site knows it. */
 async function siteIsAway(at: string): Promise<void> {
@@ -330,14 +336,45 @@ describe('sites', () => {
       ...directorySite('shelf', house.shelf),
       metadata: { name: 'shelf', labels: { zone: 'b' } },
     });
-    await house.until('s', (now) => now.status.sites?.[0]?.reason === 'ConfirmationRequired');
+    const held = await house.until('s', (now) => now.status.sites?.[0]?.reason === 'ConfirmationRequired');
     expect(published(house.shelf)).toHaveLength(1);
-    await house.store.annotate(
-      'VMImage',
-      { namespace: 'default', name: 's' },
-      { 'imageproxy.dev/confirm-removal': 'shelf' },
-    );
+    await confirmRemoval(held);
     await house.until('s', (now) => now.status.sites?.length === 0);
+    expect(published(house.shelf)).toEqual([]);
+  });
+
+  test.each([
+    ['no longer match', { labels: { zone: 'a' } }, {}, 'ConfirmationRequired'],
+    ['no longer admit the namespace', {}, { allowedNamespaces: ['other'] }, 'NamespaceNotAllowed'],
+  ] as const)('that %s are cleaned up once for each word, which stays where it is', async (_, well, closing, reason) => {
+    const place = (isOpen: boolean) => ({
+      ...directorySite('shelf', house.shelf, isOpen ? {} : closing),
+      metadata: { name: 'shelf', ...(isOpen ? well : {}) },
+    });
+    const { sites: _sites, ...spec } = specOf('once');
+    const siteSelector = 'labels' in well ? { matchLabels: well.labels } : {};
+    await house.write('shelf.yaml', place(true));
+    await house.write('once.yaml', vmimage('once', { ...spec, siteSelector }));
+    await house.ready('once');
+    await house.write('shelf.yaml', place(false));
+    const held = await house.until('once', (now) => now.status.sites?.[0]?.reason === reason);
+    await confirmRemoval(held);
+    await house.until('once', (now) => now.status.sites?.length === 0);
+    await house.write('shelf.yaml', place(true));
+    await house.until('once', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.imageID !== undefined);
+    expect(published(house.shelf)).toHaveLength(1);
+    // A slip of the hand, while the word of the last time is still there.
+    await house.write('shelf.yaml', place(false));
+    const again = await house.until(
+      'once',
+      (now) => now.status.sites?.length === 0 || now.status.sites?.[0]?.reason === reason,
+    );
+    expect(again.metadata.annotations?.['imageproxy.dev/confirm-removal']).toMatch(/^shelf/);
+    expect(again.status.sites).toMatchObject([{ name: 'shelf', reason }]);
+    expect(published(house.shelf)).toHaveLength(1);
+    // What a person says of it now counts as it did the first time.
+    await confirmRemoval(again);
+    await house.until('once', (now) => now.status.sites?.length === 0);
     expect(published(house.shelf)).toEqual([]);
   });
 
@@ -413,15 +450,10 @@ describe('sites', () => {
     await house.write('shelf.yaml', directorySite('shelf', house.shelf, closed));
     const told = await house.until('t', (now) => now.status.sites?.[0]?.reason === 'NamespaceNotAllowed');
     expect(isTrue(told, 'Ready')).toBe(true);
-    expect(told.status.sites?.[0]?.message).toContain('imageproxy.dev/confirm-removal');
     await house.delete('t');
     await house.gone('t');
     expect(published(house.shelf)).toHaveLength(1);
-    await house.store.annotate(
-      'VMImage',
-      { namespace: 'default', name: 'u' },
-      { 'imageproxy.dev/confirm-removal': 'shelf' },
-    );
+    await confirmRemoval(await house.until('u', (now) => now.status.sites?.[0]?.reason === 'NamespaceNotAllowed'));
     await house.until('u', (now) => now.status.sites?.[0]?.imageID === undefined);
     expect(published(house.shelf)).toEqual([]);
   });
@@ -506,14 +538,11 @@ describe('sites', () => {
     const identity = /and is (directory \S+) now/.exec(condition(site, 'Ready')?.message ?? '')?.[1] ?? '';
     await house.store.annotate('ImageSite', { name: 'shelf' }, { 'imageproxy.dev/confirm-identity': identity });
     await house.untilSite('shelf', (now) => isTrue(now, 'Ready'));
-    await house.until(
-      'c',
-      (now) => now.status.sites?.[0]?.message?.includes('imageproxy.dev/confirm-removal: shelf') === true,
-    );
-    await house.store.annotate(
-      'VMImage',
-      { namespace: 'default', name: 'c' },
-      { 'imageproxy.dev/confirm-removal': 'shelf' },
+    await confirmRemoval(
+      await house.until(
+        'c',
+        (now) => now.status.sites?.[0]?.message?.includes('imageproxy.dev/confirm-removal: shelf') === true,
+      ),
     );
     await house.until('c', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.siteIdentity === identity);
     expect(published(fresh)).toEqual([`${house.row('c', 'shelf')?.imageID}.qcow2`]);

@@ -1,10 +1,10 @@
 import { describe, expect, it, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
-import type { SiteRow, VMImage } from '../../../src/api/types.ts';
+import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
 import { finish, holdupOf, leaveUnwanted, withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
 import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { settled } from '../../support/clock.ts';
-import { servingRow, vmimage } from './objects.ts';
+import { CREATED, imagesite, servingRow, vmimage } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
 
@@ -36,6 +36,21 @@ class Scene {
 
   get row(): SiteRow | undefined {
     return this.rows[0];
+  }
+
+  get site(): ImageSite {
+    return this.bench.sites.get('nova') ?? imagesite();
+  }
+
+  /** What the row's message asks for. */
+  get word(): string {
+    return /imageproxy\.dev\/confirm-removal: (\S+) /.exec(this.row?.message ?? '')?.[1] ?? '';
+  }
+
+  /** A person annotates the image with these words. */
+  say(words: string): void {
+    const annotations = { 'imageproxy.dev/confirm-removal': words };
+    this.image = this.bench.add({ ...this.image, metadata: { ...this.image.metadata, annotations } });
   }
 
   half(claim = 'uid-ubuntu'): void {
@@ -172,6 +187,15 @@ describe('an image that is taken out of service', () => {
   });
 });
 
+/** An image whose sites are chosen by a label, which nova does not have. */
+function selecting(...rows: SiteRow[]): Scene {
+  const scene = new Scene({}, ...rows);
+  const { sites: _, ...spec } = scene.image.spec;
+  const siteSelector = { matchLabels: { region: 'eu' } };
+  scene.image = scene.bench.add({ ...scene.image, spec: { ...spec, siteSelector } });
+  return scene;
+}
+
 describe('a site that is no longer asked for', () => {
   const elsewhere = { sites: [{ name: 'east', optional: false }] };
 
@@ -199,20 +223,65 @@ describe('a site that is no longer asked for', () => {
   });
 
   it('because labels changed keeps the image until a person confirms: a label is no order to delete', async () => {
-    const { sites: _, ...spec } = vmimage().spec;
-    const scene = new Scene({}, servingRow());
-    scene.image = scene.bench.add({
-      ...scene.image,
-      spec: { ...spec, siteSelector: { matchLabels: { region: 'eu' } } },
-    });
+    const scene = selecting(servingRow());
     await scene.rest('leave');
     expect(scene.row).toMatchObject({ reason: 'ConfirmationRequired', imageID: 'id-nova', phase: 'Ready' });
-    expect(scene.row?.message).toContain('imageproxy.dev/confirm-removal: nova');
-    scene.image = scene.bench.add({
-      ...scene.image,
-      metadata: { ...scene.image.metadata, annotations: { 'imageproxy.dev/confirm-removal': 'nova' } },
-    });
+    expect(scene.row?.message).toMatch(/^spec\.siteSelector does not match ImageSite nova any more; id-nova stays until/);
+    scene.say(scene.word);
     await scene.rest('leave');
+    expect(scene.rows).toEqual([]);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+
+  test.each<[string, string, Partial<SiteRow>]>([
+    ['for the site alone', 'nova', {}],
+    ['for an earlier occasion', 'nova@2026-11-20T12:00:00Z', {}],
+    // As an earlier version has left the row: it did not write down since when.
+    ['before the program was upgraded', 'nova', { reason: 'ConfirmationRequired' }],
+    ['while its removal was begun by an earlier version', 'nova', { operation: { kind: 'Delete', startedAt: CREATED } }],
+  ])('keeps it though there is a word that was given %s', async (_, word, row) => {
+    const scene = selecting(servingRow('nova', row));
+    scene.say(word);
+    await scene.rest('leave');
+    expect(scene.row).toMatchObject({ reason: 'ConfirmationRequired', imageID: 'id-nova' });
+    expect(scene.cloud.visible).toHaveLength(1);
+  });
+
+  test.each<[string, (scene: Scene) => void, string, RegExp]>([
+    [
+      'does not admit the namespace',
+      (scene) => Object.assign(scene.site.spec, { allowedNamespaces: ['other', 'prod-*'] }),
+      'NamespaceNotAllowed',
+      /^ImageSite nova takes no images of namespace default \(its allowedNamespaces: other, prod-\*\); id-nova stays until/,
+    ],
+    [
+      'is being deleted',
+      (scene) => Object.assign(scene.site.metadata, { deletionTimestamp: CREATED }),
+      'ConfirmationRequired',
+      /^ImageSite nova is being deleted; id-nova stays until/,
+    ],
+    [
+      'is gone',
+      (scene) => scene.bench.sites.clear(),
+      'ConfirmationRequired',
+      /^there is no ImageSite nova any more; id-nova stays until/,
+    ],
+  ])('because it %s says so, not that its labels are others', async (_, change, reason, message) => {
+    const scene = selecting(servingRow());
+    scene.site.metadata.labels = { region: 'eu' };
+    change(scene);
+    await scene.step('leave');
+    expect(scene.row).toMatchObject({ reason, message: expect.stringMatching(message) });
+    expect(scene.word).toBe('nova@2026-11-21T12:00:00Z');
+  });
+
+  it('waits for the others whatever was confirmed before, and goes at once when that is confirmed', async () => {
+    const scene = new Scene(elsewhere, servingRow());
+    scene.say('nova');
+    await scene.rest('leave, others not ready');
+    expect(scene.row).toMatchObject({ reason: 'WaitsForOthers', imageID: 'id-nova' });
+    scene.say(scene.word);
+    await scene.rest('leave, others not ready');
     expect(scene.rows).toEqual([]);
     expect(scene.cloud.records.size).toBe(0);
   });

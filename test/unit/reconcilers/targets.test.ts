@@ -9,7 +9,6 @@ import {
   durationMs,
   matchesSelector,
   registrationOf,
-  removalConfirmed,
   targetsOf,
 } from '../../../src/reconcilers/vmimage/targets.ts';
 import { imagesite, vmimage } from './objects.ts';
@@ -338,22 +337,5 @@ describe('quantities and durations', () => {
     ['soon', 42],
   ])('%s is so many milliseconds: %s', (text, ms) => {
     expect(durationMs(text, 42)).toBe(ms);
-  });
-});
-
-describe('the word of a person that rows may be cleaned up', () => {
-  const image = (word: string | undefined) =>
-    vmimage({ metadata: word === undefined ? {} : { annotations: { 'imageproxy.dev/confirm-removal': word } } });
-
-  test.each<[string | undefined, boolean]>([
-    [undefined, false],
-    ['', false],
-    ['nova', true],
-    ['east, nova', true],
-    ['east nova', true],
-    ['nova-2', false],
-    ['NOVA', false],
-  ])('%j confirms nova: %s', (word, expected) => {
-    expect(removalConfirmed(image(word), 'nova')).toBe(expected);
   });
 });

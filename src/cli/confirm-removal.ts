@@ -1,0 +1,179 @@
+import { findCondition, READY } from '../api/conditions.ts';
+import { confirmationOf, listRemovalWord } from '../api/removal.ts';
+import { ANNOTATIONS, type ImageSubscription, type SiteRow, type VMImage } from '../api/types.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
+import type { CommandContext } from './output.ts';
+import { openPlace } from './open-place.ts';
+import type { Place, PlaceOptions } from './place.ts';
+import type { Session } from './session.ts';
+import { tellUnattended } from './unattended.ts';
+import { watchFor, type WatchForOptions } from './watching.ts';
+
+const ANSWER_MS = 60_000;
+
+export interface ConfirmRemovalOptions extends PlaceOptions {
+  timeout: number;
+}
+
+/** `imageproxy confirm-removal vmimg/NAME SITE`, or `imgsub/NAME`: what is kept until a person has said so may go. */
+export async function confirmRemoval(
+  text: string,
+  site: string | undefined,
+  options: ConfirmRemovalOptions,
+  context: CommandContext,
+): Promise<number> {
+  await using place = await openPlace(options, context);
+  const target = targetOf(text, undefined, place.namespace);
+  if (target.kind === 'ImageSite') {
+    throw new CommandError(
+      EXIT.usage,
+      `removals are of VMImages and ImageSubscriptions: write vmimg/NAME ${target.key.name}`,
+    );
+  }
+  const found = await place.get(target.kind, target.key);
+  if (found === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
+  const ask: Ask = { place, target, timeoutMs: options.timeout, context };
+  if (target.kind === 'ImageSubscription') {
+    if (site !== undefined)
+      throw new CommandError(EXIT.usage, `${titleOf(target)} is at no site: leave "${site}" out`);
+    await confirmOfList(found as ImageSubscription, ask);
+  } else {
+    if (site === undefined) throw new CommandError(EXIT.usage, `name the site: confirm-removal ${text} SITE`);
+    await confirmAtSite(found as VMImage, site, ask);
+  }
+  return EXIT.ok;
+}
+
+interface Ask {
+  place: Place;
+  target: Target;
+  timeoutMs: number;
+  context: CommandContext;
+}
+
+async function confirmAtSite(image: VMImage, site: string, ask: Ask): Promise<void> {
+  const { place, target, context } = ask;
+  const rows = image.status?.sites ?? [];
+  const row = rows.find(({ name }) => name === site);
+  if (row === undefined) {
+    const known = rows.length > 0 ? `: it is at ${rows.map(({ name }) => name).join(', ')}` : '';
+    throw new CommandError(EXIT.notFound, `${titleOf(target)} is not at the site "${site}"${known}`);
+  }
+  // One that is listed may be held as well: where the site is closed to the namespace, or is another place.
+  if (row.heldSince === undefined && image.spec.sites?.some(({ name }) => name === site) === true) {
+    throw new CommandError(
+      EXIT.usage,
+      `${titleOf(target)} asks for the site "${site}" in spec.sites: take it out there, and it is removed`,
+    );
+  }
+  const session = await place.act();
+  try {
+    const held = await untilHeld(session, site, ask);
+    if (held !== undefined) {
+      await session.annotate(target.kind, target.key, {
+        [ANNOTATIONS.confirmRemoval]: confirmationOf(held.image, held.row),
+      });
+      await untilLetGo(session, held.row, ask);
+    }
+    const isLeftBehind = held?.row.reason === 'IdentityChanged';
+    const what = isLeftBehind ? `left behind at ${held.row.siteIdentity ?? site}` : `removed from ${site}`;
+    context.out.line(`${nameLine(target)} ${what}`);
+  } finally {
+    await session.close();
+  }
+}
+
+/** The row, once the controllers have seen that it is to be held: they alone name the occasion. Undefined when nothing is left. */
+function untilHeld(session: Session, site: string, ask: Ask): Promise<{ image: VMImage; row: SiteRow } | undefined> {
+  const { target, timeoutMs } = ask;
+  return wait(session, ask, Math.min(timeoutMs, ANSWER_MS), {
+    decide: (object) => {
+      const row = rowIn(object, site, target);
+      if (row === undefined) return { held: undefined };
+      return row.heldSince === undefined ? undefined : { held: { image: object as VMImage, row } };
+    },
+    onTimeout: () =>
+      new CommandError(
+        EXIT.timedOut,
+        `${titleOf(target)} waits for no confirmation at ${site}: it is asked for there, or its controller has not looked yet`,
+      ),
+  }).then(({ held }) => held);
+}
+
+/** Until the occasion is over. @throws CommandError when it is so because the image is asked for there again */
+async function untilLetGo(session: Session, held: SiteRow, ask: Ask): Promise<void> {
+  const { place, target, timeoutMs } = ask;
+  await wait(session, ask, timeoutMs, {
+    decide: (object) => {
+      const row = rowIn(object, held.name, target);
+      if (row?.heldSince === held.heldSince && row?.heldSince !== undefined) return undefined;
+      const isSame = row?.imageID === held.imageID && row?.siteIdentity === held.siteIdentity;
+      if (row?.imageID !== undefined && isSame) {
+        throw new CommandError(
+          EXIT.failed,
+          `${titleOf(target)} belongs at ${held.name} again: nothing was removed there`,
+        );
+      }
+      return true;
+    },
+    onTimeout: () =>
+      new CommandError(
+        EXIT.timedOut,
+        `${titleOf(target)} is still at ${held.name}; it is confirmed and goes on: ${place.typed('describe', target)}`,
+      ),
+  });
+}
+
+function rowIn(object: StoredResource | undefined, site: string, target: Target): SiteRow | undefined {
+  if (object === undefined)
+    throw new CommandError(EXIT.notFound, `${titleOf(target)} was deleted meanwhile: its registrations go with it`);
+  return (object as VMImage).status?.sites?.find(({ name }) => name === site);
+}
+
+/** So many images are gone from an unsigned list that nothing is done: the word is of that very list. */
+async function confirmOfList(subscription: ImageSubscription, ask: Ask): Promise<void> {
+  const { place, target, timeoutMs, context } = ask;
+  const digest = subscription.status?.list?.digest;
+  if (!isHeld(subscription) || digest === undefined) {
+    throw new CommandError(EXIT.failed, `${titleOf(target)} waits for no confirmation`);
+  }
+  const session = await place.act();
+  try {
+    await session.annotate(target.kind, target.key, { [ANNOTATIONS.confirmListRemoval]: listRemovalWord(digest) });
+    await wait(session, ask, timeoutMs, {
+      decide: (object) => {
+        if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} was deleted meanwhile`);
+        return isHeld(object as ImageSubscription) ? undefined : true;
+      },
+      onTimeout: () =>
+        new CommandError(
+          EXIT.timedOut,
+          `${titleOf(target)} is confirmed, and was not taken up yet: ${place.typed('describe', target)}`,
+        ),
+    });
+    context.out.line(`${nameLine(target)} removals confirmed`);
+  } finally {
+    await session.close();
+  }
+}
+
+function isHeld({ status }: ImageSubscription): boolean {
+  return findCondition(status?.conditions, READY)?.reason === 'ConfirmationRequired';
+}
+
+function wait<T>(
+  session: Session,
+  { place, target, context }: Ask,
+  timeoutMs: number,
+  how: Pick<WatchForOptions<T>, 'decide' | 'onTimeout'>,
+): Promise<T> {
+  return watchFor(session, context, {
+    ...target,
+    ...how,
+    timeoutMs,
+    ended: session.ended,
+    onOverdue: tellUnattended(place, (why) => context.err.line(why)),
+  });
+}
