@@ -41,6 +41,8 @@ export function adviceOn({ object, target, problems, unattended, typed, verdict 
       lines.push(ready?.message ?? 'It is stalled.', `When that is put right: ${typed('reconcile', target)}`);
       break;
     case 'InProgress':
+      if (ready?.reason === 'Lost' || ready?.reason === 'LossLimit')
+        lines.push(`Find out who removed it; to have it registered again: ${typed('reconcile', target)}`);
       lines.push(
         `Follow it: ${typed('watch', target)}`,
         `Wait for it: ${typed('wait', target, '--for=condition=Ready')}`,

@@ -1,7 +1,6 @@
 import { findCondition, READY } from '../api/conditions.ts';
 import { confirmationOf, listRemovalWord } from '../api/removal.ts';
 import { ANNOTATIONS, type ImageSubscription, type SiteRow, type VMImage } from '../api/types.ts';
-import type { StoredResource } from '../stores/directory/records.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import type { CommandContext } from './output.ts';
@@ -9,9 +8,7 @@ import { openPlace } from './open-place.ts';
 import type { Place, PlaceOptions } from './place.ts';
 import type { Session } from './session.ts';
 import { tellUnattended } from './unattended.ts';
-import { watchFor, type WatchForOptions } from './watching.ts';
-
-const ANSWER_MS = 60_000;
+import { watchFor } from './watching.ts';
 
 export interface ConfirmRemovalOptions extends PlaceOptions {
   timeout: number;
@@ -36,8 +33,7 @@ export async function confirmRemoval(
   if (found === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
   const ask: Ask = { place, target, timeoutMs: options.timeout, context };
   if (target.kind === 'ImageSubscription') {
-    if (site !== undefined)
-      throw new CommandError(EXIT.usage, `${titleOf(target)} is at no site: leave "${site}" out`);
+    if (site !== undefined) throw new CommandError(EXIT.usage, `${titleOf(target)} is at no site: leave "${site}" out`);
     await confirmOfList(found as ImageSubscription, ask);
   } else {
     if (site === undefined) throw new CommandError(EXIT.usage, `name the site: confirm-removal ${text} SITE`);
@@ -70,66 +66,63 @@ async function confirmAtSite(image: VMImage, site: string, ask: Ask): Promise<vo
   }
   const session = await place.act();
   try {
-    const held = await untilHeld(session, site, ask);
-    if (held !== undefined) {
-      await session.annotate(target.kind, target.key, {
-        [ANNOTATIONS.confirmRemoval]: confirmationOf(held.image, held.row),
-      });
-      await untilLetGo(session, held.row, ask);
-    }
-    const isLeftBehind = held?.row.reason === 'IdentityChanged';
-    const what = isLeftBehind ? `left behind at ${held.row.siteIdentity ?? site}` : `removed from ${site}`;
+    const held = await letGo(session, site, ask);
+    const isLeftBehind = held?.reason === 'IdentityChanged';
+    const what = isLeftBehind ? `left behind at ${held?.siteIdentity ?? site}` : `removed from ${site}`;
     context.out.line(`${nameLine(target)} ${what}`);
   } finally {
     await session.close();
   }
 }
 
-/** The row, once the controllers have seen that it is to be held: they alone name the occasion. Undefined when nothing is left. */
-function untilHeld(session: Session, site: string, ask: Ask): Promise<{ image: VMImage; row: SiteRow } | undefined> {
-  const { target, timeoutMs } = ask;
-  return wait(session, ask, Math.min(timeoutMs, ANSWER_MS), {
+/**
+ * Confirms, once the controllers have seen that it is to be held, for they alone name the occasion; then waits until that is over.
+ * Returns the row as it was held; undefined when nothing was left to confirm.
+ * @throws CommandError when it is over because the image is asked for there again
+ */
+async function letGo(session: Session, site: string, ask: Ask): Promise<SiteRow | undefined> {
+  const { place, target, timeoutMs, context } = ask;
+  const { promise: refused, reject: refuse } = Promise.withResolvers<never>();
+  // Nobody may be waiting for it any more.
+  refused.catch(() => undefined);
+  const tellWhoWorks = tellUnattended(place, (why) => context.err.line(why));
+  const notHeld = `${titleOf(target)} waits for no confirmation at ${site}: it is asked for there, or its controller has not looked yet`;
+  let held: SiteRow | undefined;
+  await watchFor(session, context, {
+    ...target,
+    timeoutMs,
+    ended: Promise.race([session.ended, refused]),
     decide: (object) => {
-      const row = rowIn(object, site, target);
-      if (row === undefined) return { held: undefined };
-      return row.heldSince === undefined ? undefined : { held: { image: object as VMImage, row } };
-    },
-    onTimeout: () =>
-      new CommandError(
-        EXIT.timedOut,
-        `${titleOf(target)} waits for no confirmation at ${site}: it is asked for there, or its controller has not looked yet`,
-      ),
-  }).then(({ held }) => held);
-}
-
-/** Until the occasion is over. @throws CommandError when it is so because the image is asked for there again */
-async function untilLetGo(session: Session, held: SiteRow, ask: Ask): Promise<void> {
-  const { place, target, timeoutMs } = ask;
-  await wait(session, ask, timeoutMs, {
-    decide: (object) => {
-      const row = rowIn(object, held.name, target);
-      if (row?.heldSince === held.heldSince && row?.heldSince !== undefined) return undefined;
-      const isSame = row?.imageID === held.imageID && row?.siteIdentity === held.siteIdentity;
-      if (row?.imageID !== undefined && isSame) {
-        throw new CommandError(
-          EXIT.failed,
-          `${titleOf(target)} belongs at ${held.name} again: nothing was removed there`,
-        );
+      if (object === undefined)
+        throw new CommandError(EXIT.notFound, `${titleOf(target)} was deleted meanwhile: its registrations go with it`);
+      const image = object as VMImage;
+      const row = image.status?.sites?.find(({ name }) => name === site);
+      if (row === undefined) return true;
+      if (held === undefined) {
+        if (row.heldSince === undefined) return undefined;
+        held = row;
+        const annotations = { [ANNOTATIONS.confirmRemoval]: confirmationOf(image, row) };
+        session.annotate(target.kind, target.key, annotations).catch(refuse);
+        return undefined;
       }
-      return true;
+      if (row.heldSince === held.heldSince) return undefined;
+      if (row.imageID === undefined || row.imageID !== held.imageID || row.siteIdentity !== held.siteIdentity)
+        return true;
+      throw new CommandError(EXIT.failed, `${titleOf(target)} belongs at ${site} again: nothing was removed there`);
+    },
+    onOverdue: (last) => {
+      if (held === undefined) context.err.line(notHeld);
+      tellWhoWorks(last);
     },
     onTimeout: () =>
       new CommandError(
         EXIT.timedOut,
-        `${titleOf(target)} is still at ${held.name}; it is confirmed and goes on: ${place.typed('describe', target)}`,
+        held === undefined
+          ? notHeld
+          : `${titleOf(target)} is still at ${site}; it is confirmed and goes on: ${place.typed('describe', target)}`,
       ),
   });
-}
-
-function rowIn(object: StoredResource | undefined, site: string, target: Target): SiteRow | undefined {
-  if (object === undefined)
-    throw new CommandError(EXIT.notFound, `${titleOf(target)} was deleted meanwhile: its registrations go with it`);
-  return (object as VMImage).status?.sites?.find(({ name }) => name === site);
+  return held;
 }
 
 /** So many images are gone from an unsigned list that nothing is done: the word is of that very list. */
@@ -142,7 +135,11 @@ async function confirmOfList(subscription: ImageSubscription, ask: Ask): Promise
   const session = await place.act();
   try {
     await session.annotate(target.kind, target.key, { [ANNOTATIONS.confirmListRemoval]: listRemovalWord(digest) });
-    await wait(session, ask, timeoutMs, {
+    await watchFor(session, context, {
+      ...target,
+      timeoutMs,
+      ended: session.ended,
+      onOverdue: tellUnattended(place, (why) => context.err.line(why)),
       decide: (object) => {
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} was deleted meanwhile`);
         return isHeld(object as ImageSubscription) ? undefined : true;
@@ -161,19 +158,4 @@ async function confirmOfList(subscription: ImageSubscription, ask: Ask): Promise
 
 function isHeld({ status }: ImageSubscription): boolean {
   return findCondition(status?.conditions, READY)?.reason === 'ConfirmationRequired';
-}
-
-function wait<T>(
-  session: Session,
-  { place, target, context }: Ask,
-  timeoutMs: number,
-  how: Pick<WatchForOptions<T>, 'decide' | 'onTimeout'>,
-): Promise<T> {
-  return watchFor(session, context, {
-    ...target,
-    ...how,
-    timeoutMs,
-    ended: session.ended,
-    onOverdue: tellUnattended(place, (why) => context.err.line(why)),
-  });
 }

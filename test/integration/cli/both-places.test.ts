@@ -92,6 +92,8 @@ const TABLE: readonly Row[] = [
     code: 2,
     err: /VMImage default\/a asks for the site "shelf" in spec\.sites: take it out there/,
   },
+  { words: 'confirm-removal vmimg/a', code: 2, err: 'imageproxy: name the site: confirm-removal vmimg/a SITE\n' },
+  { words: 'confirm-removal imgsite/shelf', code: 2, err: /write vmimg\/NAME shelf/ },
   { words: 'confirm-removal vmimg/a elsewhere', code: 3, err: /is not at the site "elsewhere": it is at shelf/ },
   { words: '__complete -- get vmimg b', code: 0, out: 'bad\n' },
   { words: '__complete -- describe -n team vmimg/', code: 0, out: 'vmimg/b\n' },
@@ -247,7 +249,36 @@ describe.each([
       const removed = await succeeds('confirm-removal', 'vmimg/c', 'other');
       expect(removed.out).toBe('vmimage.imageproxy.dev/c removed from other\n');
       expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toEqual([]);
+      // What was said counts for that time alone.
+      await world.apply({ ...site, metadata: { name: 'other', labels: { tier: 'one' } } });
+      await succeeds('wait', 'vmimg/c', '--for=jsonpath={.status.sites[0].phase}=Ready', '--timeout', '90s');
+      await world.apply(site);
+      await succeeds('wait', 'vmimg/c', held, '--timeout', '90s');
+      expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toHaveLength(1);
+      await succeeds('confirm-removal', 'vmimg/c', 'other');
       await succeeds('delete', 'vmimg/c', 'imgsite/other');
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }, 400_000);
+
+  test('confirm-removal lets go of a site that is listed, and takes images of the namespace no more', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'imageproxy-closed-shelf-'));
+    try {
+      await world.apply(directorySite('closed', folder));
+      const { metadata, spec } = image('d', disk.sha256);
+      await world.apply({ kind: 'VMImage', metadata, spec: { ...(spec as object), sites: [{ name: 'closed' }] } });
+      expect(await world.run('wait', 'vmimg/d', '--timeout', '90s')).toMatchObject({ code: 0 });
+      expect(await world.run('confirm-removal', 'vmimg/d', 'closed')).toMatchObject({ code: 2 });
+      await world.apply(directorySite('closed', folder, { allowedNamespaces: ['other'] }));
+      const held = '--for=jsonpath={.status.sites[0].reason}=NamespaceNotAllowed';
+      expect(await world.run('wait', 'vmimg/d', held, '--timeout', '90s')).toMatchObject({ code: 0 });
+      expect(await world.run('confirm-removal', 'vmimg/d', 'closed')).toMatchObject({
+        code: 0,
+        out: 'vmimage.imageproxy.dev/d removed from closed\n',
+      });
+      expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toEqual([]);
+      expect(await world.run('delete', 'vmimg/d', 'imgsite/closed')).toMatchObject({ code: 0 });
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }

@@ -346,37 +346,40 @@ describe('sites', () => {
   test.each([
     ['no longer match', { labels: { zone: 'a' } }, {}, 'ConfirmationRequired'],
     ['no longer admit the namespace', {}, { allowedNamespaces: ['other'] }, 'NamespaceNotAllowed'],
-  ] as const)('that %s are cleaned up once for each word, which stays where it is', async (_, well, closing, reason) => {
-    const place = (isOpen: boolean) => ({
-      ...directorySite('shelf', house.shelf, isOpen ? {} : closing),
-      metadata: { name: 'shelf', ...(isOpen ? well : {}) },
-    });
-    const { sites: _sites, ...spec } = specOf('once');
-    const siteSelector = 'labels' in well ? { matchLabels: well.labels } : {};
-    await house.write('shelf.yaml', place(true));
-    await house.write('once.yaml', vmimage('once', { ...spec, siteSelector }));
-    await house.ready('once');
-    await house.write('shelf.yaml', place(false));
-    const held = await house.until('once', (now) => now.status.sites?.[0]?.reason === reason);
-    await confirmRemoval(held);
-    await house.until('once', (now) => now.status.sites?.length === 0);
-    await house.write('shelf.yaml', place(true));
-    await house.until('once', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.imageID !== undefined);
-    expect(published(house.shelf)).toHaveLength(1);
-    // A slip of the hand, while the word of the last time is still there.
-    await house.write('shelf.yaml', place(false));
-    const again = await house.until(
-      'once',
-      (now) => now.status.sites?.length === 0 || now.status.sites?.[0]?.reason === reason,
-    );
-    expect(again.metadata.annotations?.['imageproxy.dev/confirm-removal']).toMatch(/^shelf/);
-    expect(again.status.sites).toMatchObject([{ name: 'shelf', reason }]);
-    expect(published(house.shelf)).toHaveLength(1);
-    // What a person says of it now counts as it did the first time.
-    await confirmRemoval(again);
-    await house.until('once', (now) => now.status.sites?.length === 0);
-    expect(published(house.shelf)).toEqual([]);
-  });
+  ] as const)(
+    'that %s are cleaned up once for each word, which stays where it is',
+    async (_, well, closing, reason) => {
+      const place = (isOpen: boolean) => ({
+        ...directorySite('shelf', house.shelf, isOpen ? {} : closing),
+        metadata: { name: 'shelf', ...(isOpen ? well : {}) },
+      });
+      const { sites: _sites, ...spec } = specOf('once');
+      const siteSelector = 'labels' in well ? { matchLabels: well.labels } : {};
+      await house.write('shelf.yaml', place(true));
+      await house.write('once.yaml', vmimage('once', { ...spec, siteSelector }));
+      await house.ready('once');
+      await house.write('shelf.yaml', place(false));
+      const held = await house.until('once', (now) => now.status.sites?.[0]?.reason === reason);
+      await confirmRemoval(held);
+      await house.until('once', (now) => now.status.sites?.length === 0);
+      await house.write('shelf.yaml', place(true));
+      await house.until('once', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.imageID !== undefined);
+      expect(published(house.shelf)).toHaveLength(1);
+      // A slip of the hand, while the word of the last time is still there.
+      await house.write('shelf.yaml', place(false));
+      const again = await house.until(
+        'once',
+        (now) => now.status.sites?.length === 0 || now.status.sites?.[0]?.reason === reason,
+      );
+      expect(again.metadata.annotations?.['imageproxy.dev/confirm-removal']).toMatch(/^shelf/);
+      expect(again.status.sites).toMatchObject([{ name: 'shelf', reason }]);
+      expect(published(house.shelf)).toHaveLength(1);
+      // What a person says of it now counts as it did the first time.
+      await confirmRemoval(again);
+      await house.until('once', (now) => now.status.sites?.length === 0);
+      expect(published(house.shelf)).toEqual([]);
+    },
+  );
 
   test('taken out of spec.sites lose the image only after the remaining ones are Ready', async () => {
     const second = join(house.root, 'second');
@@ -492,6 +495,27 @@ describe('sites', () => {
     await house.until('i', (now) => now.status.sites?.[0]?.reason === 'IdentityChanged');
     expect(published(house.shelf)).toHaveLength(1);
     await other.close();
+  });
+
+  test('and their images are looked at when Flux asks, though somebody else has asked before', async () => {
+    await house.write('f.yaml', vmimage('f', specOf('flux')));
+    await house.ready('f');
+    const annotate = (annotations: Record<string, string>) =>
+      Promise.all([
+        house.store.annotate('VMImage', { namespace: 'default', name: 'f' }, annotations),
+        house.store.annotate('ImageSite', { name: 'shelf' }, annotations),
+      ]);
+    const handled = (at: string) =>
+      Promise.all([
+        house.until('f', (now) => now.status.lastHandledReconcileAt === at && isTrue(now, 'Ready')),
+        house.untilSite('shelf', (now) => now.status.lastHandledReconcileAt === at && isTrue(now, 'Ready')),
+      ]);
+    await annotate({ 'imageproxy.dev/requestedAt': '2026-11-21T12:00:00.000Z' });
+    await handled('2026-11-21T12:00:00.000Z');
+    await annotate({ 'reconcile.fluxcd.io/requestedAt': '2026-11-21T12:05:00.123456789Z' });
+    await handled('2026-11-21T12:05:00.123456789Z');
+    await annotate({ 'imageproxy.dev/requestedAt': '2026-11-21T12:10:00.000Z' });
+    await handled('2026-11-21T12:10:00.000Z');
   });
 
   test('that come back from a pause, or are made again under the same name, are probed at once', async () => {
@@ -695,6 +719,23 @@ describe('registrations', () => {
     };
     await expect.poll(losses, { interval: 300 }).toBe(1);
     await house.ready('r');
+  });
+
+  test('that are gone are only told where the site says so, and made again when somebody asks', async () => {
+    await house.write('shelf.yaml', directorySite('shelf', house.shelf, { drift: { policy: 'Report' } }));
+    await house.write('l.yaml', vmimage('l', specOf('lost')));
+    await house.ready('l');
+    const id = house.row('l', 'shelf')?.imageID ?? '';
+    for (const folder of [house.shelf, join(house.shelf, '.records')])
+      for (const name of readdirSync(folder)) if (name.startsWith(id)) rmSync(join(folder, name), { recursive: true });
+    await ask('l', '1');
+    const lost = await house.until('l', (now) => condition(now, 'Ready')?.reason === 'Lost');
+    expect(condition(lost, 'Ready')?.message).toMatch(/^shelf: .* is gone from shelf, .*\(imageproxy reconcile\)$/);
+    expect(isTrue(lost, 'Available')).toBe(false);
+    expect(published(house.shelf)).toEqual([]);
+    await ask('l', '2');
+    await house.until('l', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.losses?.length === 1);
+    expect(published(house.shelf)).toHaveLength(1);
   });
 
   test('are not made again when many are gone at once, until a person confirms', async () => {

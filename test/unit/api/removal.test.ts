@@ -4,9 +4,15 @@ import type { SiteRow } from '../../../src/api/types.ts';
 import { vmimage } from '../reconcilers/objects.ts';
 
 const SINCE = '2026-11-21T12:00:00Z';
-const row = (name: string, heldSince?: string): SiteRow => ({ name, ...(heldSince === undefined ? {} : { heldSince }) });
+const row = (name: string, heldSince?: string): SiteRow => ({
+  name,
+  ...(heldSince === undefined ? {} : { heldSince }),
+});
 const image = (word: string | undefined, ...sites: SiteRow[]) =>
-  vmimage({ metadata: word === undefined ? {} : { annotations: { 'imageproxy.dev/confirm-removal': word } } }, { sites });
+  vmimage(
+    { metadata: word === undefined ? {} : { annotations: { 'imageproxy.dev/confirm-removal': word } } },
+    { sites },
+  );
 
 describe('the word of a person that what is held at a site may go', () => {
   test.each<[string | undefined, boolean]>([

@@ -36,6 +36,15 @@ describe('what of a cluster nobody has taken up', () => {
       31,
       /^No controller has taken up what was asked for at 2026/,
     ],
+    [
+      'an old request after which Flux has asked, and was answered',
+      image(
+        { observedGeneration: 1, lastHandledReconcileAt: new Date(later(5)).toISOString() },
+        { ...asked, 'reconcile.fluxcd.io/requestedAt': new Date(later(5)).toISOString() },
+      ),
+      60,
+      undefined,
+    ],
     ['an answered one', image({ observedGeneration: 1, lastHandledReconcileAt: MADE }, asked), 31, undefined],
     [
       'a request that is no date',

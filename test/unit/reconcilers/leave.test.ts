@@ -226,7 +226,9 @@ describe('a site that is no longer asked for', () => {
     const scene = selecting(servingRow());
     await scene.rest('leave');
     expect(scene.row).toMatchObject({ reason: 'ConfirmationRequired', imageID: 'id-nova', phase: 'Ready' });
-    expect(scene.row?.message).toMatch(/^spec\.siteSelector does not match ImageSite nova any more; id-nova stays until/);
+    expect(scene.row?.message).toMatch(
+      /^spec\.siteSelector does not match ImageSite nova any more; id-nova stays until/,
+    );
     scene.say(scene.word);
     await scene.rest('leave');
     expect(scene.rows).toEqual([]);
@@ -238,7 +240,11 @@ describe('a site that is no longer asked for', () => {
     ['for an earlier occasion', 'nova@2026-11-20T12:00:00Z', {}],
     // As an earlier version has left the row: it did not write down since when.
     ['before the program was upgraded', 'nova', { reason: 'ConfirmationRequired' }],
-    ['while its removal was begun by an earlier version', 'nova', { operation: { kind: 'Delete', startedAt: CREATED } }],
+    [
+      'while its removal was begun by an earlier version',
+      'nova',
+      { operation: { kind: 'Delete', startedAt: CREATED } },
+    ],
   ])('keeps it though there is a word that was given %s', async (_, word, row) => {
     const scene = selecting(servingRow('nova', row));
     scene.say(word);
