@@ -126,7 +126,7 @@ async function probe(site: ImageSite, visit: Visit, deps: SiteDeps): Promise<num
 
   // An object that had this name before is nobody's concern any more.
   deps.jobs.leaveAll(siteKey(name), (key) => key === jobKey);
-  const purpose: ProbeView = { ticket: visit.ticket, request: requestOf(site.metadata.annotations) };
+  const purpose: ProbeView = { ticket: visit.ticket, request };
   const begun = deps.jobs.view<ProbeView>(jobKey);
   if (begun !== undefined && !isDeepStrictEqual(begun, purpose)) {
     // It began with other credentials, or before somebody asked: its answer, which may be a minute away, says nothing of what is now.
