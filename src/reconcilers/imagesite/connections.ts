@@ -48,13 +48,15 @@ export class SiteConnections {
     this.#changed.delete(name);
   }
 
-  /** Whether the connection has been opened anew or closed since the last call. */
+  /** Whether the connection has been opened anew or closed, or the site been tried for the first time, since the last call. */
   takeChange(name: string): boolean {
     return this.#changed.delete(name);
   }
 
   /** When the site is probed again, as long as the ticket (object, spec, Secret, a person's word) stays what it is. */
   schedule(name: string, ticket: string, nextAt: number): void {
+    // Whatever it said: who was asked for a look there waits for that.
+    if (!this.#probes.has(name)) this.#changed.add(name);
     this.#probes.set(name, { ticket, nextAt });
   }
 
@@ -62,6 +64,11 @@ export class SiteConnections {
   dueAt(name: string, ticket: string): number {
     const probe = this.#probes.get(name);
     return probe?.ticket === ticket ? probe.nextAt : 0;
+  }
+
+  /** Whether this process has tried the site at all. */
+  isTried(name: string): boolean {
+    return this.#probes.has(name);
   }
 
   /** Whether this process has probed what the ticket stands for. */

@@ -149,6 +149,7 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
     const lacks = ({ name }: Target) => !hasCurrent(seenRow(round, name), round.generation);
     if (failure.failureClass === 'Waiting' && !ownTargets(required, deps.duties).some(lacks)) {
       leaveUnwanted(round, asked, served());
+      round.unanswered = isAwaited(round, targets);
       return facts({});
     }
     const stalled = STALLING.includes(failure.failureClass);
@@ -158,6 +159,7 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
       const phase = row.imageID !== undefined ? row.phase : stalled ? 'Failed' : 'Pending';
       tell(row, phase ?? 'Pending', failure.reason, failure.message);
     }
+    round.unanswered = !stalled && isAwaited(round, targets);
     return facts({ trouble: { stalled, reason: failure.reason, message: failure.message } });
   }
   leaveUnwanted(round, asked, served());
@@ -173,6 +175,7 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
   }
   if (content?.step === 'Ready') describeArtifacts(round, wanted.plan.parts, content.blobs);
   const failed = content?.step === 'Failed' ? content : undefined;
+  round.unanswered = failed?.stalled !== true && isAwaited(round, targets);
   const download = content?.step === 'Fetching' ? leastFar([...content.views.values()]) : undefined;
   return facts({
     fetched: content?.step === 'Ready',
@@ -181,6 +184,17 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
       : { trouble: { stalled: failed.stalled, reason: failed.failure.reason, message: failed.failure.message } }),
     ...(download === undefined ? {} : { download }),
   });
+}
+
+/** Whether a look that somebody asked for has yet to end. What has failed is not looked at again: that is the answer. */
+function isAwaited({ status, deps, key, generation }: Round, targets: readonly Target[]): boolean {
+  return status.sites.some(
+    (row) =>
+      hasCurrent(row, generation) &&
+      (row.phase !== 'Failed' || row.reason === 'Tampered') &&
+      deps.looks.asked(key, row.name) !== undefined &&
+      targets.some(({ name }) => name === row.name),
+  );
 }
 
 /** What the sites shall serve. The bytes, and with a metafile even the parts, are asked for only when a site needs them. */
@@ -287,6 +301,11 @@ async function finalize(round: Round): Promise<number | undefined> {
 async function conclude(round: Round, facts: Facts): Promise<number | undefined> {
   const { image, deps, status } = round;
   const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
+  const request = status.lastHandledReconcileAt;
+  if (round.unanswered) {
+    if (round.handledBefore === undefined) delete status.lastHandledReconcileAt;
+    else status.lastHandledReconcileAt = round.handledBefore;
+  }
   summarize({ ...facts, rows: rowsInView(round, facts) }, status, round.now);
   remember(round);
   keepWaiting(round);
@@ -299,6 +318,7 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
     // Nothing is begun for what has gone meanwhile: nobody would ever remove it.
     if ((await deps.store.applyStatus(image, status, deps.duties.share)) === undefined) return undefined;
     deps.pace.wrote(round.key, status, round.now);
+    if (request !== undefined) deps.looks.hear(round.key, request);
   } else lookAgain(round, due);
   for (const start of round.starts) start();
   for (const each of round.notes) {

@@ -9,6 +9,10 @@ export class Looks {
   /** When what is waited for is looked for again, where that is later than the row says. */
   readonly #waits = new Map<string, Map<string, number>>();
 
+  /** Looks that somebody waits for. */
+  readonly #asked = new Map<string, Map<string, string>>();
+  readonly #heard = new Map<string, string>();
+
   constructor(startedAt: number) {
     this.startedAt = startedAt;
   }
@@ -34,13 +38,39 @@ export class Looks {
     return this.#at.get(image)?.get(site);
   }
 
+  /** Somebody asks for a look: whatever runs already began before. @param request what tells it from the one before */
+  ask(image: string, site: string, request: string): void {
+    const sites = this.#asked.get(image) ?? new Map<string, string>();
+    this.#asked.set(image, sites.set(site, request));
+  }
+
+  /** The request that waits for a look at this site. */
+  asked(image: string, site: string): string | undefined {
+    return this.#asked.get(image)?.get(site);
+  }
+
+  /** A look that began for this request has ended; without one: there is nothing that could be looked at. */
+  answer(image: string, site: string, request = this.asked(image, site)): void {
+    if (request !== undefined && this.asked(image, site) === request) removeFrom(this.#asked, image, site);
+  }
+
+  /** The image's back-offs were ended for this request, though the looks that it asks for may not have ended yet. */
+  hear(image: string, request: string): void {
+    this.#heard.set(image, request);
+  }
+
+  hasHeard(image: string, request: string): boolean {
+    return this.#heard.get(image) === request;
+  }
+
   /** The image has gone, or its row at this site. */
   forget(image: string, site?: string): void {
-    for (const map of [this.#at, this.#waits]) removeFrom(map, image, site);
+    for (const map of [this.#at, this.#waits, this.#asked]) removeFrom(map, image, site);
+    if (site === undefined) this.#heard.delete(image);
   }
 }
 
-function removeFrom(map: Map<string, Map<string, number>>, image: string, site: string | undefined): void {
+function removeFrom(map: Map<string, Map<string, unknown>>, image: string, site: string | undefined): void {
   const sites = map.get(image);
   if (site !== undefined) sites?.delete(site);
   if (site === undefined || sites?.size === 0) map.delete(image);

@@ -20,7 +20,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
   const { look, census } = result;
   noteLook(round, row);
   // Who has asked wants to see that it was done.
-  if (result.asked) row.lastCheckedTime = stamp(round);
+  if (result.asked !== undefined) row.lastCheckedTime = stamp(round);
   if (look.gone.length > 0) return judgeGone(work, look.gone, census);
   delete row.missingSince;
   for (const each of look.notes ?? []) note(round, 'Normal', 'Pending', `${row.name}: ${each}`);

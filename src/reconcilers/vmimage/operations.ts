@@ -29,6 +29,8 @@ export interface OperationView {
   progress?: { bytes: number; totalBytes: number; bytesPerSecond: number };
   /** Whether the upload follows a download that is still running. */
   follows?: boolean;
+  /** The request that a look answers. */
+  asked?: string;
 }
 
 export type OperationResult =
@@ -39,7 +41,7 @@ export type OperationResult =
   | { kind: 'Withdraw'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
   /** What the cloud did not let go of is told beside what has gone. */
   | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
-  | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: boolean };
+  | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: string | undefined };
 
 /** Where one image meets one site. */
 export interface SiteWork {
@@ -291,10 +293,11 @@ export function startDelete(work: SiteWork): void {
 export function startCheck(work: SiteWork): void {
   const { row, connection, round } = work;
   const suspicious = row.missingSince !== undefined;
-  startAfterWrite(work, { kind: 'Check' }, async (signal) => {
+  const asked = round.deps.looks.asked(round.key, row.name);
+  startAfterWrite(work, { kind: 'Check', ...(asked === undefined ? {} : { asked }) }, async (signal) => {
     const look = await connection.cloud.look(publishOf(work, row.artifacts ?? []), signal);
     const census = suspicious && look.gone.length > 0 ? await connection.cloud.census(signal) : undefined;
-    return { kind: 'Check', look, census, asked: round.asked };
+    return { kind: 'Check', look, census, asked };
   });
 }
 

@@ -28,6 +28,10 @@ export interface Round {
   readonly others: readonly SiteRow[];
   /** Somebody asked for a fresh look since the last round: every back-off is void. */
   readonly asked: boolean;
+  /** The request that was handled last when this round began. */
+  readonly handledBefore: string | undefined;
+  /** Whether the look that was asked for has yet to end at a site: till then the request is not handled. */
+  unanswered: boolean;
   /** Run after the status is durable: work that may create something in a cloud must find its operation written down. */
   readonly starts: (() => void)[];
   readonly notes: EventNote[];
@@ -40,12 +44,16 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
   const { sites = [], ...rest } = image.status ?? {};
   const { ours, others } = divided(sites, deps.duties);
   const status = structuredClone({ ...rest, ...recalled(image, deps), sites: ours }) as Round['status'];
-  const asked = requestedAt !== undefined && requestedAt !== status.lastHandledReconcileAt;
+  const key = keyOf(image);
+  const { looks } = deps;
+  const handledBefore = status.lastHandledReconcileAt;
+  const asked = requestedAt !== undefined && requestedAt !== handledBefore && !looks.hasHeard(key, requestedAt);
+  if (asked) for (const row of ours) if (row.imageID !== undefined) looks.ask(key, row.name, requestedAt);
   if (requestedAt !== undefined) status.lastHandledReconcileAt = requestedAt;
   return {
     image,
     deps,
-    key: keyOf(image),
+    key,
     log: forResource(deps.log, { kind: image.kind, namespace, name: image.metadata.name }),
     namespace,
     guid: guidOf(image, deps.settings.instance),
@@ -55,6 +63,8 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
     status,
     others,
     asked,
+    handledBefore,
+    unanswered: false,
     starts: [],
     notes: [],
     lookAgainAt: undefined,

@@ -48,7 +48,7 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     }
     return;
   }
-  if (result?.kind === 'Check' && !judgeLook(work, result)) return;
+  if (result?.kind === 'Check' && !isWell(work, result)) return;
   if (holds(round, row, work.inputsHash)) return;
 
   const serving = await serves(row, wanted, round);
@@ -80,10 +80,18 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
 export function lookAfter(work: SiteWork): void {
   const { round, row } = work;
   const { busy, result } = attend(work);
-  if (busy || (result?.kind === 'Check' && !judgeLook(work, result))) return;
+  if (busy || (result?.kind === 'Check' && !isWell(work, result))) return;
   // A failure stands whatever the plan was when it was recorded: without one there is nothing that could have changed.
   if (holds(round, row, row.inputsHash ?? work.inputsHash) || !hasCurrent(row, round.generation)) return;
   maintain(work, result);
+}
+
+/** Whether what the look has found may be maintained further. Who asked while it ran is waiting for the next. */
+function isWell(work: SiteWork, result: Extract<OperationResult, { kind: 'Check' }>): boolean {
+  const { round, row } = work;
+  if (judgeLook(work, result)) return true;
+  if (round.deps.looks.asked(round.key, row.name) !== undefined) lookAgain(round, round.now + 1000);
+  return false;
 }
 
 function isGoing({ site }: SiteWork): boolean {
@@ -158,7 +166,8 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
       ? Number.POSITIVE_INFINITY
       : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
   const next = Math.min(nextLook(round, row, interval), second);
-  if (result?.kind !== 'Check' && (next <= round.now || round.asked)) return startCheck(work);
+  const isAsked = round.deps.looks.asked(round.key, row.name) !== undefined;
+  if (isAsked || (result?.kind !== 'Check' && next <= round.now)) return startCheck(work);
   lookAgain(round, Math.max(next, round.now + 1000));
 }
 

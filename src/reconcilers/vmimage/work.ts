@@ -1,7 +1,7 @@
 import { findCondition, isTrue, READY } from '../../api/conditions.ts';
 import { Failure } from '../../api/failure.ts';
-import type { SiteRow } from '../../api/types.ts';
-import { LEASE_MARGIN_MS } from '../deps.ts';
+import type { ImageSite, SiteRow } from '../../api/types.ts';
+import { type Deps, LEASE_MARGIN_MS } from '../deps.ts';
 import { howToConfirm } from './held.ts';
 import { hashOf } from './identity.ts';
 import { holdsAnything } from './named.ts';
@@ -42,6 +42,7 @@ export function openWork(
     // What has failed there is told no more, so it is tried again when this is over: else the row would stay as it is until its date,
     // or for ever, and go on saying this.
     clearFailure(row);
+    if (!isStillTried(deps, site)) deps.looks.answer(round.key, row.name);
     // Nor is what has been altered told to be anything else: it would be Ready when this is over.
     if (purpose === 'Leave' || row.reason !== 'Tampered') tellWaiting(row, reason, message);
     return undefined;
@@ -65,6 +66,7 @@ export function openWork(
     if (purpose === 'Serve' && isStalled && !isSiteTrouble(row.reason)) return undefined;
     if (purpose === 'Serve' && isStanding(row)) {
       clearFailure(row);
+      if (!isStillTried(deps, site)) deps.looks.answer(round.key, row.name);
       return undefined;
     }
     const ready = isWell ? undefined : findCondition(site.status.conditions, READY);
@@ -85,6 +87,11 @@ export function openWork(
     image.metadata.generation,
   ]);
   return { round, row, site, connection, registration: target.registration, inputsHash };
+}
+
+/** Whether this process has yet to try the site, as it will: what is said of it is from before, and no answer to who asks for a look. */
+function isStillTried({ sites }: Deps, site: ImageSite | undefined): boolean {
+  return site !== undefined && !site.spec.suspend && !site.spec.abandoned && !sites.isTried(site.metadata.name);
 }
 
 /** What the site's owner does not allow is told in the row. What is there already, as it is, was allowed when it came. */
@@ -108,6 +115,9 @@ export function attend(work: SiteWork): { busy: boolean; result?: OperationResul
   const outcome = jobs.take<OperationResult>(key, round.key);
   if (outcome !== undefined) {
     const result = settle(work, outcome, view);
+    // A look that was cut is no answer: another follows.
+    const isCut = !outcome.ok && Failure.from(outcome.error).reason === 'Aborted';
+    if (view?.asked !== undefined && !isCut) round.deps.looks.answer(round.key, row.name, view.asked);
     return result === undefined ? { busy: false } : { busy: false, result };
   }
   if (!jobs.runs(key)) return { busy: false };

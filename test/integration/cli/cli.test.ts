@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -281,6 +282,33 @@ describe('imageproxy register', () => {
     });
     origin.route('/a.raw', { body: right, etag: '"2"' });
     expect(await run(...line)).toMatchObject({ code: 0 });
+  });
+
+  it('is followed by reconcile, which looks at what is there before it answers', async () => {
+    const body = disk(2 * 2 ** 20);
+    origin.route('/a.raw', { body, etag: '"1"' });
+    const line = ['register', `${origin.url}/a.raw`, '--sha256', sha256(body), '--site', siteFile(), ...LOOPBACK];
+    const id = (await run(...line)).out.trim();
+    const [name] = (await run('get', 'vmimg', '-o', 'name')).out.trim().split('\n');
+    const target = name?.replace('.imageproxy.dev', '') ?? '';
+    expect(await run('reconcile', target)).toMatchObject({ code: 0, out: `${name} reconciled: registered at shelf\n` });
+    rmSync(join(shelf, `${id}.raw`));
+    writeFileSync(join(shelf, `${id}.raw`), 'other bytes');
+    expect(await run('reconcile', target)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/ is stalled: shelf: [0-9a-f-]{36} at shelf is not what was registered/),
+    });
+    renameSync(shelf, `${shelf}.away`);
+    expect(await run('reconcile', target, '--timeout', '60s')).toMatchObject({ code: 1 });
+    renameSync(`${shelf}.away`, shelf);
+    rmSync(join(shelf, `${id}.raw`));
+    writeFileSync(join(shelf, `${id}.raw`), body);
+    expect(await run('reconcile', target)).toMatchObject({ code: 0 });
+    renameSync(shelf, `${shelf}.away`);
+    expect(await run('reconcile', target, '--timeout', '60s')).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/ is as it was: shelf: ImageSite shelf is not ready: /),
+    });
   });
 
   it('lets the process that runs on the state do the work', async () => {

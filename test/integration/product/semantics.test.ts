@@ -899,6 +899,38 @@ describe('people', () => {
     await house.ready('r');
   });
 
+  test('who ask have their answer when it was looked: what is gone is not called Ready, and comes back', async () => {
+    const spec = specOf('looked');
+    await house.write('l.yaml', vmimage('l', spec));
+    await house.ready('l');
+    const [file = ''] = published(house.shelf);
+    rmSync(join(house.shelf, file));
+    await ask('l', '1');
+    const answer = await house.until('l', (now) => now.status.lastHandledReconcileAt === '1');
+    expect(isTrue(answer, 'Ready')).toBe(false);
+    await house.ready('l');
+    expect(published(house.shelf)).toHaveLength(1);
+    // Asked before the site has been tried: after a start nothing is known of it.
+    const [again = ''] = published(house.shelf);
+    await house.stop();
+    rmSync(join(house.shelf, again));
+    const asked = { 'imageproxy.dev/requestedAt': '2' };
+    await house.write('l.yaml', { ...vmimage('l', spec), metadata: { name: 'l', annotations: asked } });
+    await house.start();
+    await house.until('l', (now) => now.status.lastHandledReconcileAt === '2');
+    await house.ready('l');
+    expect(published(house.shelf)).toHaveLength(1);
+  });
+
+  test('who ask while the site is away are answered, and once it is back nothing is asked of it twice', async () => {
+    await house.write('l.yaml', vmimage('l', specOf('away')));
+    await house.ready('l');
+    await siteIsAway('1');
+    await ask('l', '1');
+    const answer = await house.until('l', (now) => now.status.lastHandledReconcileAt === '1');
+    expect(answer.status.sites).toMatchObject([{ phase: 'Ready', reason: 'SiteNotReady' }]);
+  });
+
   test('see that a served image stays Ready when its source is gone, which nobody asks', async () => {
     await house.write('g.yaml', vmimage('g', specOf('source-gone')));
     await house.ready('g');

@@ -7,6 +7,8 @@ import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { dropRow } from '../../../src/reconcilers/vmimage/rows.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
+import { openWork } from '../../../src/reconcilers/vmimage/work.ts';
+import { settled } from '../../support/clock.ts';
 import { servingRow, T0, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
@@ -173,4 +175,74 @@ test('a look at a row that has gone is not remembered', () => {
   expect([looks.at(round.key, 'nova'), looks.at(round.key, 'east')]).toEqual([undefined, T0]);
   looks.forget(round.key);
   expect(looks.at(round.key, 'east')).toBeUndefined();
+});
+
+describe('a look that somebody asks for', () => {
+  const KEY = 'default/ubuntu';
+
+  test('is not the one that has begun already: another follows it', () => {
+    const looks = new Looks(T0);
+    looks.ask(KEY, 'nova', '1');
+    looks.ask(KEY, 'nova', '2');
+    looks.answer(KEY, 'nova', '1');
+    expect(looks.asked(KEY, 'nova')).toBe('2');
+    looks.answer(KEY, 'nova', '2');
+    expect(looks.asked(KEY, 'nova')).toBeUndefined();
+  });
+
+  test('is asked for at the sites that have the image, once for each request', () => {
+    const { bench, image } = new Rest();
+    const rows = [servingRow('nova'), { name: 'east', phase: 'Pending' }];
+    bench.add({ ...image, status: { ...image.status, sites: rows } });
+    expect(bench.round(image, '1').asked).toBe(true);
+    const { looks } = bench.deps;
+    expect([looks.asked(KEY, 'nova'), looks.asked(KEY, 'east')]).toEqual(['1', undefined]);
+    looks.hear(KEY, '1');
+    looks.answer(KEY, 'nova', '1');
+    expect(bench.round(image, '1').asked).toBe(false);
+    expect(looks.asked(KEY, 'nova')).toBeUndefined();
+    expect(bench.round(image, '2').asked).toBe(true);
+    looks.forget(KEY);
+    expect(looks.asked(KEY, 'nova')).toBeUndefined();
+    expect(looks.hasHeard(KEY, '1')).toBe(false);
+  });
+
+  test('is made at once, after the one that runs, and once', async () => {
+    const rest = new Rest();
+    const { looks } = rest.bench.deps;
+    const { promise, resolve } = Promise.withResolvers<Look>();
+    const look = rest.cloud.look.bind(rest.cloud);
+    rest.cloud.look = async (image) => {
+      await look(image);
+      return promise;
+    };
+    looks.ask(KEY, 'nova', '1');
+    await rest.round();
+    looks.ask(KEY, 'nova', '2');
+    await rest.round();
+    expect(rest.cloud.looks).toBe(1);
+    rest.cloud.look = look;
+    resolve({ gone: [], changed: [] });
+    await settled();
+    await rest.round();
+    expect(rest.cloud.looks).toBe(2);
+    expect(looks.asked(KEY, 'nova')).toBeUndefined();
+  });
+
+  test('has its answer where the site is known to be away, and waits where this process has not tried it yet', () => {
+    for (const isTried of [true, false]) {
+      const { bench, image } = new Rest();
+      const site = bench.sites.get('nova');
+      if (site === undefined) throw new Error('no site');
+      site.status.conditions = [];
+      bench.connections.delete('nova');
+      if (isTried) bench.connections.schedule('nova', 'ticket', T0);
+      const round = bench.round(image, '1');
+      const [row] = round.status.sites as [SiteRow];
+      const target = { name: 'nova', site, optional: false, registration: registrationOf(image, undefined) };
+      expect(openWork(round, target, row, { inputsHash: 'i' })).toBeUndefined();
+      expect(row.reason).toBe('SiteNotReady');
+      expect(bench.deps.looks.asked(KEY, 'nova')).toBe(isTried ? undefined : '1');
+    }
+  });
 });

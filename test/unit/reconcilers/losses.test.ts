@@ -45,7 +45,7 @@ function judge(scene: Scene) {
     kind: 'Check',
     look: { ...clean, ...scene.look },
     census,
-    asked: scene.requestedAt !== undefined,
+    asked: scene.requestedAt,
   });
   const { row } = work;
   return { goesOn, row, round, now: bench.clock.now(), notes: round.notes.map((note) => note.reason) };

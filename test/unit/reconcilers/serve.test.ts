@@ -33,7 +33,7 @@ describe('what a look has found', () => {
     bench.add(vmimage({}, { sites: [served(image)] }));
     const round = bench.round(image);
     const work = bench.work(round);
-    judgeLook(work, { kind: 'Check', look: { gone: [], changed: [], ...found }, census: undefined, asked: false });
+    judgeLook(work, { kind: 'Check', look: { gone: [], changed: [], ...found }, census: undefined, asked: undefined });
     expect(work.row.reason).toBe(reason);
     await serve(work, wantedAs(work.row));
     expect(work.row.reason).toBe(reason);
