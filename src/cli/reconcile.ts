@@ -1,7 +1,8 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { REASONS } from '../api/failure.ts';
+import { REASONS } from '../api/failure.ts';
 import { requestAfter } from '../api/request.ts';
-import { ANNOTATIONS, type ApiObject, type VMImage } from '../api/types.ts';
+import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
@@ -69,7 +70,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
 /** What keeps an image that serves from being looked at: Ready does not tell that, for what serves goes on serving. */
 function unseenOf({ kind, spec, status }: ApiObject): string | undefined {
   if (kind !== 'VMImage' || spec.suspend === true) return undefined;
-  const row = (status as VMImage['status']).sites?.find(
+  const row = status.sites?.find(
     ({ phase, reason }) => phase === 'Ready' && reason !== undefined && Object.hasOwn(REASONS, reason),
   );
   return row && `${row.name}: ${row.message ?? row.reason}`;
