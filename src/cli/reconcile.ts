@@ -1,6 +1,5 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { REASONS } from '../api/failure.ts';
-import { REASONS } from '../api/failure.ts';
 import { requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
