@@ -66,11 +66,15 @@ export async function reconcile(text: string, options: ReconcileOptions, context
   }
 }
 
-/** What keeps an image that serves from being looked at: Ready does not tell that, for what serves goes on serving. */
+/**
+ * What keeps an image that serves from being looked at: Ready does not tell that, for what serves goes on serving. (A site that is not
+ * asked for any more, and waits for a person's word, keeps nothing.)
+ */
 function unseenOf({ kind, spec, status }: ApiObject): string | undefined {
   if (kind !== 'VMImage' || spec.suspend === true) return undefined;
   const row = status.sites?.find(
-    ({ phase, reason }) => phase === 'Ready' && reason !== undefined && Object.hasOwn(REASONS, reason),
+    ({ phase, reason = 'ConfirmationRequired' }) =>
+      phase === 'Ready' && reason !== 'ConfirmationRequired' && Object.hasOwn(REASONS, reason),
   );
   return row && `${row.name}: ${row.message ?? row.reason}`;
 }
