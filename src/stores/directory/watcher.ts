@@ -14,6 +14,7 @@ export class FolderHints {
   readonly #timers: Timers;
   readonly #notice: () => void;
   #gathering: unknown;
+  #closed = false;
 
   constructor(timers: Timers, notice: () => void) {
     this.#timers = timers;
@@ -21,6 +22,8 @@ export class FolderHints {
   }
 
   set(folders: readonly string[]): void {
+    // Who is still starting, or in the middle of a scan, when all ends would keep the process from ending by a watch.
+    if (this.#closed) return;
     const wanted = new Set(folders.slice(0, MOST_FOLDERS));
     for (const [folder, watcher] of this.#watchers) {
       if (wanted.has(folder)) continue;
@@ -41,6 +44,7 @@ export class FolderHints {
 
   close(): void {
     this.set([]);
+    this.#closed = true;
     this.#timers.clearTimeout(this.#gathering);
     this.#gathering = undefined;
   }

@@ -50,6 +50,18 @@ describe('The state directory', () => {
     expect(await holderOf(bench.state)).toBeUndefined();
   });
 
+  it('watches nothing any more when it was ended while it started, so that the process can end', async () => {
+    const watches = () => process.getActiveResourcesInfo().filter((name) => name === 'FSEventWrap').length;
+    const before = watches();
+    const store = await bench.open();
+    const abort = new AbortController();
+    const starting = store.start(abort.signal);
+    abort.abort();
+    await starting.catch(() => undefined);
+    await store.close();
+    expect(watches()).toBe(before);
+  });
+
   it("keeps the instance's name, and refuses another with the cure", async () => {
     const first = await bench.open();
     expect(first.instance).toMatch(new RegExp(`^${hostname()}-[0-9a-f]{8}$`));
