@@ -3,7 +3,7 @@ import { confirmationOf, listRemovalWord } from '../api/removal.ts';
 import { ANNOTATIONS, type ImageSubscription, type SiteRow, type VMImage } from '../api/types.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
-import type { CommandContext } from './output.ts';
+import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { Place, PlaceOptions } from './place.ts';
 import type { Session } from './session.ts';
@@ -56,6 +56,10 @@ async function confirmAtSite(image: VMImage, site: string, ask: Ask): Promise<vo
   if (row === undefined) {
     const known = rows.length > 0 ? `: it is at ${rows.map(({ name }) => name).join(', ')}` : '';
     throw new CommandError(EXIT.notFound, `${titleOf(target)} is not at the site "${site}"${known}`);
+  }
+  if (row.heldSince === undefined && row.reason === 'IdentityChanged') {
+    // The place itself is to be confirmed first; only then is it clear what is left behind.
+    throw new CommandError(EXIT.failed, printable(`nothing waits for a confirmation yet: ${row.message ?? site}`));
   }
   // One that is listed may be held as well: where the site is closed to the namespace, or is another place.
   if (row.heldSince === undefined && image.spec.sites?.some(({ name }) => name === site) === true) {

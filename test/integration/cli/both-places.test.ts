@@ -278,9 +278,50 @@ describe.each([
         out: 'vmimage.imageproxy.dev/d removed from closed\n',
       });
       expect(readdirSync(folder).filter((name) => name.endsWith('.raw'))).toEqual([]);
-      expect(await world.run('delete', 'vmimg/d', 'imgsite/closed')).toMatchObject({ code: 0 });
+      for (const object of ['vmimg/d', 'imgsite/closed'])
+        expect(await world.run('delete', object)).toMatchObject({ code: 0 });
     } finally {
       rmSync(folder, { recursive: true, force: true });
+    }
+  }, 400_000);
+
+  test('confirm-removal leaves behind what is at the place that a listed site was', async () => {
+    const [before, after] = [
+      mkdtempSync(join(tmpdir(), 'imageproxy-was-')),
+      mkdtempSync(join(tmpdir(), 'imageproxy-is-')),
+    ];
+    const raws = (folder: string) => readdirSync(folder).filter((name) => name.endsWith('.raw'));
+    const succeeds = async (...words: string[]) => {
+      const outcome = await world.run(...words, '--timeout', '90s');
+      expect(outcome, `${words.join(' ')}: ${outcome.err}`).toMatchObject({ code: 0 });
+      return outcome.out;
+    };
+    try {
+      await world.apply(directorySite('moved', before), directorySite('scout', after));
+      const { metadata, spec } = image('e', disk.sha256);
+      await world.apply({ kind: 'VMImage', metadata, spec: { ...(spec as object), sites: [{ name: 'moved' }] } });
+      await succeeds('wait', 'vmimg/e');
+      await succeeds('wait', 'imgsite/scout');
+      // The folder keeps its identity when the site that had it is gone.
+      await succeeds('delete', 'imgsite/scout');
+      const site = directorySite('moved', after);
+      await world.apply(site);
+      await succeeds('wait', 'imgsite/moved', '--for=condition=Stalled');
+      const { out } = await world.run('get', 'imgsite/moved', '-o', 'json');
+      const identity = /and is (directory [0-9a-f-]+) now/.exec(out)?.[1] ?? '';
+      const annotations = { 'imageproxy.dev/confirm-identity': identity };
+      await world.apply({ ...site, metadata: { name: 'moved', annotations } });
+      await succeeds('wait', 'imgsite/moved');
+      await succeeds('wait', 'vmimg/e', '--for=jsonpath={.status.sites[0].heldSince}');
+      expect(await succeeds('confirm-removal', 'vmimg/e', 'moved')).toMatch(
+        /^vmimage\S+\/e left behind at directory \S+\n$/,
+      );
+      await succeeds('wait', 'vmimg/e');
+      await expect.poll(() => [raws(before).length, raws(after).length]).toEqual([1, 1]);
+      await succeeds('delete', 'vmimg/e');
+      await succeeds('delete', 'imgsite/moved');
+    } finally {
+      for (const folder of [before, after]) rmSync(folder, { recursive: true, force: true });
     }
   }, 400_000);
 
