@@ -1,7 +1,7 @@
 import { ANNOTATIONS, type SiteRow, type VMImage } from './types.ts';
 
 /**
- * What a person writes to let go of what is held at a site: `nova-east@2026-11-21T12:00:00Z`. It names the occasion as well as the
+ * What a person writes to let go of what is held at a site: `nova-east@2026-11-21T12:00:00.000Z`. It names the occasion as well as the
  * site, for an annotation stays where it is, or is put back from a repository: a word for the site alone would confirm the next slip
  * of a label too. Undefined where nothing is held.
  */

@@ -1,6 +1,6 @@
 import { removalWord } from '../../api/removal.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
-import { type Round, stamp } from './round.ts';
+import type { Round } from './round.ts';
 import { admits, type Target } from './targets.ts';
 
 /**
@@ -10,7 +10,8 @@ import { admits, type Target } from './targets.ts';
 
 /** Says how it is confirmed that what is held may go. It is held from now on, where it was not before. */
 export function howToConfirm(round: Round, row: SiteRow): string {
-  row.heldSince ??= stamp(round);
+  // To the millisecond: an image may be let go of, registered and lost again within one second.
+  row.heldSince ??= new Date(round.now).toISOString();
   return `annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${removalWord(row)} (imageproxy confirm-removal)`;
 }
 

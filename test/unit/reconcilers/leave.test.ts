@@ -278,7 +278,7 @@ describe('a site that is no longer asked for', () => {
     change(scene);
     await scene.step('leave');
     expect(scene.row).toMatchObject({ reason, message: expect.stringMatching(message) });
-    expect(scene.word).toBe('nova@2026-11-21T12:00:00Z');
+    expect(scene.word).toBe('nova@2026-11-21T12:00:00.000Z');
   });
 
   it('waits for the others whatever was confirmed before, and goes at once when that is confirmed', async () => {
