@@ -727,6 +727,10 @@ export interface SiteRow {
    */
   heldSince?: string;
   /**
+   * True where imageproxy.dev/confirm-removal named the site alone already when heldSince began: that word was given for something earlier, and counts again once it has been taken away.
+   */
+  heldDespiteWord?: boolean;
+  /**
    * The metadata.generation that this status speaks of; -1: not yet looked at.
    */
   observedGeneration?: number;

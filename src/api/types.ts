@@ -54,7 +54,7 @@ export const ANNOTATIONS = {
   requestedAt: 'imageproxy.dev/requestedAt',
   /** Flux's spelling of the same. */
   fluxRequestedAt: 'reconcile.fluxcd.io/requestedAt',
-  /** On a VMImage: `<site>@<heldSince of its row>` (comma-separated): what is held at these sites may be let go of. */
+  /** On a VMImage: `<site>`, or `<site>@<heldSince of its row>` (comma-separated): what is held at these sites may be let go of. */
   confirmRemoval: 'imageproxy.dev/confirm-removal',
   /** On an ImageSite: the person has seen that many images are gone at once (`MassLoss`), and wants them registered again. */
   confirmLoss: 'imageproxy.dev/confirm-loss',

@@ -1,4 +1,4 @@
-import { removalWord } from '../../api/removal.ts';
+import { isNamed, removalWord } from '../../api/removal.ts';
 import { ANNOTATIONS, type SiteRow } from '../../api/types.ts';
 import type { Round } from './round.ts';
 import { admits, type Target } from './targets.ts';
@@ -10,8 +10,11 @@ import { admits, type Target } from './targets.ts';
 
 /** Says how it is confirmed that what is held may go. It is held from now on, where it was not before. */
 export function howToConfirm(round: Round, row: SiteRow): string {
-  // To the millisecond: an image may be let go of, registered and lost again within one second.
-  row.heldSince ??= new Date(round.now).toISOString();
+  if (row.heldSince === undefined) {
+    // To the millisecond: an image may be let go of, registered and lost again within one second.
+    row.heldSince = new Date(round.now).toISOString();
+    if (isNamed(round.image, row)) row.heldDespiteWord = true;
+  }
   return `annotate this VMImage with ${ANNOTATIONS.confirmRemoval}: ${removalWord(row)} (imageproxy confirm-removal)`;
 }
 
@@ -21,10 +24,14 @@ export function howToConfirm(round: Round, row: SiteRow): string {
  */
 export function endHolds(round: Round, asked: readonly Target[]): void {
   for (const row of round.status.sites) {
+    if (!isNamed(round.image, row)) delete row.heldDespiteWord;
     const target = asked.find(({ name }) => name === row.name);
     // Which place it is, is not known before the first probe after a start.
     const isUnknown = row.reason === 'IdentityChanged' && !round.deps.sites.get(row.name);
-    if (target !== undefined && !isClosed(round, target, row) && !isUnknown) delete row.heldSince;
+    if (target !== undefined && !isClosed(round, target, row) && !isUnknown) {
+      delete row.heldSince;
+      delete row.heldDespiteWord;
+    }
   }
 }
 

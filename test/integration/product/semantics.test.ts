@@ -344,11 +344,12 @@ describe('sites', () => {
   });
 
   test.each([
-    ['no longer match', { labels: { zone: 'a' } }, {}, 'ConfirmationRequired'],
-    ['no longer admit the namespace', {}, { allowedNamespaces: ['other'] }, 'NamespaceNotAllowed'],
+    ['no longer match', { labels: { zone: 'a' } }, {}, 'ConfirmationRequired', 'that the message spells out'],
+    ['no longer match', { labels: { zone: 'a' } }, {}, 'ConfirmationRequired', 'shelf'],
+    ['no longer admit the namespace', {}, { allowedNamespaces: ['other'] }, 'NamespaceNotAllowed', 'shelf'],
   ] as const)(
     'that %s are cleaned up once for each word, which stays where it is',
-    async (_, well, closing, reason) => {
+    async (_, well, closing, reason, word) => {
       const place = (isOpen: boolean) => ({
         ...directorySite('shelf', house.shelf, isOpen ? {} : closing),
         metadata: { name: 'shelf', ...(isOpen ? well : {}) },
@@ -360,7 +361,10 @@ describe('sites', () => {
       await house.ready('once');
       await house.write('shelf.yaml', place(false));
       const held = await house.until('once', (now) => now.status.sites?.[0]?.reason === reason);
-      await confirmRemoval(held);
+      if (word === 'shelf') {
+        const key = { namespace: 'default', name: 'once' };
+        await house.store.annotate('VMImage', key, { 'imageproxy.dev/confirm-removal': word });
+      } else await confirmRemoval(held);
       await house.until('once', (now) => now.status.sites?.length === 0);
       await house.write('shelf.yaml', place(true));
       await house.until('once', (now) => isTrue(now, 'Ready') && now.status.sites?.[0]?.imageID !== undefined);

@@ -21,14 +21,21 @@ describe('the word of a person that what is held at a site may go', () => {
     [`nova@${SINCE}`, true],
     [`east@${SINCE}, nova@${SINCE}`, true],
     [`east@${SINCE} nova@${SINCE}`, true],
-    // A site alone is of no occasion: it would count for every later one, too.
-    ['nova', false],
+    ['nova', true],
+    ['east, nova', true],
+    ['nov', false],
     ['nova@2026-11-21T11:59:59Z', false],
     ['nova@2026-11-21T12:00:01Z', false],
     [`nova-2@${SINCE}`, false],
     [`NOVA@${SINCE}`, false],
   ])('%j confirms it: %s', (word, expected) => {
     expect(isRemovalConfirmed(image(word), row('nova', SINCE))).toBe(expected);
+  });
+
+  it('does not confirm by the site alone what was held although that stood there', () => {
+    const held = { ...row('nova', SINCE), heldDespiteWord: true };
+    expect(isRemovalConfirmed(image('nova'), held)).toBe(false);
+    expect(isRemovalConfirmed(image(`nova,nova@${SINCE}`), held)).toBe(true);
   });
 
   it('counts for nothing where nothing is held', () => {

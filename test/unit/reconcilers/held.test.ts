@@ -52,6 +52,25 @@ describe('what is held at a site', () => {
     expect(elsewhere.after()).toBe(SINCE);
   });
 
+  it('remembers that its site was named already when it was first held, until that word is taken away', () => {
+    const bench = new Workbench();
+    bench.site('nova', new ScriptedCloud());
+    const named = { metadata: { annotations: { 'imageproxy.dev/confirm-removal': 'nova' } } };
+    const image = vmimage(named, { sites: [servingRow('nova')] });
+    const round = bench.round(image);
+    const [row] = round.status.sites;
+    if (row === undefined) throw new Error('no row');
+    howToConfirm(round, row);
+    expect([row.heldSince, row.heldDespiteWord]).toEqual([expect.any(String), true]);
+    const elsewhere = targetsOf(vmimage({ spec: { sites: [{ name: 'east', optional: false }] } }), bench.deps.store);
+    endHolds(round, elsewhere);
+    expect(row.heldDespiteWord).toBe(true);
+    const later = bench.round(vmimage({}, { sites: [row] }));
+    endHolds(later, elsewhere);
+    expect(later.status.sites[0]).toMatchObject({ heldSince: row.heldSince });
+    expect(later.status.sites[0]?.heldDespiteWord).toBeUndefined();
+  });
+
   it('is confirmed by its site and the time since which it is held, which stays the same', () => {
     const { bench, image } = scene();
     const round = bench.round(image);
