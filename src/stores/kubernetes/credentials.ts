@@ -102,11 +102,23 @@ class CredentialsImpl implements Credentials {
       });
     }
     // The first one is kept; those of later rounds were never connected, and go with the garbage.
-    this.#dispatcher ??= context.getDispatcher();
+    this.#dispatcher ??= overHttp1(context.getDispatcher());
     const value = { headers: context.getHeaders(), dispatcher: this.#dispatcher };
     this.#access = { value, until: clock.now() + HEADERS_GOOD_FOR_MS };
     return value;
   }
+}
+
+/**
+ * A connection for each watch. In HTTP/2 the answer to a request that was stopped meanwhile becomes a stream that nobody listens to
+ * (Node.js 24 takes it for a push), and its error at the end of the connection would end the process: `imageproxy wait a b` ended so.
+ */
+function overHttp1(dispatcher: Dispatcher | undefined): Dispatcher | undefined {
+  return dispatcher?.compose((dispatch) => (options, handler) => {
+    // Of this one request, as undici's Agent reads it; its types do not have it.
+    const http1: Dispatcher.DispatchOptions & { allowH2: false } = { ...options, allowH2: false };
+    return dispatch(http1, handler);
+  });
 }
 
 /** Names of the kubeconfig's contexts. @throws Failure InvalidSpec when it cannot be read */

@@ -34,6 +34,12 @@ const TABLE: readonly Row[] = [
     err: /^imageproxy: VMImage default\/bad is stalled: .*declared is 0{64}.*\n$/,
   },
   { words: 'wait vmimg/a --for=jsonpath={.status.phase}=Ready --timeout 60s', code: 0, out: /condition met\n$/ },
+  {
+    words: 'wait vmimg/a vmimg/bad imgsite/shelf --for=create --timeout 60s',
+    code: 0,
+    out: 'vmimage.imageproxy.dev/a created\nvmimage.imageproxy.dev/bad created\nimagesite.imageproxy.dev/shelf created\n',
+    err: '',
+  },
   { words: 'wait vmimg/none --timeout 5s', code: 3, err: /there is no VMImage default\/none; --for=create waits for/ },
   {
     words: 'wait vmimg/none --for=create --timeout 1s',
