@@ -248,6 +248,13 @@ export function vmimage(name: string, spec: Record<string, unknown>): Manifest {
   return { kind: 'VMImage', metadata: { name }, spec };
 }
 
+/** A subscription `egi` to the unsigned HEPiX list at this URL, for the site `shelf`. */
+export function unsignedSubscription(url: string, more: Record<string, unknown> = {}): Manifest & { spec: object } {
+  const template = { spec: { sites: [{ name: 'shelf' }] } };
+  const spec = { url, format: 'HEPiX', trust: { unsigned: {} }, template, ...more };
+  return { kind: 'ImageSubscription', metadata: { name: 'egi' }, spec };
+}
+
 export function directorySite(name: string, path: string, more: Record<string, unknown> = {}): Manifest {
   return { kind: 'ImageSite', metadata: { name }, spec: { directory: { path }, ...more } };
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
 import { hepixList, type ListedImage } from '../../support/hepix.ts';
-import { directorySite, House, type Manifest } from '../../support/house.ts';
+import { directorySite, House, unsignedSubscription } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { COMPILED, imageproxy, Program } from './program.ts';
 import { openClusterWorld, openDirectoryWorld, type World } from './worlds.ts';
@@ -25,17 +25,7 @@ afterAll(async () => {
   await origin.close();
 });
 
-const subscription = (): Manifest & { spec: object } => ({
-  kind: 'ImageSubscription',
-  metadata: { name: 'egi' },
-  spec: {
-    url: `${origin.url}/image.list`,
-    format: 'HEPiX',
-    trust: { unsigned: {} },
-    approval: 'Manual',
-    template: { spec: { sites: [{ name: 'shelf' }] } },
-  },
-});
+const subscription = () => unsignedSubscription(`${origin.url}/image.list`, { approval: 'Manual' });
 
 const digest = `sha512:${disk.sha512}`;
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { API_SERVER_PATIENCE_MS } from '../../support/apiserver.ts';
 import { ext4 } from '../../support/disks.ts';
 import { hepixList } from '../../support/hepix.ts';
-import { directorySite, type Manifest } from '../../support/house.ts';
+import { directorySite, unsignedSubscription } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { Program } from './program.ts';
 import { openClusterWorld, openDirectoryWorld, type World } from './worlds.ts';
@@ -31,17 +31,6 @@ function publish(version: string, listed: readonly string[]): void {
   origin.route('/image.list', { body, etag: `"${version}"` });
 }
 
-const subscription = (): Manifest => ({
-  kind: 'ImageSubscription',
-  metadata: { name: 'egi' },
-  spec: {
-    url: `${origin.url}/image.list`,
-    format: 'HEPiX',
-    trust: { unsigned: {} },
-    template: { spec: { sites: [{ name: 'shelf' }] } },
-  },
-});
-
 describe.each([
   ['a directory', openDirectoryWorld],
   ['a cluster', openClusterWorld],
@@ -51,7 +40,7 @@ describe.each([
   beforeAll(async () => {
     publish('1', ids);
     world = await open();
-    await world.apply(directorySite('shelf', world.shelf), subscription());
+    await world.apply(directorySite('shelf', world.shelf), unsignedSubscription(`${origin.url}/image.list`));
     expect(await world.run('wait', 'imgsub/egi', '--timeout', '90s')).toMatchObject({ code: 0 });
   }, API_SERVER_PATIENCE_MS);
   afterAll(() => world.close());

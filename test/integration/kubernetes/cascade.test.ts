@@ -6,6 +6,7 @@ import { API_SERVER_PATIENCE_MS, type ApiServer, eventually } from '../../suppor
 import { ext4 } from '../../support/disks.ts';
 import { hepixList } from '../../support/hepix.ts';
 import type { Origin } from '../../support/origin.ts';
+import { unsignedSubscription } from '../../support/house.ts';
 import { type Bench, type Cluster, openBench } from './cluster.ts';
 
 const CASCADES = ['Foreground', 'Background', 'Orphan'] as const;
@@ -50,17 +51,7 @@ describe('a deleted subscription', () => {
     ]);
 
   async function subscribe(deletionPolicy: 'Retain' | 'Delete'): Promise<ImageSubscription> {
-    await cluster.apply({
-      kind: 'ImageSubscription',
-      metadata: { name: 'egi' },
-      spec: {
-        url: `${origin.url}/image.list`,
-        format: 'HEPiX',
-        trust: { unsigned: {} },
-        deletionPolicy,
-        template: { spec: { sites: [{ name: 'shelf' }] } },
-      },
-    });
+    await cluster.apply(unsignedSubscription(`${origin.url}/image.list`, { deletionPolicy }));
     const { uid } = (await cluster.get<ImageSubscription>('ImageSubscription', key)).metadata;
     const isTakenUp = ({ metadata }: VMImage) => metadata.annotations?.['imageproxy.dev/subscription-uid'] === uid;
     for (const name of names) {
