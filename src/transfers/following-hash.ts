@@ -15,7 +15,7 @@ interface Thread {
 
 /**
  * Further digests of a file that grows: from memory, where an upload has the bytes kept there anyway and the thread keeps up; else
- * from the file, beside the reception. The reception never waits for it.
+ * from the file, beside the reception.
  */
 export class FollowingHash {
   readonly digests: Promise<Digests>;
@@ -32,8 +32,9 @@ export class FollowingHash {
     this.#generation = generation;
     this.digests = digests;
     this.#thread = thread;
-    digests.catch(() => this.#giveBack()); // whoever waits for it hears of it
+    digests.catch(() => this.#leave()); // whoever waits for it hears of it
     this.#unsubscribe = generation.onChange(() => this.#look());
+    generation.hashedTo(0);
     this.#look();
   }
 
@@ -42,6 +43,7 @@ export class FollowingHash {
     this.#busy = false;
     this.#position = position;
     this.#giveBack();
+    this.#generation.hashedTo(position);
     this.#look();
   }
 
@@ -53,7 +55,7 @@ export class FollowingHash {
 
   stop(): void {
     this.#unsubscribe();
-    this.#giveBack();
+    this.#leave();
     this.#thread.stop();
   }
 
@@ -65,14 +67,22 @@ export class FollowingHash {
       this.#thread.finish();
       return;
     }
-    this.#lent = this.#generation.lend(this.#position, end - this.#position);
+    this.#lent = this.#generation.lendToHash(this.#position);
     if (this.#lent !== undefined) {
       this.#busy = true;
       this.#thread.take(this.#lent.bytes);
     } else if (end - this.#position >= STEP_BYTES || this.#size !== undefined) {
       this.#busy = true;
-      this.#thread.read(Math.min(end, this.#position + STEP_BYTES), this.#generation.isDirect);
+      const next = Math.min(end, this.#position + STEP_BYTES);
+      this.#generation.hashedTo(next);
+      this.#thread.read(next, this.#generation.isDirect);
     }
+  }
+
+  /** Nothing of the download waits for this any more. */
+  #leave(): void {
+    this.#generation.hashedTo(undefined);
+    this.#giveBack();
   }
 
   #giveBack(): void {

@@ -163,14 +163,23 @@ export class Generation {
     this.#window.leave(follower);
   }
 
+  /** The hash that goes along wants nothing before this position; undefined: nothing at all. */
+  hashedTo(position: number | undefined): void {
+    this.#window.hashedTo(position);
+  }
+
   /** Whether what is written now goes past the kernel's memory, so that reading it there would only fill that. */
   get isDirect(): boolean {
     return this.#writesDirect;
   }
 
-  /** At most `length` bytes below the watermark, where they are still in memory. */
+  /** To an upload: at most `length` bytes below the watermark, where they are still in memory. */
   lend(position: number, length: number): Piece | undefined {
     return this.#window.lend(position, Math.min(length, this.watermark - position));
+  }
+
+  lendToHash(position: number): Piece | undefined {
+    return this.#window.lendToHash(position, this.watermark - position);
   }
 
   /** Reads below the watermark. */

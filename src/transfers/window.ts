@@ -1,6 +1,6 @@
 /** Who reads along may slow a download down to this, in bytes per second, and no further: its end is also others' beginning. */
 const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
-/** Each block that is lent is kept from the receiver, which has six of them and must not run out. */
+/** Each block that is lent is kept from the receiver, which has six of them and must not run out. The hash may have one beyond. */
 const MAX_LENT = 3;
 
 /** Bytes in memory, lent; to be given back once, when they are used no more. */
@@ -24,12 +24,17 @@ interface Held {
  * The last blocks that a download has written, kept in memory for the uploads that follow it. While the foremost of these keeps up,
  * a byte is copied once into memory and once out of it; it need not be read back from a file that the kernel has just copied away.
  *
- * One that falls out of the window reads the file, and comes back in when it has caught up.
+ * The hash that goes along is waited for, too: a block that it reads back from the disk costs more than the moment that it is behind,
+ * so that one which had fallen behind stayed there, and came up to two seconds after the last byte.
+ *
+ * Who falls out of the window reads the file, and comes back in when it has caught up.
  */
 export class Window {
   readonly #held: Held[] = [];
   /** Where each follower is. */
   readonly #followers = new Map<object, number>();
+  /** What the hash will want next; undefined where none goes along. */
+  #hashed: number | undefined;
   #lent = 0;
 
   /** From now on this follower is at `position`: what is before it, it has read. */
@@ -40,6 +45,12 @@ export class Window {
 
   leave(follower: object): void {
     this.#followers.delete(follower);
+    this.#look();
+  }
+
+  /** The hash has come to `position`, or will have when it has read what it was told to; undefined: it goes along no more. */
+  hashedTo(position: number | undefined): void {
+    this.#hashed = position;
     this.#look();
   }
 
@@ -63,10 +74,19 @@ export class Window {
     clearTimeout(timer);
   }
 
-  /** At most `length` bytes at `position`, where they are in memory. */
+  /** To an upload: at most `length` bytes at `position`, where they are in memory. */
   lend(position: number, length: number): Piece | undefined {
+    return this.#lend(position, length, MAX_LENT);
+  }
+
+  /** To the hash, which is waited for: refused, it would only wait itself until nobody waits for it. */
+  lendToHash(position: number, length: number): Piece | undefined {
+    return this.#lend(position, length, MAX_LENT + 1);
+  }
+
+  #lend(position: number, length: number, max: number): Piece | undefined {
     const held = this.#held.find(({ start, end, over }) => start <= position && position < end && !over);
-    if (length <= 0 || held === undefined || (held.lent === 0 && this.#lent === MAX_LENT)) return undefined;
+    if (length <= 0 || held === undefined || (held.lent === 0 && this.#lent >= max)) return undefined;
     if (held.lent === 0) this.#lent += 1;
     held.lent += 1;
     const from = position - held.start;
@@ -87,8 +107,15 @@ export class Window {
     return Math.max(...this.#followers.values());
   }
 
+  /** Up to where nobody who is waited for needs the blocks any more. */
+  get #passed(): number {
+    if (this.#followers.size === 0) return Number.POSITIVE_INFINITY;
+    const isAlong = this.#hashed !== undefined && this.#hashed >= (this.#held[0]?.start ?? 0);
+    return isAlong ? Math.min(this.#foremost, this.#hashed ?? 0) : this.#foremost;
+  }
+
   #look(): void {
-    const passed = this.#followers.size === 0 ? Number.POSITIVE_INFINITY : this.#foremost;
+    const passed = this.#passed;
     for (const held of this.#held.filter(({ end }) => end <= passed)) this.#end(held);
   }
 

@@ -164,6 +164,45 @@ describe('the window', () => {
     expect(window.lend(300, 100)?.bytes.length).toBe(100);
   });
 
+  it('keeps a block until the hash that goes along has taken it, too', async () => {
+    const window = new Window();
+    const follower = {};
+    window.moved(follower, 0);
+    window.hashedTo(0);
+    const shown = window.show(0, block());
+    window.moved(follower, 100);
+    expect(await ended(shown)).toBe(false);
+    window.hashedTo(100);
+    expect(await ended(shown)).toBe(true);
+  });
+
+  it('keeps no block for a hash that has fallen behind, and keeps them again once it has caught up', async () => {
+    const window = new Window();
+    const follower = {};
+    window.moved(follower, 200);
+    window.hashedTo(0);
+    const second = window.show(200, block());
+    window.moved(follower, 300);
+    expect(await ended(second)).toBe(true);
+    window.hashedTo(300);
+    const third = window.show(300, block());
+    window.moved(follower, 400);
+    expect(await ended(third)).toBe(false);
+    window.hashedTo(undefined);
+    expect(await ended(third)).toBe(true);
+  });
+
+  it('lends the hash a block beyond those that uploads may have: whoever waits for it would else wait for nothing', () => {
+    const window = new Window();
+    window.moved({}, 0);
+    window.hashedTo(0);
+    for (let at = 0; at < 5; at += 1) void window.show(at * 100, block());
+    for (const at of [100, 200, 300]) expect(window.lend(at, 100)).toBeDefined();
+    expect(window.lend(0, 100)).toBeUndefined();
+    expect(window.lendToHash(0, 100)?.bytes.length).toBe(100);
+    expect(window.lendToHash(400, 100)).toBeUndefined();
+  });
+
   it('says whether the foremost reads from memory', () => {
     const window = new Window();
     expect(window.keepsUp(0)).toBe(false);
