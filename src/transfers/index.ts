@@ -20,7 +20,7 @@ export interface TransfersOptions {
   log?: Logger;
 }
 
-/** The handle on the transfer thread. The thread is started by the first job, and holds the process only while it has one. */
+/** The handle on the transfer thread. It is started at once, so that the first job need not wait for it, and holds the process only while it has a job. */
 export function startTransfers(options: TransfersOptions = {}): Transfers {
   return new ThreadTransfers(options.log);
 }
@@ -43,6 +43,7 @@ class ThreadTransfers implements Transfers {
 
   constructor(log: Logger | undefined) {
     this.#log = log;
+    this.#thread = this.#start();
   }
 
   fetch(request: FetchRequest, listener: FetchListener, signal: AbortSignal): Promise<FetchResult> {
@@ -113,7 +114,7 @@ class ThreadTransfers implements Transfers {
   }
 
   #start(): WorkerThread<ToTransfers> {
-    return startWorker('transfers', {
+    const thread = startWorker('transfers', {
       message: (message) => this.#received(message),
       died: (failure) => {
         this.#thread = undefined;
@@ -121,6 +122,8 @@ class ThreadTransfers implements Transfers {
         for (const job of this.#jobs.keys()) this.#take(job)?.settle.reject(failure);
       },
     });
+    thread.hold(false);
+    return thread;
   }
 
   #received(message: FromTransfers): void {

@@ -86,30 +86,32 @@ export class Glance {
   }
 
   /**
-   * Every image that our project owns and whose properties have these values, hidden ones too: Glance's lists leave those out
-   * unless asked for them. The owner is compared again here, whatever the server made of the filter: images of other
-   * projects (community, shared, public) may carry properties that look like ours.
+   * Every image that our project owns and whose properties have these values. Glance's lists leave hidden ones out unless asked for
+   * them, and the others then. The owner is compared again here, whatever the server made of the filter: images of other projects
+   * (community, shared, public) may carry properties that look like ours.
    */
-  async *owned(properties: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<Image> {
+  async *owned(
+    properties: Readonly<Record<string, string>>,
+    { hidden }: { hidden: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<Image> {
     const { projectId } = await this.#keystone.session(signal);
-    for (const hidden of ['false', 'true']) {
-      let marker: string | undefined;
-      for (let page = 0; ; page++) {
-        if (page === MAX_PAGES) throw new Failure('ServerError', 'Glance lists images without end');
-        const query = new URLSearchParams({ owner: projectId, os_hidden: hidden, visibility: 'all', ...properties });
-        query.set('limit', String(PAGE_SIZE));
-        if (marker !== undefined) query.set('marker', marker);
-        const answer = await this.#call('GET', `/v2/images?${query.toString()}`, signal);
-        if (answer.status !== 200) throw await this.#failure('does not list images', answer);
-        const { images, next } = this.#parse(Page, answer);
-        for (const image of images) {
-          const wanted = Object.entries(properties).every(([name, value]) => image[name] === value);
-          if (wanted && image.owner === projectId) yield image;
-        }
-        // Only the fact that there is a next page is believed; the marker is our own, so that no answer leads elsewhere.
-        marker = images.at(-1)?.id;
-        if (next === undefined || marker === undefined) break;
+    let marker: string | undefined;
+    for (let page = 0; ; page++) {
+      if (page === MAX_PAGES) throw new Failure('ServerError', 'Glance lists images without end');
+      const query = new URLSearchParams({ owner: projectId, os_hidden: `${hidden}`, visibility: 'all', ...properties });
+      query.set('limit', String(PAGE_SIZE));
+      if (marker !== undefined) query.set('marker', marker);
+      const answer = await this.#call('GET', `/v2/images?${query.toString()}`, signal);
+      if (answer.status !== 200) throw await this.#failure('does not list images', answer);
+      const { images, next } = this.#parse(Page, answer);
+      for (const image of images) {
+        const wanted = Object.entries(properties).every(([name, value]) => image[name] === value);
+        if (wanted && image.owner === projectId) yield image;
       }
+      // Only the fact that there is a next page is believed; the marker is our own, so that no answer leads elsewhere.
+      marker = images.at(-1)?.id;
+      if (next === undefined || marker === undefined) break;
     }
   }
 

@@ -88,11 +88,13 @@ class OpenStackCloud implements Cloud {
   }
 
   async find(ownership: Pick<Ownership, 'owner' | 'guid'>, signal: AbortSignal): Promise<CloudRecord[]> {
-    const found = this.#glance.owned({ [MARK.owner]: ownership.owner, [MARK.guid]: ownership.guid }, signal);
-    // An image that is hidden between the two questions is told twice.
-    const byId = new Map<string, CloudRecord>();
-    for await (const image of found) byId.set(image.id, recordOf(image));
-    return [...byId.values()];
+    const properties = { [MARK.owner]: ownership.owner, [MARK.guid]: ownership.guid };
+    // Both questions at once: an upload waits for the answers.
+    const found = await Promise.all(
+      [false, true].map((hidden) => Array.fromAsync(this.#glance.owned(properties, { hidden }, signal))),
+    );
+    // An image that is hidden in between is told twice.
+    return [...new Map(found.flat().map((image) => [image.id, recordOf(image)])).values()];
   }
 
   async get(id: string, signal: AbortSignal): Promise<CloudRecord | undefined> {
@@ -102,8 +104,10 @@ class OpenStackCloud implements Cloud {
 
   async census(signal: AbortSignal): Promise<Set<string>> {
     const ids = new Set<string>();
-    for await (const image of this.#glance.owned({}, signal)) {
-      if (property(image, MARK.guid) !== undefined) ids.add(image.id);
+    for (const hidden of [false, true]) {
+      for await (const image of this.#glance.owned({}, { hidden }, signal)) {
+        if (property(image, MARK.guid) !== undefined) ids.add(image.id);
+      }
     }
     return ids;
   }

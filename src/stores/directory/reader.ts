@@ -16,7 +16,7 @@ import { readInstance, readJson, readText } from './state.ts';
 const FILES_AT_ONCE = 32;
 /** Changes are seen through the file system's notices; this finds those that it lost. */
 const POLL_MS = 2_000;
-const GATHER_MS = 50;
+const GATHER_MS = 10;
 
 export interface StateReader {
   /** Without those whose record is damaged. */

@@ -53,7 +53,15 @@ describe('a process that is killed in mid download', () => {
 });
 
 describe('the threads', () => {
-  it('are made by the first job, and no more of them for twenty', async () => {
+  it('begin with the transfer thread, before there is a job', async () => {
+    const made = once(process, 'worker') as Promise<[Worker]>;
+    const transfers = startTransfers();
+    const [worker] = await made;
+    expect(worker.threadName).toBe('transfers');
+    await transfers.close();
+  });
+
+  it('are made once, and no more of them for twenty', async () => {
     // The kernel lists one that has ended a moment longer than Node.js does.
     const threads = () => readdirSync('/proc/self/task').length;
     const body = content(MIB);
@@ -91,17 +99,20 @@ describe('the threads', () => {
   it('reject what they were doing when one dies, as a failure that is tried again, and are started anew', async () => {
     origin.route('/image', { body: content(MIB), stallAfter: 1000 });
     const made = once(process, 'worker') as Promise<[Worker]>;
-    const fetching = harness.fetch(harness.request(`${origin.url}/image`, {}));
+    const mortal = startTransfers();
+    const [worker] = await made;
+    const request = harness.request(`${origin.url}/image`, {});
+    const fetching = mortal.fetch(request, {}, never);
     fetching.catch(() => {});
     await origin.stalled();
-    const [worker] = await made;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     worker.postMessage(null); // nothing of ours is like that: it throws where nobody catches
     await expect(fetching).rejects.toMatchObject({ reason: 'InternalError', failureClass: 'Transient' });
     writeFileSync(join(harness.folder, 'a'), 'x');
-    expect(await harness.transfers.digest(join(harness.folder, 'a'), ['md5'], never)).toEqual({
+    expect(await mortal.digest(join(harness.folder, 'a'), ['md5'], never)).toEqual({
       md5: digestOf(Buffer.from('x'), 'md5'),
     });
+    await mortal.close();
   });
 
   it('do not keep a process alive that has nothing to do', async () => {
