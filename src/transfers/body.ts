@@ -17,6 +17,8 @@ export interface UploadBody {
    * @throws Failure UploadCut when they do not come, because the download is dry or has failed; its own failure when they are wrong
    */
   next(length: number, position: number, signal: AbortSignal): Promise<Piece>;
+  /** Nothing is wanted until the next call of `next`, however long that takes: what comes meanwhile need not be kept for this upload. */
+  rest(): void;
   /** Calls when the download that is followed has failed. Returns the way to stop it. */
   onFailure(listener: (failure: Failure) => void): () => void;
   close(): Promise<void>;
@@ -73,6 +75,8 @@ class CompleteBody implements UploadBody {
     return own(this.#block.subarray(0, bytesRead));
   }
 
+  rest(): void {}
+
   onFailure(): () => void {
     return () => {};
   }
@@ -102,6 +106,10 @@ class GrowingBody implements UploadBody {
     this.#block ??= Buffer.allocUnsafeSlow(BLOCK_BYTES);
     const count = await generation.read(this.#block, Math.min(length, BLOCK_BYTES), position);
     return own(this.#block.subarray(0, count));
+  }
+
+  rest(): void {
+    this.#generation.leave(this);
   }
 
   onFailure(listener: (failure: Failure) => void): () => void {

@@ -132,6 +132,8 @@ class Upload {
     this.#put.flushHeaders();
     while (this.#sent < totalBytes) {
       if (!released && this.#sent === held) {
+        // The proof waits for the rest of the download, which must not wait for us.
+        this.#body.rest();
         await this.#host.mayFinish();
         released = true;
       }

@@ -1,5 +1,10 @@
 /** Who reads along may slow a download down to this, in bytes per second, and no further: its end is also others' beginning. */
 const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
+/**
+ * For so long they may stand still when they were faster before. A low-priority thread on a full machine does, for many blocks' time:
+ * given up then, it would read from the disk from there on.
+ */
+const RESERVE_MS = 500;
 /** Each block that is lent is kept from the receiver, which has six of them and must not run out. The hash may have one beyond. */
 const MAX_LENT = 3;
 
@@ -35,6 +40,8 @@ export class Window {
   readonly #followers = new Map<object, number>();
   /** What the hash will want next; undefined where none goes along. */
   #hashed: number | undefined;
+  /** Until when the last block is shown, in milliseconds of the process clock. */
+  #due = Number.POSITIVE_INFINITY;
   #lent = 0;
 
   /** From now on this follower is at `position`: what is before it, it has read. */
@@ -66,9 +73,7 @@ export class Window {
     const held: Held = { start, end: start + bytes.length, bytes, lent: 0, over: false, go: resolve };
     const next = this.#held.findIndex((other) => other.start > start);
     this.#held.splice(next < 0 ? this.#held.length : next, 0, held);
-    // As long as all that is held takes at that rate: several are out at once.
-    const waiting = this.#held.reduce((sum, { bytes: each }) => sum + each.length, 0);
-    const timer = setTimeout(() => this.#end(held), (waiting / SLOWEST_BYTES_PER_SECOND) * 1000);
+    const timer = setTimeout(() => this.#end(held), this.#patience(bytes.length));
     this.#look();
     await promise;
     clearTimeout(timer);
@@ -101,6 +106,14 @@ export class Window {
         this.#settle(held);
       },
     };
+  }
+
+  /** Milliseconds. Each block earns what it takes at the slowest rate, and those that are taken sooner fill the reserve. */
+  #patience(length: number): number {
+    const now = performance.now();
+    const earned = Math.max(this.#due, now) + (length / SLOWEST_BYTES_PER_SECOND) * 1000;
+    this.#due = Math.min(earned, now + RESERVE_MS);
+    return this.#due - now;
   }
 
   get #foremost(): number {

@@ -95,8 +95,7 @@ describe('what is written while uploads follow', () => {
 });
 
 describe('the window', () => {
-  // A block that nobody takes is shown for a time that falls with its size: of these, for a millisecond.
-  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }));
   afterEach(() => void vi.useRealTimers());
 
   const block = () => new Uint8Array(100);
@@ -143,13 +142,40 @@ describe('the window', () => {
     expect(await ended(shown)).toBe(true);
   });
 
-  it('keeps a block no longer than a slow download would take for it, whoever stands still', async () => {
+  it('keeps blocks for half a second for one that stands still, and from then on no longer than a slow download takes', async () => {
     const window = new Window();
+    const large = new Uint8Array(2 ** 20);
     window.moved({}, 0);
-    const shown = window.show(0, block());
-    expect(await ended(shown)).toBe(false);
+    const first = [window.show(0, large), window.show(large.length, large)];
+    vi.advanceTimersByTime(499);
+    expect(await Promise.all(first.map(ended))).toEqual([false, false]);
     vi.advanceTimersByTime(1);
-    expect(await ended(shown)).toBe(true);
+    expect(await Promise.all(first.map(ended))).toEqual([true, true]);
+    // 64 MiB/s: a mebibyte in a 64th of a second.
+    const next = [window.show(2 * large.length, large), window.show(3 * large.length, large)];
+    vi.advanceTimersByTime(14);
+    expect(await Promise.all(next.map(ended))).toEqual([false, false]);
+    vi.advanceTimersByTime(2);
+    expect(await Promise.all(next.map(ended))).toEqual([true, false]);
+    vi.advanceTimersByTime(16);
+    expect(await Promise.all(next.map(ended))).toEqual([true, true]);
+  });
+
+  it('forgives one that stood still once it has been faster for a while', async () => {
+    const window = new Window();
+    const [follower, large] = [{}, new Uint8Array(2 ** 20)];
+    window.moved(follower, 0);
+    const first = window.show(0, large);
+    vi.advanceTimersByTime(500);
+    await first;
+    for (let at = 1; at <= 40; at += 1) {
+      const shown = window.show(at * large.length, large);
+      window.moved(follower, (at + 1) * large.length);
+      await shown;
+    }
+    const last = window.show(41 * large.length, large);
+    vi.advanceTimersByTime(499);
+    expect(await ended(last)).toBe(false);
   });
 
   it('lends three blocks at most, so that the receiver is never without', () => {
