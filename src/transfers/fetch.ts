@@ -12,7 +12,7 @@ import type { FetchRequest, FetchResult } from './transfers.ts';
 /** Once so much is here, what the bytes are can be told; progress says so at once. */
 const HEAD_BYTES = 128 * 1024;
 /** So long after the head it can be told how fast bytes come, and with that whether an upload may follow. */
-const FIRST_RATE_MS = 50;
+const FIRST_RATE_MS = 25;
 
 /** The listener of a fetch, as the transfer thread sees it. */
 export interface FetchHost {

@@ -27,7 +27,7 @@ export class Rate {
     const now = this.#clock.now();
     const seconds = (now - this.#since) / 1000;
     // The first is waited for: an upload may begin with it.
-    if (seconds < (this.#rate === 0 ? 0.05 : 0.2)) return;
+    if (seconds < (this.#rate === 0 ? 0.025 : 0.2)) return;
     const latest = (bytes - this.#bytes) / seconds;
     this.#rate = this.bytesPerSecond === 0 ? latest : 0.7 * this.#rate + 0.3 * latest;
     this.#since = now;

@@ -1,7 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import type { Timers } from './seams.ts';
 
-const GATHER_MS = 50;
+const GATHER_MS = 20;
 /** inotify watches are a shared and bounded good; folders beyond these are found by the periodic look alone. */
 const MOST_FOLDERS = 256;
 

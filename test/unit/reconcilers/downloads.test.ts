@@ -99,8 +99,8 @@ describe('what a download shows', () => {
       stream.progress(bytes);
       return changes;
     };
-    expect(woken(100, 40)).toEqual(['Soon']);
-    expect(woken(200, 10)).toEqual(['Now']);
+    expect(woken(100, 20)).toEqual(['Soon']);
+    expect(woken(200, 5)).toEqual(['Now']);
     expect(woken(300, 250)).toEqual(['Soon']);
     expect(woken(400, 4000)).toEqual(['Now']);
     stream.end();

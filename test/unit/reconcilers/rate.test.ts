@@ -15,16 +15,16 @@ function rated() {
   return { clock, rate, come };
 }
 
-it('is not known before bytes have come for a twentieth of a second, and changes at most five times a second', () => {
+it('is not known before bytes have come for 25 ms, and changes at most five times a second', () => {
   const { rate, come } = rated();
-  come(MIB, 49);
+  come(MIB, 24);
   expect(rate.bytesPerSecond).toBe(0);
   come(MIB, 1);
-  expect(rate.bytesPerSecond).toBe(40 * MIB);
+  expect(rate.bytesPerSecond).toBe(80 * MIB);
   come(0, 199);
-  expect(rate.bytesPerSecond).toBe(40 * MIB);
+  expect(rate.bytesPerSecond).toBe(80 * MIB);
   come(0, 1);
-  expect(rate.bytesPerSecond).toBe(28 * MIB);
+  expect(rate.bytesPerSecond).toBe(56 * MIB);
 });
 
 it('follows what comes, and a single pause does not upset it', () => {
