@@ -40,7 +40,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} is gone`);
         const api = object as unknown as ApiObject;
         if (api.status?.lastHandledReconcileAt !== requestedAt) return undefined;
-        return api.spec.suspend || kstatus(api).status !== 'InProgress' ? api : undefined;
+        return api.spec.suspend || kstatus(api).status !== 'InProgress' || isHeld(api) ? api : undefined;
       },
       onTimeout: (last) => {
         const message =
@@ -56,6 +56,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
     if (kstatus(settled).status === 'Failed') {
       throw new CommandError(EXIT.failed, `${titleOf(target)} is stalled: ${message}`);
     }
+    if (isHeld(settled)) throw new CommandError(EXIT.failed, `${titleOf(target)} is held: ${message}`);
     const unseen = unseenOf(settled);
     if (unseen !== undefined)
       throw new CommandError(EXIT.failed, `${titleOf(target)} is as it was: ${printable(unseen)}`);
@@ -64,6 +65,11 @@ export async function reconcile(text: string, options: ReconcileOptions, context
   } finally {
     await session.close();
   }
+}
+
+/** Looked at, and waiting for the cloud's operator: nobody here can say for how long. */
+function isHeld({ status }: ApiObject): boolean {
+  return findCondition(status.conditions, READY)?.reason === 'HeldByCloud';
 }
 
 /**

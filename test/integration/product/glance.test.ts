@@ -3,6 +3,7 @@ import { ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
+import { COMPILED, imageproxy } from '../cli/program.ts';
 
 interface GlanceImage {
   id: string;
@@ -223,8 +224,13 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
     const image = await house.until('all', (now) => now.status.sites?.[0]?.reason === 'HeldByCloud');
     expect(isTrue(image, 'Available')).toBe(false);
     expect(await glance(id)).toMatchObject({ status: 'deactivated' });
+    // Whoever asks for another look is told so, and does not wait for a person.
+    expect(await imageproxy(['reconcile', 'vmimg/all', '--state', house.state], COMPILED)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/VMImage default\/all is held: nova: somebody at nova has deactivated /),
+    });
     await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
-    await house.store.annotate('VMImage', { namespace: 'default', name: 'all' }, { 'imageproxy.dev/requestedAt': '4' });
+    await house.store.annotate('VMImage', { namespace: 'default', name: 'all' }, { 'imageproxy.dev/requestedAt': new Date().toISOString() });
     await house.ready('all');
   });
 
