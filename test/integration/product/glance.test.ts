@@ -230,7 +230,11 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
       err: expect.stringMatching(/VMImage default\/all is held: nova: somebody at nova has deactivated /),
     });
     await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
-    await house.store.annotate('VMImage', { namespace: 'default', name: 'all' }, { 'imageproxy.dev/requestedAt': new Date().toISOString() });
+    await house.store.annotate(
+      'VMImage',
+      { namespace: 'default', name: 'all' },
+      { 'imageproxy.dev/requestedAt': new Date().toISOString() },
+    );
     await house.ready('all');
   });
 
