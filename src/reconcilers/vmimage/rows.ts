@@ -110,12 +110,16 @@ export function recordSiteFailure(
 ): void {
   if (failure.reason === 'Aborted') return;
   row.inputsHash = inputsHash;
-  const failureClass = isOfTheSite(failure.reason) ? 'Transient' : failure.failureClass;
+  const isStalling = STALLING.includes(failure.failureClass);
+  // A look asks for nothing that a change of the image could mend: whatever kept it from being made, it is made again.
+  const failureClass = isOfTheSite(failure.reason) || (isLook && isStalling) ? 'Transient' : failure.failureClass;
   // How often a named thing was looked for changes nothing, and would be a write at every look.
   if (failureClass !== 'Waiting') row.attempts = (row.attempts ?? 0) + 1;
-  if (STALLING.includes(failureClass)) tell(row, 'Failed', failure.reason, failure.message);
   // A look that could not be made takes nothing back of what the last has found.
-  else if (!isLook || !isStanding(row)) tellWaiting(row, failure.reason, failure.message);
+  if (!isLook || !isStanding(row)) {
+    if (STALLING.includes(failureClass)) tell(row, 'Failed', failure.reason, failure.message);
+    else tellWaiting(row, failure.reason, failure.message);
+  }
   const { clock } = round.deps;
   const pause =
     failureClass === 'Transient'

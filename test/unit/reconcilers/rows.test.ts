@@ -224,19 +224,29 @@ describe('a row whose spec was changed', () => {
 });
 
 describe('a look that could not be made', () => {
-  const failure = new Failure('NetworkError', 'nobody answers');
+  const standing: Partial<SiteRow>[] = [
+    { phase: 'Failed', reason: 'Tampered', message: 'another hash' },
+    { phase: 'Held', reason: 'HeldByCloud', message: 'hidden' },
+    { phase: 'Ready', reason: 'Drifted', message: 'name' },
+  ];
+  const reasons = ['NetworkError', 'Forbidden'] as const;
 
-  it('takes nothing back of what the last one has found, and is made again after a pause', () => {
-    const { round, row } = scene({ phase: 'Failed', reason: 'Tampered', message: 'another hash' });
-    recordSiteFailure(round, row, failure, 'inputs', { isLook: true });
-    expect(row).toMatchObject({ phase: 'Failed', reason: 'Tampered', message: 'another hash', attempts: 1 });
-    expect(holds(round, row, 'inputs')).toBe(true);
-  });
+  it.each(reasons.flatMap((reason) => standing.map((found) => [reason, found] as const)))(
+    '(%s) takes nothing back of what the last one has found, and is made again after a pause: %j',
+    (reason, found) => {
+      const { round, row } = scene(found);
+      recordSiteFailure(round, row, new Failure(reason, 'no'), 'inputs', { isLook: true });
+      expect(row).toMatchObject({ ...found, attempts: 1 });
+      expect(row.nextAttemptTime).toBeDefined();
+      expect(holds(round, row, 'inputs')).toBe(true);
+    },
+  );
 
-  it('is told where that had found all well', () => {
+  it.each(reasons)('(%s) is told where that had found all well, and made again after a pause', (reason) => {
     const { round, row } = scene({});
-    recordSiteFailure(round, row, failure, 'inputs', { isLook: true });
-    expect(row).toMatchObject({ phase: 'Ready', reason: 'NetworkError' });
+    recordSiteFailure(round, row, new Failure(reason, 'no'), 'inputs', { isLook: true });
+    expect(row).toMatchObject({ phase: 'Ready', reason });
+    expect(row.nextAttemptTime).toBeDefined();
   });
 });
 
