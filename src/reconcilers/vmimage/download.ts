@@ -83,6 +83,7 @@ export class Download {
   readonly #signal: AbortSignal;
   #generation: Pick<Growing, 'directory' | 'generation' | 'path'> | undefined;
   #reservation: Reservation | undefined;
+  #takesSpace = false;
   #inspection: Promise<Looked> | undefined;
   #headSeen = false;
 
@@ -203,8 +204,14 @@ export class Download {
   #takeSpace(bytes: number): void {
     const reservation = this.#reservation;
     if (reservation === undefined || this.#view.totalBytes !== undefined || bytes < reservation.bytes) return;
+    // A step that waits for others to give space back is not asked for a second time.
+    if (this.#takesSpace) return;
+    this.#takesSpace = true;
     const step = spaceStep(this.#deps.cache.stats().quotaBytes);
-    reservation.resize(reservation.bytes + step).catch((error: unknown) => this.#stop.abort(error));
+    reservation
+      .resize(reservation.bytes + step)
+      .catch((error: unknown) => this.#stop.abort(error))
+      .finally(() => (this.#takesSpace = false));
   }
 
   /** A page of text is given up at once; an image whose head says all lets uploads begin. */

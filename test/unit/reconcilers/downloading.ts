@@ -31,10 +31,10 @@ export class DownloadBench extends Workbench {
     this.restart();
   }
 
-  static async open(): Promise<DownloadBench> {
+  static async open(quotaBytes = 2 ** 30): Promise<DownloadBench> {
     const directory = mkdtempSync(join(tmpdir(), 'downloads-'));
     const log = createLogger({ level: 'silent' });
-    const cache = await openCache({ directory, quotaBytes: 2 ** 30, reserveFreeBytes: 0, now: () => 0, log });
+    const cache = await openCache({ directory, quotaBytes, reserveFreeBytes: 0, now: () => 0, log });
     onTestFinished(async () => {
       await cache.close();
       rmSync(directory, { recursive: true, force: true });

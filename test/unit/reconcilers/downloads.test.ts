@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import { settled } from '../../support/clock.ts';
+import { spaceStep } from '../../../src/reconcilers/vmimage/growing.ts';
 import { DownloadBench, partFrom } from './downloading.ts';
 import { sha256 } from './scripted-origins.ts';
 
@@ -151,5 +152,31 @@ describe('a download that waits for room', () => {
     expect(bench.cache.isRoomFor(part.key)).toBe(true);
     bench.deps.downloads.leave('another');
     expect(bench.cache.isRoomFor(part.key)).toBe(false);
+  });
+
+  it('asks for its next step once, however much comes before others give it', async () => {
+    const quota = 16 * MIB;
+    const bench = await DownloadBench.open(quota);
+    bench.origins.serve(ONE, { etag: '"1"', body, announced: 0, held: true });
+    const { blob } = bench.download(partFrom([ONE], declared));
+    const stream = await bench.origins.stream(ONE);
+    const step = spaceStep(quota);
+    const younger = await bench.cache.reserve(quota - step, 'younger');
+    for (let bytes = step; bytes < step + 4; bytes++) {
+      stream.progress(bytes);
+      await settled();
+    }
+    younger.release();
+    await settled();
+    const after = await bench.cache.reserve(quota - 2 * step, 'after');
+    await expect(bench.cache.reserve(1, 'none is left')).rejects.toMatchObject({ reason: 'CacheFull' });
+    after.release();
+    for (let bytes = 2 * step; bytes < 2 * step + 4; bytes++) {
+      stream.progress(bytes);
+      await settled();
+    }
+    await expect(bench.cache.reserve(quota - 3 * step + 1, 'beside')).rejects.toMatchObject({ reason: 'CacheFull' });
+    stream.end();
+    await expect(blob).resolves.toMatchObject({ source: ONE });
   });
 });
