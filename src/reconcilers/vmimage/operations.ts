@@ -216,7 +216,8 @@ export function startWithdraw(work: SiteWork): void {
   const { row, connection } = work;
   const { cloud } = connection;
   const known = knownIds(row);
-  const current = row.retired === true ? [] : (row.artifacts ?? []);
+  // Also what is told to be retired: it may have been on its way back.
+  const current = row.artifacts ?? [];
   const former = (row.previous ?? []).filter((each) => each.retiredAt === undefined);
   startAfterWrite(work, { kind: 'Withdraw' }, async (signal) => {
     await cloud.retire(refsOf(current), signal);

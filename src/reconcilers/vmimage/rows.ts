@@ -31,6 +31,11 @@ export function hasCurrent(row: SiteRow | undefined, generation: number): boolea
   return row?.imageID !== undefined && row.observedGeneration === generation;
 }
 
+/** Whether what serves may be out of service, or gone, without the row's saying so: a step to that was begun and did not end. */
+export function isOnItsWayOut({ imageID, operation }: SiteRow): boolean {
+  return imageID !== undefined && (operation?.kind === 'Withdraw' || operation?.kind === 'Delete');
+}
+
 export function dropRow(round: Round, row: SiteRow): void {
   round.status.sites.splice(round.status.sites.indexOf(row), 1);
   round.deps.looks.forget(round.key, row.name);

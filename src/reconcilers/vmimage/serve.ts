@@ -19,7 +19,7 @@ import {
 import type { SitePart } from './register.ts';
 import { mayStillPublish } from './release.ts';
 import { lookAgain } from './round.ts';
-import { hasCurrent, holds, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
+import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
@@ -119,7 +119,12 @@ function keepAway(work: SiteWork): void {
 function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const { round, row, site, registration } = work;
   const { image } = round;
-  if (row.operation !== undefined && !['Reactivate', 'Update', 'Retire', 'Trim', 'Tidy'].includes(row.operation.kind)) {
+  // Its way out of service was begun and is taken back: how far it came nobody knows, so it is taken for out of service.
+  if (isOnItsWayOut(row)) row.retired = true;
+  else if (
+    row.operation !== undefined &&
+    !['Reactivate', 'Update', 'Retire', 'Trim', 'Tidy'].includes(row.operation.kind)
+  ) {
     // An upload of something that is no longer wanted was interrupted.
     begin(work, { kind: 'Tidy' });
   }

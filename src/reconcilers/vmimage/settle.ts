@@ -6,7 +6,15 @@ import type { Outcome } from '../../runtime/jobs.ts';
 import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import { nextAttempt } from './identity.ts';
 import { note, type Round, stamp } from './round.ts';
-import { clearFailure, clearImage, isSiteTrouble, putInService, recordSiteFailure, setPrevious } from './rows.ts';
+import {
+  clearFailure,
+  clearImage,
+  isOnItsWayOut,
+  isSiteTrouble,
+  putInService,
+  recordSiteFailure,
+  setPrevious,
+} from './rows.ts';
 
 /** Sixteen ids in one try (`nextAttempt`). Glance never gives a deleted id again, but so many burnt in a row are not bad luck. */
 const LAST_ATTEMPT = 2 ** 16 - 1;
@@ -150,7 +158,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   }
   recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check' });
   note(round, 'Warning', failure.reason, failure.message);
-  if (row.nextAttemptTime === undefined) delete row.operation;
+  if (row.nextAttemptTime === undefined && !isOnItsWayOut(row)) delete row.operation;
   suspectSite(work, failure);
 }
 

@@ -112,6 +112,17 @@ describe('an image that is taken out of service', () => {
     expect(scene.row?.operation).toBeUndefined();
   });
 
+  it('is retired though it seemed to be: it was just on its way back, and may be in service already', async () => {
+    const operation = { kind: 'Reactivate', id: 'id-nova', startedAt: '2026-11-21T12:00:00Z' };
+    const scene = new Scene(
+      { state: 'Deactivated' },
+      servingRow('nova', { phase: 'Registering', retired: true, operation }),
+    );
+    await scene.rest('withdraw');
+    expect(scene.cloud.visible).toEqual([]);
+    expect(scene.row).toMatchObject({ phase: 'Deactivated', retired: true });
+  });
+
   it('where nothing of it is known, is so once the cloud was asked, which is once', async () => {
     const scene = new Scene({ state: 'Deactivated' }, { name: 'nova', phase: 'Fetching' });
     scene.cloud.records.clear();

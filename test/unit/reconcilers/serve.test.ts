@@ -11,7 +11,7 @@ import { lookAfter, serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { servingRow, vmimage, wantedAs } from './objects.ts';
-import { ScriptedCloud } from './scripted-cloud.ts';
+import { hash, ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
 
 function served(image: VMImage): SiteRow {
@@ -310,5 +310,42 @@ describe('a deletion', () => {
     expect(finish(round)).toBe(false);
     expect(round.status.sites[0]?.operation?.kind).toBe('Delete');
     expect(round.starts).toHaveLength(1);
+  });
+});
+
+describe('an image whose way out of service is taken back', () => {
+  test.each(['Withdraw', 'Delete'])(
+    'in the middle of it (%s) is Ready when it is in service again, not before',
+    async (kind) => {
+      const bench = new Workbench();
+      const cloud = new ScriptedCloud({ digest: 'sha256' });
+      bench.site('nova', cloud);
+      const digest = `sha256:${hash('sha256', 'disk')}`;
+      const row = served(vmimage());
+      const parts = [{ role: 'Disk', id: 'id-nova', digest: row.digest ?? '', sentDigest: digest }];
+      cloud.add({ id: 'id-nova', claim: 'uid-ubuntu', state: 'Deactivated', published: false });
+      const operation = { kind, startedAt: '2026-11-21T12:00:00Z' };
+      let now = bench.add(vmimage({}, { sites: [{ ...row, phase: 'Deactivating', artifacts: parts, operation }] }));
+      for (let n = 0; n < 3; n++) {
+        const round = bench.round(now);
+        await serve(bench.work(round), wantedAs(row));
+        now = await bench.conclude(round);
+        expect(now.status.sites?.[0]?.phase === 'Ready').toBe(n > 0);
+      }
+      expect(cloud.visible).toEqual(['id-nova=disk']);
+      expect(now.status.sites?.[0]?.retired).toBeUndefined();
+      expect(now.status.sites?.[0]?.operation).toBeUndefined();
+    },
+  );
+
+  it('keeps it written that this was begun, also where the cloud refuses to go on', () => {
+    const bench = new Workbench();
+    bench.site('nova', new ScriptedCloud());
+    const operation = { kind: 'Withdraw', startedAt: '2026-11-21T12:00:00Z' };
+    const round = bench.round(bench.add(vmimage({}, { sites: [{ ...served(vmimage()), operation }] })));
+    const work = bench.work(round);
+    settle(work, { ok: false, error: new Failure('Forbidden', 'no') }, { kind: 'Withdraw' });
+    // How far it came nobody knows: that it was begun stays written.
+    expect(work.row).toMatchObject({ phase: 'Failed', reason: 'Forbidden', operation: { kind: 'Withdraw' } });
   });
 });
