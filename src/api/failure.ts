@@ -76,6 +76,7 @@ export const REASONS = {
   TooManyRequests: 'Transient',
   SourceChanged: 'Transient',
   Conflict: 'Transient',
+  Gone: 'Transient',
   IdTaken: 'Transient',
   UploadCut: 'Transient',
   ToolFailed: 'Transient',

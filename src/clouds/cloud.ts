@@ -37,7 +37,7 @@ export interface Cloud {
   /** Changes the claim of a record of ours to another VMImage of the same owner and guid (adoption, hand-over). */
   claim(id: string, ownership: Ownership, signal: AbortSignal): Promise<void>;
 
-  /** Makes the records what the registration says: names, properties, visibility, members; the disk last. Idempotent; also repairs drift. */
+  /** Makes the records what the registration says: names, properties, visibility, members; the disk last. Idempotent; also repairs drift. @throws Failure Gone */
   publish(image: PublishImage, signal: AbortSignal): Promise<void>;
 
   /** What differs between the records and the registration, by field name, and what the cloud's admin did to them. Changes nothing. */
@@ -45,7 +45,7 @@ export interface Cloud {
 
   /** Out of service but kept: deactivated and hidden. Idempotent; a record that has gone is fine. */
   retire(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;
-  /** The reverse of retire, after the cloud's hash was compared with `digests`. The record stays unpublished. @throws Failure CloudDigestMismatch */
+  /** The reverse of retire, after the cloud's hash was compared with `digests`. The record stays unpublished. @throws Failure Gone | CloudDigestMismatch */
   reactivate(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;
   /** Removes records, protected ones too (they are ours). Idempotent. */
   remove(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;

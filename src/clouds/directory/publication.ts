@@ -132,6 +132,7 @@ async function note(
   return found;
 }
 
+/** @throws Failure Gone where a look would not find it either. */
 async function present(
   { site, records }: Pick<PublicationContext, 'site' | 'records'>,
   id: string,
@@ -139,7 +140,7 @@ async function present(
   const record = await records.read(id);
   const located = record === undefined ? undefined : await locate(site, record);
   if (record === undefined || located === undefined) {
-    throw new Failure('Conflict', `image ${id} is not in ${site.path} any more: looking again`);
+    throw new Failure('Gone', `image ${id} is not in ${site.path} any more`);
   }
   return { record, located };
 }

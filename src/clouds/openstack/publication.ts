@@ -17,7 +17,7 @@ import {
   type RecordPhase,
   stateOf,
 } from './mapping.ts';
-import { assertClaim, belongs, type Records } from './records.ts';
+import { assertClaim, belongs, isGone, type Records } from './records.ts';
 
 /** A disk is never visible before what it boots from, and goes before it. */
 const ORDER: readonly Role[] = ['Kernel', 'Ramdisk', 'Disk'];
@@ -45,11 +45,11 @@ export class Publication {
     const notes: string[] = [];
     for (const part of inOrder(image.parts)) {
       const record = await this.#records.own(part.id, signal);
-      const state = record === undefined ? 'Deleting' : stateOf(record.status);
-      if (record === undefined || state === 'Deleting' || state === 'Broken') {
+      if (record === undefined || isGone(record)) {
         look.gone.push(part.id);
         continue;
       }
+      const state = stateOf(record.status);
       const difference = differenceOf(record, part);
       if (difference !== undefined) look.tampered ??= difference;
       const desired = desiredFor(part, image);

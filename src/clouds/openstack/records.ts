@@ -25,10 +25,13 @@ export class Records {
     return image.owner === projectId ? image : undefined;
   }
 
-  /** @throws Failure Conflict when it has gone: whoever asked must look again. */
+  /** @throws Failure Gone where a look would not find it either (`isGone`). */
   async present(id: string, signal: AbortSignal): Promise<Image> {
     const image = await this.own(id, signal);
-    if (image === undefined) throw new Failure('Conflict', `image ${id} is not in our project any more: looking again`);
+    if (image === undefined || isGone(image)) {
+      const fact = image === undefined ? 'not in our project any more' : `${image.status} in Glance`;
+      throw new Failure('Gone', `image ${id} is ${fact}`);
+    }
     return image;
   }
 
@@ -66,6 +69,11 @@ export class Records {
     }
     return image;
   }
+}
+
+/** Whether a record that is still there can serve nobody any more: it is going away, or Glance has given it up. */
+export function isGone({ status }: Image): boolean {
+  return ['Deleting', 'Broken'].includes(stateOf(status));
 }
 
 /**

@@ -150,8 +150,8 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
       return;
     }
   }
-  if (view?.kind === 'Reactivate' && failure.failureClass === 'VerificationFailed') {
-    forgetDamaged(row);
+  if (view?.kind === 'Reactivate' && (failure.failureClass === 'VerificationFailed' || failure.reason === 'Gone')) {
+    forgetFormer(row);
     delete row.operation;
     note(round, 'Warning', failure.reason, failure.message);
     return;
@@ -173,8 +173,8 @@ function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
   return failureClass === 'UnsafeImage' || (failureClass === 'VerificationFailed' && reason !== 'CloudDigestMismatch');
 }
 
-/** A retired registration whose bytes are not what they were cannot come back; it is registered anew. */
-function forgetDamaged(row: SiteRow): void {
+/** A retired registration that has gone, or whose bytes are not what they were, cannot come back; it is registered anew. */
+function forgetFormer(row: SiteRow): void {
   const id = row.operation?.id;
   if (id === row.imageID) clearImage(row);
   setPrevious(

@@ -257,7 +257,8 @@ describe.skipIf(!openstackAvailable())('publishing in a real Glance', () => {
 
     expect(await cloud.get(id, calm())).toBeUndefined();
     expect((await cloud.look(image, calm())).gone).toEqual([id]);
-    await expect(cloud.publish(image, calm())).rejects.toMatchObject({ reason: 'Conflict' });
+    await expect(cloud.publish(image, calm())).rejects.toMatchObject({ reason: 'Gone' });
+    await expect(cloud.reactivate(image.parts, calm())).rejects.toMatchObject({ reason: 'Gone' });
     await cloud.retire(image.parts, calm());
   });
 

@@ -92,6 +92,23 @@ describe('former versions', () => {
     expect(records()).toHaveLength(1);
   });
 
+  test('that somebody has removed are registered anew where they are wanted again', async () => {
+    const first = await becomes(1, 1, 1);
+    await becomes(2, 2, 1);
+    for (const folder of ['.retired', '.records'])
+      for (const name of readdirSync(join(house.shelf, folder)))
+        if (name.startsWith(first)) rmSync(join(house.shelf, folder, name));
+    const again = await becomes(1, 3, 1);
+    expect(visible()).toEqual([`${again}.qcow2`]);
+    await house.write('h.yaml', vmimage('h', specOf(1, { history: 1, state: 'Deactivated' })));
+    await house.until('h', ({ status }) => status.phase === 'Deactivated');
+    for (const folder of ['.retired', '.records'])
+      for (const name of readdirSync(join(house.shelf, folder)))
+        if (name.startsWith(again)) rmSync(join(house.shelf, folder, name));
+    await becomes(1, 5, 1);
+    expect(visible()).toHaveLength(1);
+  });
+
   test('that cannot be removed are out of service, are told, and are removed when they can be', async () => {
     const first = await becomes(1, 1, 1);
     await becomes(2, 2, 1);

@@ -259,7 +259,7 @@ export class ScriptedCloud implements Cloud {
 
   #there(id: string): Stored {
     const record = this.records.get(id);
-    if (record === undefined) throw new Failure('NotFound', `${id} is not there`);
+    if (record === undefined) throw new Failure('Gone', `${id} is not there`);
     return record;
   }
 }

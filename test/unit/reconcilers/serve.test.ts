@@ -338,6 +338,31 @@ describe('an image whose way out of service is taken back', () => {
     },
   );
 
+  test.each(['Withdraw', 'Delete'])('(%s) and that has gone in between is registered anew', async (kind) => {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    const row = served(vmimage());
+    const former = { imageID: 'older', retiredAt: '2026-11-21T12:00:00Z', artifacts: [{ role: 'Disk', id: 'older' }] };
+    const operation = { kind, startedAt: '2026-11-21T12:00:00Z' };
+    let now = bench.add(vmimage({}, { sites: [{ ...row, operation, previous: [former] }] }));
+    const wanted: Wanted = {
+      ...wantedAs(row),
+      content: async () => ({ step: 'Fetching', blobs: new Map(), views: new Map() }),
+    };
+    for (let n = 0; n < 2; n++) {
+      const round = bench.round(now);
+      await serve(bench.work(round), wanted);
+      now = await bench.conclude(round);
+    }
+    const [is] = now.status.sites ?? [];
+    expect(is?.imageID).toBeUndefined();
+    expect(is?.attempts).toBeUndefined();
+    expect(is?.operation).toBeUndefined();
+    expect(is?.previous).toEqual([former]);
+    expect(bench.told.map(({ reason }) => reason)).toEqual(['Gone']);
+  });
+
   it('keeps it written that this was begun, also where the cloud refuses to go on', () => {
     const bench = new Workbench();
     bench.site('nova', new ScriptedCloud());
