@@ -43,8 +43,11 @@ export interface Sink {
   readonly resume: { offset: number; validators: Validators; source: string } | undefined;
   /** Called once, before the first byte: the origin's word on what it sends, and where it starts. An offset of 0 is a new generation. */
   begin(opened: { source: string; validators: Validators; offset: number; contentType?: string }): Promise<void>;
-  /** Resolves when the sink can take more. The buffer may be used again after that. @throws Failure TooLarge | DiskFull */
-  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /**
+   * Resolves when the sink can take more. The buffer may be used again after that, unless it is `Lent`: then somebody reads it still,
+   * nobody knows for how long. @throws Failure TooLarge | DiskFull
+   */
+  write(offset: number, bytes: Uint8Array): Promise<void | 'Lent'>;
 }
 
 /**

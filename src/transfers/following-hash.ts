@@ -24,6 +24,7 @@ export class FollowingHash {
   readonly #unsubscribe: () => void;
   #position = 0;
   #busy = false;
+  #over = false;
   #lent: Piece | undefined;
   /** Set when no byte will be added. */
   #size: number | undefined;
@@ -32,7 +33,7 @@ export class FollowingHash {
     this.#generation = generation;
     this.digests = digests;
     this.#thread = thread;
-    digests.catch(() => this.#leave()); // whoever waits for it hears of it
+    digests.catch(() => this.#end()); // whoever waits for it hears of it
     this.#unsubscribe = generation.onChange(() => this.#look());
     generation.hashedTo(0);
     this.#look();
@@ -40,6 +41,7 @@ export class FollowingHash {
 
   /** The thread has come to here. */
   taken(position: number): void {
+    if (this.#over) return;
     this.#busy = false;
     this.#position = position;
     this.#giveBack();
@@ -54,13 +56,12 @@ export class FollowingHash {
   }
 
   stop(): void {
-    this.#unsubscribe();
-    this.#leave();
+    this.#end();
     this.#thread.stop();
   }
 
   #look(): void {
-    if (this.#busy) return;
+    if (this.#busy || this.#over) return;
     const end = this.#size ?? this.#generation.watermark;
     if (this.#position === this.#size) {
       this.#busy = true;
@@ -79,8 +80,10 @@ export class FollowingHash {
     }
   }
 
-  /** Nothing of the download waits for this any more. */
-  #leave(): void {
+  /** Nothing of the download waits for this any more. What a thread that is no more was lent, it would never give back. */
+  #end(): void {
+    this.#over = true;
+    this.#unsubscribe();
     this.#generation.hashedTo(undefined);
     this.#giveBack();
   }

@@ -101,10 +101,11 @@ export class Generation {
   }
 
   /**
-   * Writes all of it. Resolves when the memory may be used again: who follows may want it for a moment (see window.ts).
+   * Writes all of it. Resolves when the memory may be used again (who follows may want it for a moment: see window.ts), or with `Lent`
+   * when that would take too long.
    * @throws Failure DiskFull; the bytes before stay
    */
-  async write(offset: number, bytes: Uint8Array): Promise<void> {
+  async write(offset: number, bytes: Uint8Array): Promise<void | 'Lent'> {
     if (this.#failure !== undefined) throw this.#failure;
     try {
       await this.#put(offset, bytes);
@@ -118,7 +119,7 @@ export class Generation {
     for (const listener of this.#listeners) listener();
     // Beside the reception, one at a time: a sync that is overtaken by 64 MiB is followed by one for all of them.
     if (this.watermark - this.#durable >= SYNC_BYTES && this.#syncing === undefined) void this.sync().catch(() => {});
-    await unused;
+    return await unused;
   }
 
   /** What will be taken from memory need not be in the kernel's as well. */

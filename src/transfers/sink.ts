@@ -80,7 +80,7 @@ export class FileSink implements Sink {
     await this.#listener.opened(generation);
   }
 
-  async write(offset: number, bytes: Uint8Array): Promise<void> {
+  async write(offset: number, bytes: Uint8Array): Promise<void | 'Lent'> {
     if (this.#opened === undefined) throw new Failure('InternalError', 'the source wrote before it began');
     const { generation, hash, begun } = this.#opened;
     const end = offset + bytes.length;
@@ -94,8 +94,9 @@ export class FileSink implements Sink {
     }
     if (end > maxBytes) throw tooLarge(begun.source, this.#request);
     hash?.feed(offset, bytes);
-    await generation.write(offset, bytes);
+    const memory = await generation.write(offset, bytes);
     hash?.written();
+    return memory;
   }
 
   /** Lets go of files. The partial stays. */

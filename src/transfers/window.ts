@@ -5,6 +5,8 @@ const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
  * given up then, it would read from the disk from there on.
  */
 const RESERVE_MS = 500;
+/** An upload that begins to follow has a part of the file to read before it is where the download is. */
+const CATCH_UP_MS = 3000;
 /** Each block that is lent is kept from the receiver, which has six of them and must not run out. The hash may have one beyond. */
 const MAX_LENT = 3;
 
@@ -12,6 +14,12 @@ const MAX_LENT = 3;
 export interface Piece {
   readonly bytes: Uint8Array;
   giveBack(): void;
+}
+
+interface Follower {
+  position: number;
+  /** Until then it is waited for although it is behind, in milliseconds of the process clock. */
+  expectedUntil: number;
 }
 
 interface Held {
@@ -22,7 +30,7 @@ interface Held {
   lent: number;
   /** Waited for no longer; goes as soon as nobody has it. */
   over: boolean;
-  go(): void;
+  go(memory: void | 'Lent'): void;
 }
 
 /**
@@ -36,8 +44,7 @@ interface Held {
  */
 export class Window {
   readonly #held: Held[] = [];
-  /** Where each follower is. */
-  readonly #followers = new Map<object, number>();
+  readonly #followers = new Map<object, Follower>();
   /** What the hash will want next; undefined where none goes along. */
   #hashed: number | undefined;
   /** Until when the last block is shown, in milliseconds of the process clock. */
@@ -46,7 +53,9 @@ export class Window {
 
   /** From now on this follower is at `position`: what is before it, it has read. */
   moved(follower: object, position: number): void {
-    this.#followers.set(follower, position);
+    const known = this.#followers.get(follower);
+    if (known !== undefined) known.position = position;
+    else this.#followers.set(follower, { position, expectedUntil: performance.now() + CATCH_UP_MS });
     this.#look();
   }
 
@@ -63,20 +72,24 @@ export class Window {
 
   /** Whether the foremost follower reads from memory: it has come to the oldest block there, or to the watermark. */
   keepsUp(watermark: number): boolean {
-    return this.#followers.size > 0 && this.#foremost >= Math.min(this.#held[0]?.start ?? watermark, watermark);
+    return this.#followers.size > 0 && this.#foremost >= Math.min(this.#edge ?? watermark, watermark);
   }
 
-  /** Shows bytes that have just been written. Resolves when they are needed in memory no more. */
-  async show(start: number, bytes: Uint8Array): Promise<void> {
+  /**
+   * Shows bytes that have just been written. Resolves when they are needed in memory no more, or with `Lent` when somebody has them
+   * who has not given them back in good time: a receiver that stands still for a minute would hold the download for as long.
+   */
+  async show(start: number, bytes: Uint8Array): Promise<void | 'Lent'> {
     if (this.#followers.size === 0 || bytes.length === 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve } = Promise.withResolvers<void | 'Lent'>();
     const held: Held = { start, end: start + bytes.length, bytes, lent: 0, over: false, go: resolve };
     const next = this.#held.findIndex((other) => other.start > start);
     this.#held.splice(next < 0 ? this.#held.length : next, 0, held);
-    const timer = setTimeout(() => this.#end(held), this.#patience(bytes.length));
+    const timer = setTimeout(() => this.#giveUp(held), this.#patience(bytes.length));
     this.#look();
-    await promise;
+    const memory = await promise;
     clearTimeout(timer);
+    return memory;
   }
 
   /** To an upload: at most `length` bytes at `position`, where they are in memory. */
@@ -117,14 +130,22 @@ export class Window {
   }
 
   get #foremost(): number {
-    return Math.max(...this.#followers.values());
+    return Math.max(...this.#followers.values().map(({ position }) => position));
+  }
+
+  /** Where what can be lent begins. */
+  get #edge(): number | undefined {
+    return this.#held.find(({ over }) => !over)?.start;
   }
 
   /** Up to where nobody who is waited for needs the blocks any more. */
   get #passed(): number {
-    if (this.#followers.size === 0) return Number.POSITIVE_INFINITY;
-    const isAlong = this.#hashed !== undefined && this.#hashed >= (this.#held[0]?.start ?? 0);
-    return isAlong ? Math.min(this.#foremost, this.#hashed ?? 0) : this.#foremost;
+    const [edge = 0, now] = [this.#edge, performance.now()];
+    const isWaitedFor = ({ position, expectedUntil }: Follower) => position >= edge || now < expectedUntil;
+    const uploads = [...this.#followers.values()].filter(isWaitedFor).map(({ position }) => position);
+    if (uploads.length === 0) return Number.POSITIVE_INFINITY;
+    const isHashAlong = this.#hashed !== undefined && this.#hashed >= edge;
+    return Math.min(Math.max(...uploads), isHashAlong ? (this.#hashed ?? 0) : Number.POSITIVE_INFINITY);
   }
 
   #look(): void {
@@ -137,10 +158,20 @@ export class Window {
     this.#settle(held);
   }
 
+  #giveUp(held: Held): void {
+    this.#end(held);
+    this.#go(held, 'Lent');
+  }
+
   #settle(held: Held): void {
+    if (held.over && held.lent === 0) this.#go(held);
+  }
+
+  /** Once: who has gone does not go again. */
+  #go(held: Held, memory?: 'Lent'): void {
     const at = this.#held.indexOf(held);
-    if (!held.over || held.lent > 0 || at < 0) return;
+    if (at < 0) return;
     this.#held.splice(at, 1);
-    held.go();
+    held.go(memory);
   }
 }

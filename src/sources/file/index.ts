@@ -20,12 +20,13 @@ export const fetchFile: Fetch<FileSourceSpec> = async (spec, sink, signal) => {
     const { resume } = sink;
     const offset = resume?.source === source && resume.validators.etag === etag ? resume.offset : 0;
     await sink.begin({ source, validators: { etag, totalBytes: size }, offset });
-    const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    let block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
     for (let position = offset; position < size; ) {
       if (signal.aborted) throw new Failure('Aborted', 'stopped');
       const { bytesRead } = await handle.read(block, 0, Math.min(BLOCK_BYTES, size - position), position);
       if (bytesRead === 0) throw new Failure('SourceChanged', `${source}: the file became shorter while it was read`);
-      await sink.write(position, block.subarray(0, bytesRead));
+      const memory = await sink.write(position, block.subarray(0, bytesRead));
+      if (memory === 'Lent') block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
       position += bytesRead;
     }
     const after = await handle.stat({ bigint: true });

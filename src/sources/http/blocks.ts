@@ -15,6 +15,8 @@ interface Block {
   /** Handed to the sink. */
   flushed: number;
   writes: number;
+  /** Somebody reads it still, who may stand still: it is used no more, and goes when he lets go of it. */
+  lent: boolean;
 }
 
 /**
@@ -83,7 +85,10 @@ export class Blocks {
     if (this.#failure !== undefined) return;
     from.writes += 1;
     this.#sink.write(offset, bytes).then(
-      () => this.#written(from),
+      (memory) => {
+        from.lent ||= memory === 'Lent';
+        this.#written(from);
+      },
       (error: Error) => {
         this.#failure ??= error;
         this.#written(from);
@@ -104,15 +109,17 @@ export class Blocks {
         this.#wake = resolve;
       });
     }
-    for (const { bytes } of this.#blocks) if (spare.length < MAX_SPARE) spare.push(bytes);
+    for (const { bytes, lent } of this.#blocks) if (!lent && spare.length < MAX_SPARE) spare.push(bytes);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   #free(): Block | undefined {
-    let block = this.#blocks.find(({ writes }) => writes === 0);
+    let block = this.#blocks.find(({ writes, lent }) => writes === 0 && !lent);
     if (block === undefined) {
+      const lost = this.#blocks.findIndex(({ writes }) => writes === 0);
+      if (lost >= 0) this.#blocks.splice(lost, 1);
       if (this.#blocks.length === MAX_BLOCKS) return undefined;
-      block = { bytes: spare.pop() ?? pages(BLOCK_BYTES), filled: 0, flushed: 0, writes: 0 };
+      block = { bytes: spare.pop() ?? pages(BLOCK_BYTES), filled: 0, flushed: 0, writes: 0, lent: false };
       this.#blocks.push(block);
     }
     // Where a resumed file goes on in the middle of a page, so does the memory.

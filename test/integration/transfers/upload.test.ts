@@ -228,14 +228,14 @@ describe('an upload that follows a download', () => {
   }
 
   /** Starts both, the upload's tail waiting for the proof, as a reconciler does. */
-  async function follow(sha256 = SHA256, signal = never): Promise<Following> {
+  async function follow(sha256 = SHA256, signal = never, totalBytes = BODY.length): Promise<Following> {
     const begun = Promise.withResolvers<Started>();
     const proven = Promise.withResolvers<void>();
     proven.promise.catch(() => {});
     const listener: FetchListener = {
       onBegin: async ({ path, generation }) => {
         const uploading = upload(
-          { path, follow: { directory: harness.folder, generation } },
+          { path, totalBytes, follow: { directory: harness.folder, generation }, stallMs: 60_000 },
           { mayFinish: () => proven.promise },
           signal,
         );
@@ -271,6 +271,17 @@ describe('an upload that follows a download', () => {
     await expect(uploaded).rejects.toEqual(failure('Aborted'));
     await sink.ended(1);
     expect(sink.received[0]).toMatchObject({ bytes: 3 * MIB, complete: false });
+  });
+
+  it('that stands still with bytes in its hands keeps neither the proof nor the end of the download from anybody', async () => {
+    const big = content(48 * MIB);
+    origin.route('/image', { body: big });
+    sink.respond({ stallAfter: 1 });
+    const abort = new AbortController();
+    const { fetched, uploaded } = await follow(digestOf(big), abort.signal, big.length);
+    expect((await fetched).size).toBe(big.length);
+    abort.abort();
+    await expect(uploaded).rejects.toEqual(failure('Aborted'));
   });
 
   it('of a wrong digest never gives the receiver a complete body', async () => {

@@ -33,6 +33,30 @@ class SlowSink implements Sink {
 }
 
 describe('blocks', () => {
+  it('use memory that somebody reads still no more, and go on in other memory', async () => {
+    const seen = new Set<ArrayBufferLike>();
+    const sink: Sink = {
+      resume: undefined,
+      begin: async () => {},
+      write: async (_, bytes) => {
+        expect(seen).not.toContain(bytes.buffer);
+        seen.add(bytes.buffer);
+        return 'Lent';
+      },
+    };
+    const written = new Blocks(sink, 0);
+    for (let at = 0; at < 20; at += 1) {
+      await new Promise(setImmediate);
+      expect(written.put(new Uint8Array(BLOCK_BYTES))).toBe(BLOCK_BYTES);
+    }
+    await written.close();
+    expect(seen.size).toBe(20);
+    // Nor does the next download.
+    const next = new Blocks(sink, 0);
+    next.put(new Uint8Array(BLOCK_BYTES));
+    await next.close();
+  });
+
   it('hand over every byte once and in its place, whatever the sizes and however slow the sink', async () => {
     const chunk = fc.record({
       size: fc.integer({ min: 1, max: BLOCK_BYTES * 1.5 }),

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Failure } from '../../../src/api/failure.ts';
 import { pages } from '../../../src/sources/pages.ts';
+import { FollowingHash } from '../../../src/transfers/following-hash.ts';
 import { Generation } from '../../../src/transfers/generation.ts';
 import { LowPriority } from '../../../src/transfers/low-priority.ts';
 
@@ -46,6 +48,24 @@ describe('a further digest of a file that grows', () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  it('whose thread is no more takes no block that nobody would give back', async () => {
+    const generation = await Generation.create(folder, 1);
+    generation.followedTo({}, 0);
+    const taken: Uint8Array[] = [];
+    const digests = Promise.reject(new Failure('InternalError', 'the hasher thread ended'));
+    const thread = {
+      read: () => {},
+      take: (bytes: Uint8Array) => void taken.push(bytes),
+      finish: () => {},
+      stop: () => {},
+    };
+    const following = new FollowingHash(generation, digests, thread);
+    await expect(following.digests).rejects.toMatchObject({ reason: 'InternalError' });
+    await generation.write(0, pages(1024 * KIB));
+    expect(taken).toEqual([]);
+    await generation.release();
   });
 
   it('ends when nobody wants it any more, and gives back what it was lent', async () => {

@@ -99,7 +99,7 @@ describe('the window', () => {
   afterEach(() => void vi.useRealTimers());
 
   const block = () => new Uint8Array(100);
-  const ended = async (promise: Promise<void>): Promise<boolean> => {
+  const ended = async (promise: Promise<unknown>): Promise<boolean> => {
     let over = false;
     void promise.then(() => (over = true));
     await settled();
@@ -159,6 +159,37 @@ describe('the window', () => {
     expect(await Promise.all(next.map(ended))).toEqual([true, false]);
     vi.advanceTimersByTime(16);
     expect(await Promise.all(next.map(ended))).toEqual([true, true]);
+  });
+
+  it('gives up a block with one who stands still, lent as it is, and counts it until it comes back', async () => {
+    const window = new Window();
+    window.moved({}, 0);
+    const shown = window.show(0, block());
+    const piece = window.lend(0, 100);
+    vi.advanceTimersByTime(500);
+    expect(await shown).toBe('Lent');
+    for (let at = 1; at < 4; at += 1) void window.show(at * 100, block());
+    expect([100, 200, 300].map((at) => window.lend(at, 100)?.bytes.length)).toEqual([100, 100, undefined]);
+    piece?.giveBack();
+    expect(window.lend(300, 100)?.bytes.length).toBe(100);
+  });
+
+  it('waits three seconds for one who begins far behind, and from then on no more until it has caught up', async () => {
+    const window = new Window();
+    const [follower, large] = [{}, new Uint8Array(2 ** 20)];
+    window.moved(follower, 0);
+    void window.show(10 * large.length, large);
+    vi.advanceTimersByTime(2999);
+    const last = window.show(11 * large.length, large);
+    expect(await ended(last)).toBe(false);
+    window.moved(follower, 11 * large.length);
+    vi.advanceTimersByTime(1);
+    expect(await ended(last)).toBe(false);
+    window.moved(follower, 12 * large.length);
+    expect(await ended(last)).toBe(true);
+    expect(await ended(window.show(13 * large.length, large))).toBe(true);
+    window.moved(follower, 14 * large.length);
+    expect(await ended(window.show(14 * large.length, large))).toBe(false);
   });
 
   it('forgives one that stood still once it has been faster for a while', async () => {
