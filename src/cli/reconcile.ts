@@ -1,4 +1,4 @@
-import { findCondition, kstatus, READY } from '../api/conditions.ts';
+import { findCondition, kstatus, READY, RECONCILING } from '../api/conditions.ts';
 import { REASONS } from '../api/failure.ts';
 import { requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
@@ -7,6 +7,7 @@ import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { PlaceOptions } from './place.ts';
+import { needsSomebody } from './register-verdict.ts';
 import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
@@ -40,7 +41,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} is gone`);
         const api = object as unknown as ApiObject;
         if (api.status?.lastHandledReconcileAt !== requestedAt) return undefined;
-        return api.spec.suspend || kstatus(api).status !== 'InProgress' || isHeld(api) ? api : undefined;
+        return api.spec.suspend || kstatus(api).status !== 'InProgress' || isForSomebody(api) ? api : undefined;
       },
       onTimeout: (last) => {
         const message =
@@ -56,7 +57,8 @@ export async function reconcile(text: string, options: ReconcileOptions, context
     if (kstatus(settled).status === 'Failed') {
       throw new CommandError(EXIT.failed, `${titleOf(target)} is stalled: ${message}`);
     }
-    if (isHeld(settled)) throw new CommandError(EXIT.failed, `${titleOf(target)} is held: ${message}`);
+    if (isForSomebody(settled))
+      throw new CommandError(EXIT.failed, `${titleOf(target)} waits for somebody to act: ${message}`);
     const unseen = unseenOf(settled);
     if (unseen !== undefined)
       throw new CommandError(EXIT.failed, `${titleOf(target)} is as it was: ${printable(unseen)}`);
@@ -67,9 +69,19 @@ export async function reconcile(text: string, options: ReconcileOptions, context
   }
 }
 
-/** Looked at, and waiting for the cloud's operator: nobody here can say for how long. */
-function isHeld({ status }: ApiObject): boolean {
-  return findCondition(status.conditions, READY)?.reason === 'HeldByCloud';
+/**
+ * Looked at, and waiting for what only a person can do: nobody here can say for how long. (A site that is being probed and a list that
+ * is being read go on telling what was before.)
+ */
+function isForSomebody(object: ApiObject): boolean {
+  const { kind, metadata, status } = object;
+  return (
+    kind !== 'ImageSubscription' &&
+    status.observedGeneration === metadata.generation &&
+    kstatus(object).status === 'InProgress' &&
+    findCondition(status.conditions, RECONCILING)?.reason !== 'Probing' &&
+    needsSomebody(findCondition(status.conditions, READY)?.reason)
+  );
 }
 
 /**

@@ -79,8 +79,8 @@ const PASSING: readonly (string | undefined)[] = [
   ...WAITS_FOR_ROOM,
 ];
 
-/** Nothing that this command does will end it. */
-function needsSomebody(reason: string | undefined): boolean {
+/** Nothing that a command does will end it. */
+export function needsSomebody(reason: string | undefined): boolean {
   const known = Object.entries(REASONS).find(([name]) => name === reason);
   return known?.[1] === 'Waiting' && !PASSING.includes(reason);
 }

@@ -101,7 +101,8 @@ export function askedAgain(row: SiteRow): void {
   if (row.reason === 'Lost') row.reason = 'LossAccepted';
   // Whoever waits for an answer must not take the old failure for it while the next try waits for the site's first probe. (What has
   // been seen at the cloud is no failed try: it stands until the next look.)
-  if (row.phase === 'Failed' && row.reason !== 'Tampered') tell(row, 'Pending');
+  const isTold = row.phase === 'Failed' || (row.phase === 'Pending' && row.inputsHash !== undefined);
+  if (isTold && row.reason !== 'Tampered') tell(row, 'Pending');
   clearFailure(row);
 }
 

@@ -159,6 +159,18 @@ describe('imageproxy run', () => {
     expect((await program.signal('SIGTERM')).code).toBe(0);
   });
 
+  it('lets reconcile say at once what nothing but a person can mend', async () => {
+    writeFileSync(join(manifests, 'a.yaml'), imageManifest('a', '/a.raw', '0'.repeat(64)));
+    await start();
+    expect(await run('wait', 'vmimg/a', '--for=create', '--timeout', '60s')).toMatchObject({ code: 0 });
+    expect(await run('reconcile', 'vmimg/a', '--timeout', '10m')).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(
+        /^imageproxy: VMImage default\/a waits for somebody to act: shelf: there is no ImageSite shelf: create it, .*\n$/,
+      ),
+    });
+  });
+
   it('answers for its health, and a second one on the same state is refused with who has it', async () => {
     const program = await start();
     const [, telemetry] = await program.says(/"telemetry":"([^"]+)"/);

@@ -227,7 +227,9 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
     // Whoever asks for another look is told so, and does not wait for a person.
     expect(await imageproxy(['reconcile', 'vmimg/all', '--state', house.state], COMPILED)).toMatchObject({
       code: 1,
-      err: expect.stringMatching(/VMImage default\/all is held: nova: somebody at nova has deactivated /),
+      err: expect.stringMatching(
+        /VMImage default\/all waits for somebody to act: nova: somebody at nova has deactivated /,
+      ),
     });
     await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
     await house.store.annotate(

@@ -173,18 +173,18 @@ describe('a row that failed', () => {
 });
 
 describe('a row that somebody asks to have tried again', () => {
-  it('tells an old failure no more, though the try may have to wait: it is not the answer', () => {
-    const row = servingRow('nova', {
-      phase: 'Failed',
-      reason: 'DigestMismatch',
-      message: 'no',
-      attempts: 3,
-      inputsHash: 'inputs',
-    });
-    askedAgain(row);
-    expect(row).toMatchObject({ phase: 'Pending', imageID: 'id-nova' });
-    for (const field of ['reason', 'message', 'attempts', 'inputsHash'] as const) expect(row[field]).toBeUndefined();
-  });
+  it.each([
+    ['Failed', 'DigestMismatch'],
+    ['Pending', 'QuotaExceeded'],
+  ])(
+    'tells an old failure no more, though the try may have to wait: it is not the answer (%s, %s)',
+    (phase, reason) => {
+      const row = servingRow('nova', { phase, reason, message: 'no', attempts: 3, inputsHash: 'inputs' });
+      askedAgain(row);
+      expect(row).toMatchObject({ phase: 'Pending', imageID: 'id-nova' });
+      for (const field of ['reason', 'message', 'attempts', 'inputsHash'] as const) expect(row[field]).toBeUndefined();
+    },
+  );
 
   it.each([
     ['Ready', undefined],
