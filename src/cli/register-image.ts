@@ -42,11 +42,20 @@ export function objectNameOf({
 
 /** `noble-server-cloudimg-amd64` of a URL, for people who look at the cloud. */
 export function imageNameOf(url: string, otherwise: string): string {
-  const file = decodeURIComponent(new URL(url).pathname.split('/').at(-1) ?? '');
+  const file = decoded(new URL(url).pathname.split('/').at(-1) ?? '');
   const stem = file
     .replace(/\.(?:gz|bz2|xz|zst)$/i, '')
     .replace(/\.(?:qcow2|img|raw|vmdk|vdi|vhdx?|ova|iso|xml)$/i, '');
   return /^[\x20-\x7e]{1,128}$/.test(stem) && stem.trim() !== '' ? stem.trim() : otherwise;
+}
+
+/** The parser of URLs lets a `%` stand that begins no escape; `decodeURIComponent` throws for it. */
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
 }
 
 /** The object to be applied; undefined when the existing one says all of it already. */

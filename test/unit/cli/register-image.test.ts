@@ -37,6 +37,9 @@ describe('the name of a registered image', () => {
     [url, 'noble-server'],
     ['https://example.org/a.raw.gz', 'a'],
     ['https://example.org/Debian%2012.img.xz?x=1', 'Debian 12'],
+    ['https://example.org/b1%zz.img', 'b1%zz'],
+    ['https://example.org/b1%.img.xz', 'b1%'],
+    ['https://example.org/%ff.img', '%ff'],
     ['https://example.org/', 'otherwise'],
     ['https://example.org/%07.img', 'otherwise'],
   ])('in the cloud is the file name of %s: %s', (from, name) => {
