@@ -1,8 +1,8 @@
 import { timestamp } from '../../api/conditions.ts';
-import { ANNOTATIONS, type VMImage } from '../../api/types.ts';
+import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { noteLook } from './drift.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
-import { lookAgain, note, stamp } from './round.ts';
+import { lookAgain, note, type Round, stamp } from './round.ts';
 import { clearImage, tell } from './rows.ts';
 
 const DAY_MS = 24 * 3_600_000;
@@ -68,9 +68,7 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
   const { round, row } = work;
   const ids = gone.join(', ');
   if (row.missingSince === undefined || census === undefined) {
-    row.missingSince ??= stamp(round);
-    tell(row, 'Missing', 'Missing', `${ids} was not found at ${row.name}; a second look decides`);
-    lookAgain(round, Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs);
+    tellMissing(round, row, `${ids} was not found at ${row.name}`);
     // The others of the site are looked at too: one image gone is a loss, many are a sign.
     return true;
   }
@@ -117,6 +115,13 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
   note(round, 'Warning', 'Lost', `${ids} is gone from ${row.name}: it is registered again`);
   clearImage(row);
   return true;
+}
+
+/** It was not found once, which is not enough to make it anew. */
+export function tellMissing(round: Round, row: SiteRow, fact: string): void {
+  row.missingSince ??= stamp(round);
+  tell(row, 'Missing', 'Missing', `${fact}; a second look decides`);
+  lookAgain(round, Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs);
 }
 
 /** Ids in service at this site, of every image. */

@@ -133,8 +133,10 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Reactivate', id: row.imageID ?? '' });
     return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
   }
-  // (What has been altered is not ours to be brought up to date: that would be told as if it were well.)
-  if (row.registrationHash !== registrationHashOf(registration) && row.reason !== 'Tampered') {
+  // (What has been altered is not ours to be brought up to date: that would be told as if it were well. And of what is missing a look
+  // decides first: what has gone could never be brought up to date.)
+  const mayBeUpdated = row.reason !== 'Tampered' && row.missingSince === undefined;
+  if (mayBeUpdated && row.registrationHash !== registrationHashOf(registration)) {
     if (!isAllowed(work)) return;
     begin(work, { kind: 'Update' });
     return startUpdate(work);

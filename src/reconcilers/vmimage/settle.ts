@@ -5,6 +5,7 @@ import type { CloudRecord } from '../../clouds/cloud.ts';
 import type { Outcome } from '../../runtime/jobs.ts';
 import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import { nextAttempt } from './identity.ts';
+import { tellMissing } from './losses.ts';
 import { note, type Round, stamp } from './round.ts';
 import {
   clearFailure,
@@ -152,6 +153,14 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   }
   if (view?.kind === 'Reactivate' && (failure.failureClass === 'VerificationFailed' || failure.reason === 'Gone')) {
     forgetFormer(row);
+    delete row.operation;
+    note(round, 'Warning', failure.reason, failure.message);
+    return;
+  }
+  if (view?.kind === 'Update' && failure.reason === 'Gone') {
+    // As good as a look that did not find it: the next one decides.
+    clearFailure(row);
+    tellMissing(round, row, failure.message);
     delete row.operation;
     note(round, 'Warning', failure.reason, failure.message);
     return;

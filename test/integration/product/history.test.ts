@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
@@ -130,6 +130,23 @@ describe('former versions', () => {
     await house.ask('h', '1');
     await house.until('h', ({ status }) => status.sites?.[0]?.previous?.length === 1);
     expect(records()).toHaveLength(2);
+  });
+});
+
+describe('an image that somebody has removed at its site', () => {
+  test('and that is edited before anybody has looked is found missing, and registered again', async () => {
+    const id = await becomes(1, 1, 1);
+    for (const folder of ['.', '.records'])
+      for (const name of readdirSync(join(house.shelf, folder)))
+        if (name.startsWith(id)) rmSync(join(house.shelf, folder, name));
+    await house.write('h.yaml', vmimage('h', specOf(1, { registration: { tags: ['edited'] } })));
+    const missing = await house.until('h', ({ status }) => status.sites?.[0]?.phase === 'Missing');
+    expect(isTrue(missing, 'Available')).toBe(false);
+    aheadMs = 30 * 60_000;
+    await house.store.annotate('VMImage', { namespace: 'default', name: 'h' }, { note: 'the clock has jumped' });
+    const again = await house.until('h', (now) => now.status.sites?.[0]?.losses?.length === 1 && isTrue(now, 'Ready'));
+    expect(visible()).toEqual([`${again.status.sites?.[0]?.imageID}.qcow2`]);
+    expect(readFileSync(join(house.shelf, 'index.json'), 'utf8')).toContain('edited');
   });
 });
 

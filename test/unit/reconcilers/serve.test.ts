@@ -313,6 +313,61 @@ describe('a deletion', () => {
   });
 });
 
+describe('an image that is edited', () => {
+  /** Rounds an hour or two apart, as long as there is something to do in each; `there` is what the cloud has. */
+  function edited(more: Partial<SiteRow> = {}) {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    const row = { ...served(vmimage()), registrationHash: 'of an earlier spec', ...more };
+    let now = bench.add(vmimage({}, { sites: [row] }));
+    const gone = () => (cloud.records.has('id-nova') ? [] : ['id-nova']);
+    cloud.look = async () => ({ gone: gone(), changed: [] });
+    const wanted: Wanted = {
+      ...wantedAs(row),
+      content: async () => ({ step: 'Fetching', blobs: new Map(), views: new Map() }),
+    };
+    const round = async () => {
+      const begun = bench.round(now);
+      await serve(bench.work(begun), wanted);
+      now = await bench.conclude(begun);
+      return now.status.sites?.[0];
+    };
+    return { bench, cloud, round };
+  }
+
+  it('and has gone from the cloud is missing at once, and lost when a second look agrees', async () => {
+    const { bench, round } = edited();
+    expect((await round())?.operation?.kind).toBe('Update');
+    const missing = await round();
+    expect(missing).toMatchObject({ phase: 'Missing', reason: 'Missing', missingSince: expect.any(String) });
+    expect(missing).not.toHaveProperty('operation');
+    expect(missing).not.toHaveProperty('attempts');
+    bench.clock.advance(30_000);
+    expect(await round()).toMatchObject({ imageID: 'id-nova', phase: 'Missing' });
+    expect(bench.jobs.runs(jobKey(bench.round(vmimage()), 'nova'))).toBe(false);
+    bench.clock.advance(30_000);
+    expect(await round()).toMatchObject({ imageID: 'id-nova', phase: 'Missing' });
+    const lost = await round();
+    expect(lost).not.toHaveProperty('imageID');
+    expect(lost?.losses).toHaveLength(1);
+    expect(bench.told.map(({ reason }) => reason)).toEqual(['Gone', 'Lost']);
+  });
+
+  it('while it is missing is brought up to date when it is found again', async () => {
+    const missing = { phase: 'Missing', reason: 'Missing', missingSince: '2026-11-21T11:00:00Z' };
+    const { cloud, round } = edited(missing);
+    cloud.publish = async () => void cloud.calls.push('publish');
+    cloud.add({ id: 'id-nova' });
+    // The look comes before the change.
+    expect(await round()).toMatchObject(missing);
+    expect(cloud.calls).toEqual([]);
+    expect(await round()).toMatchObject({ phase: 'Updating' });
+    expect(await round()).toMatchObject({ phase: 'Ready' });
+    expect(cloud.calls).toEqual(['publish']);
+  });
+});
+
 describe('an image whose way out of service is taken back', () => {
   test.each(['Withdraw', 'Delete'])(
     'in the middle of it (%s) is Ready when it is in service again, not before',
