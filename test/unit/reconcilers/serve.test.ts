@@ -368,6 +368,41 @@ describe('an image that is edited', () => {
   });
 });
 
+describe('what somebody has changed at the cloud', () => {
+  it('and cannot be put right at once is tried again, and told until it is', async () => {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    cloud.look = async () => ({ gone: [], changed: ['name'] });
+    let answers = false;
+    cloud.publish = async () => {
+      cloud.calls.push('publish');
+      if (!answers) throw new Failure('ServerError', 'HTTP 503');
+    };
+    const image = bench.add(vmimage({}, { sites: [served(vmimage())] }));
+    let now = image;
+    const round = async () => {
+      const begun = bench.round(now);
+      await serve(bench.work(begun), wantedAs(served(image)));
+      now = await bench.conclude(begun);
+      return now.status.sites?.[0];
+    };
+    bench.clock.advance(3_600_000);
+    await round();
+    expect(await round()).toMatchObject({ phase: 'Updating' });
+    for (let n = 0; n < 3; n++) {
+      expect(await round()).toMatchObject({ phase: 'Updating', reason: 'ServerError', attempts: n + 1 });
+      bench.clock.advance(60_000);
+      answers = n === 2;
+      expect(await round()).toMatchObject({ phase: 'Updating', reason: 'Update' });
+    }
+    const row = await round();
+    expect(row).toMatchObject({ phase: 'Ready', registrationHash: served(image).registrationHash });
+    expect(row).not.toHaveProperty('attempts');
+    expect(cloud.calls).toHaveLength(4);
+  });
+});
+
 describe('an image whose way out of service is taken back', () => {
   test.each(['Withdraw', 'Delete'])(
     'in the middle of it (%s) is Ready when it is in service again, not before',
