@@ -107,7 +107,10 @@ class ClusterPlace implements Place {
   }
 }
 
-/** What of an object nobody has taken up. Whether a controller runs, a user may not see; what it should have done is to be seen. */
+/**
+ * What of an object nobody has taken up, or answered. Whether a controller runs, a user may not see; what it should have done is to be
+ * seen. A request is answered when the looks that it asked for have ended, so one without an answer does not tell that nobody works on it.
+ */
 export function unheard({ metadata, status }: Pick<ApiObject, 'metadata' | 'status'>, now: number): string | undefined {
   const cure = 'see whether ImageProxy runs in this cluster, and looks at this namespace';
   const waitsSince = (time: string | undefined): boolean => now - Date.parse(time ?? '') >= OVERDUE_MS;
@@ -117,7 +120,7 @@ export function unheard({ metadata, status }: Pick<ApiObject, 'metadata' | 'stat
   const requestedAt = requestOf(metadata.annotations);
   const isPending = requestedAt !== undefined && status.lastHandledReconcileAt !== requestedAt;
   return isPending && waitsSince(requestedAt)
-    ? `No controller has taken up what was asked for at ${requestedAt}: ${cure}.`
+    ? `What was asked for at ${requestedAt} is not answered yet: a look at a site may take that long, or no controller runs; ${cure}.`
     : undefined;
 }
 
