@@ -5,7 +5,7 @@ const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
  * given up then, it would read from the disk from there on.
  */
 const RESERVE_MS = 500;
-/** An upload that begins to follow has a part of the file to read before it is where the download is. */
+/** An upload that begins to follow has a part of the file to read before it is where the download is; so has one that stood still. */
 const CATCH_UP_MS = 3000;
 /** Each block that is lent is kept from the receiver, which has six of them and must not run out. The hash may have one beyond. */
 const MAX_LENT = 3;
@@ -50,12 +50,15 @@ export class Window {
   /** Until when the last block is shown, in milliseconds of the process clock. */
   #due = Number.POSITIVE_INFINITY;
   #lent = 0;
+  /** Where the last block ended. */
+  #shownTo = 0;
 
   /** From now on this follower is at `position`: what is before it, it has read. */
   moved(follower: object, position: number): void {
     const known = this.#followers.get(follower);
-    if (known !== undefined) known.position = position;
-    else this.#followers.set(follower, { position, expectedUntil: performance.now() + CATCH_UP_MS });
+    const isAlong = position >= this.#edge;
+    const expectedUntil = known === undefined || isAlong ? performance.now() + CATCH_UP_MS : known.expectedUntil;
+    this.#followers.set(follower, { position, expectedUntil });
     this.#look();
   }
 
@@ -72,7 +75,7 @@ export class Window {
 
   /** Whether the foremost follower reads from memory: it has come to the oldest block there, or to the watermark. */
   keepsUp(watermark: number): boolean {
-    return this.#followers.size > 0 && this.#foremost >= Math.min(this.#edge ?? watermark, watermark);
+    return this.#followers.size > 0 && this.#foremost >= Math.min(this.#oldest ?? watermark, watermark);
   }
 
   /**
@@ -80,6 +83,7 @@ export class Window {
    * who has not given them back in good time: a receiver that stands still for a minute would hold the download for as long.
    */
   async show(start: number, bytes: Uint8Array): Promise<void | 'Lent'> {
+    this.#shownTo = Math.max(this.#shownTo, start + bytes.length);
     if (this.#followers.size === 0 || bytes.length === 0) return;
     const { promise, resolve } = Promise.withResolvers<void | 'Lent'>();
     const held: Held = { start, end: start + bytes.length, bytes, lent: 0, over: false, go: resolve };
@@ -134,13 +138,18 @@ export class Window {
   }
 
   /** Where what can be lent begins. */
-  get #edge(): number | undefined {
+  get #oldest(): number | undefined {
     return this.#held.find(({ over }) => !over)?.start;
+  }
+
+  /** Who is before this is behind. */
+  get #edge(): number {
+    return this.#oldest ?? this.#shownTo;
   }
 
   /** Up to where nobody who is waited for needs the blocks any more. */
   get #passed(): number {
-    const [edge = 0, now] = [this.#edge, performance.now()];
+    const [edge, now] = [this.#edge, performance.now()];
     const isWaitedFor = ({ position, expectedUntil }: Follower) => position >= edge || now < expectedUntil;
     const uploads = [...this.#followers.values()].filter(isWaitedFor).map(({ position }) => position);
     if (uploads.length === 0) return Number.POSITIVE_INFINITY;

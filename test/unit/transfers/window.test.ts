@@ -187,9 +187,16 @@ describe('the window', () => {
     expect(await ended(last)).toBe(false);
     window.moved(follower, 12 * large.length);
     expect(await ended(last)).toBe(true);
+    vi.advanceTimersByTime(3000);
     expect(await ended(window.show(13 * large.length, large))).toBe(true);
+    // Along again, it has three seconds anew should it stand still.
     window.moved(follower, 14 * large.length);
     expect(await ended(window.show(14 * large.length, large))).toBe(false);
+    vi.advanceTimersByTime(2000);
+    expect(await ended(window.show(15 * large.length, large))).toBe(false);
+    vi.advanceTimersByTime(1000);
+    window.moved(follower, 15 * large.length);
+    expect(await ended(window.show(16 * large.length, large))).toBe(true);
   });
 
   it('forgives one that stood still once it has been faster for a while', async () => {
