@@ -55,7 +55,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   runtime: ['stores/store.ts', 'telemetry', 'api'],
   stores: ['runtime', 'telemetry', 'api'],
   catalogs: ['sources', 'trust', 'telemetry', 'api'],
-  transfers: ['sources', 'type cache/cache.ts', 'telemetry', 'api'],
+  transfers: ['sources', 'type cache/cache.ts', 'programs/scheduling.ts', 'telemetry', 'api'],
   // A cloud is given plain values: no store, no Kubernetes, no cache. `images/format.ts` is the vocabulary of roles and formats.
   clouds: ['images/format.ts', 'type transfers/transfers.ts', 'telemetry', 'api'],
   sources: ['type cache/cache.ts', 'images/format.ts', 'trust', 'telemetry', 'api'],

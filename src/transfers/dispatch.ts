@@ -3,7 +3,7 @@ import { Failure } from '../api/failure.ts';
 import { copy } from './copy.ts';
 import { runFetch } from './fetch.ts';
 import { Generations } from './generation.ts';
-import { LowPriority } from './low-priority.ts';
+import { Hashers } from './hashers.ts';
 import type { FromTransfers, JobKind, Jobs, Note, Question, ToTransfers } from './protocol.ts';
 import { Ticker } from './ticker.ts';
 import { runUpload } from './upload.ts';
@@ -18,7 +18,7 @@ interface Running {
 /** The transfer thread: starts what the main thread asks for, and carries questions, notes and results back. */
 export function runTransfers(port: MessagePort): void {
   const generations = new Generations();
-  const lowPriority = new LowPriority();
+  const hashers = new Hashers();
   const jobs = new Map<number, Running>();
   const send = (message: FromTransfers) => port.postMessage(message);
 
@@ -45,7 +45,7 @@ export function runTransfers(port: MessagePort): void {
               proven: (proof) => note({ kind: 'proven', proof }),
             },
             generations,
-            lowPriority,
+            hashers,
             signal,
           );
         case 'upload':
@@ -67,7 +67,7 @@ export function runTransfers(port: MessagePort): void {
           return undefined;
         }
         case 'digest':
-          return lowPriority.digest(message.request.path, message.request.algorithms, signal);
+          return hashers.digest(message.request.path, message.request.algorithms, signal);
       }
     };
     try {

@@ -3,7 +3,7 @@ import { Failure } from '../api/failure.ts';
 import { fetchSource } from '../sources/index.ts';
 import type { Generations } from './generation.ts';
 import type { FollowingHash } from './following-hash.ts';
-import type { LowPriority } from './low-priority.ts';
+import type { Hashers } from './hashers.ts';
 import type { Begun, FetchProgress, Proof } from './protocol.ts';
 import { FileSink } from './sink.ts';
 import { Ticker } from './ticker.ts';
@@ -26,7 +26,7 @@ export async function runFetch(
   request: FetchRequest,
   host: FetchHost,
   generations: Generations,
-  lowPriority: LowPriority,
+  hashers: Hashers,
   signal: AbortSignal,
 ): Promise<FetchResult> {
   const { primary, others } = divide(request);
@@ -43,7 +43,7 @@ export async function runFetch(
         firstRate = setTimeout(() => ticker.now(), FIRST_RATE_MS);
       });
       if (others.length === 0) return;
-      further = lowPriority.follow(generation, others);
+      further = hashers.follow(generation, others);
     },
   });
   let told = '';
@@ -140,7 +140,7 @@ function compare(
 
 /**
  * One digest in the same pass, so that a download has proof with its last byte; sha256 where it is declared, because processors
- * have instructions for it. The others are the low-priority thread's.
+ * have instructions for it. The others are computed beside it.
  */
 function divide({ declared, also }: FetchRequest): { primary: Algorithm | undefined; others: Algorithm[] } {
   const wanted = new Set<Algorithm>([...ALGORITHMS.filter((name) => declared[name] !== undefined), ...also]);

@@ -1,6 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import type { Algorithm, Digests } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
@@ -8,8 +7,6 @@ import { PAGE_BYTES, pages } from '../sources/pages.ts';
 import type { FromHasher, ToHasher } from './protocol.ts';
 
 const BLOCK_BYTES = 1024 * 1024;
-/** The weakest: these digests wait for nobody's processor time, and nobody waits for theirs who is not waiting for the bytes anyway. */
-const NICE = 19;
 
 interface Job {
   descriptor: number;
@@ -25,15 +22,10 @@ interface Job {
 }
 
 /**
- * The low-priority thread: further digests of files, growing or complete. It reads synchronously, because reading and hashing is
+ * A thread of its own: digests of files, growing or complete. It reads synchronously, because reading and hashing is
  * all it does, and takes one block of each job in turn, so that none waits for another's end.
  */
 export function runHasher(port: MessagePort): void {
-  try {
-    setPriority(NICE); // on Linux, of the calling thread alone
-  } catch {
-    // Not allowed here: the digests are the same.
-  }
   const jobs = new Map<number, Job>();
   const block = pages(BLOCK_BYTES);
   const send = (message: FromHasher) => port.postMessage(message);

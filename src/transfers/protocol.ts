@@ -3,7 +3,7 @@ import type { PlainFailure } from '../api/failure.ts';
 import type { FetchListener, FetchRequest, FetchResult, UploadRequest, UploadResult } from './transfers.ts';
 
 /**
- * Everything that crosses between the main thread, the transfer thread and the low-priority hasher. A job has a number, chosen by
+ * Everything that crosses between the main thread, the transfer thread and the hashers. A job has a number, chosen by
  * who asks. Functions, signals and errors do not cross: their messages are here.
  */
 
@@ -60,10 +60,13 @@ export type FromHasher =
   | { type: 'digests'; job: number; digests: Digests }
   | { type: 'failed'; job: number; failure: PlainFailure };
 
-/** The two threads that `worker.ts` can become, and what each understands and says. */
+/** The threads that `worker.ts` can become, and what each understands and says. */
 export interface Threads {
   transfers: { to: ToTransfers; from: FromTransfers };
+  /** For digests that are waited for. */
   hasher: { to: ToHasher; from: FromHasher };
+  /** For those that go along with a download. */
+  'idle-hasher': { to: ToHasher; from: FromHasher };
 }
 
 export type Role = keyof Threads;

@@ -2,10 +2,10 @@
 const SLOWEST_BYTES_PER_SECOND = 64 * 2 ** 20;
 /**
  * For so long they may stand still when they were faster before. A low-priority thread on a full machine does, for many blocks' time:
- * given up then, it would read from the disk from there on.
+ * given up then, it would read from the disk.
  */
 const RESERVE_MS = 500;
-/** An upload that begins to follow has a part of the file to read before it is where the download is; so has one that stood still. */
+/** Who begins to follow has a part of the file to read before it is where the download is; so has one that stood still. */
 const CATCH_UP_MS = 3000;
 /** Each block that is lent is kept from the receiver, which has six of them and must not run out. The hash may have one beyond. */
 const MAX_LENT = 3;
@@ -16,10 +16,11 @@ export interface Piece {
   giveBack(): void;
 }
 
+/** An upload that reads along, or the hash. */
 interface Follower {
-  position: number;
+  readonly position: number;
   /** Until then it is waited for although it is behind, in milliseconds of the process clock. */
-  expectedUntil: number;
+  readonly expectedUntil: number;
 }
 
 interface Held {
@@ -37,16 +38,16 @@ interface Held {
  * The last blocks that a download has written, kept in memory for the uploads that follow it. While the foremost of these keeps up,
  * a byte is copied once into memory and once out of it; it need not be read back from a file that the kernel has just copied away.
  *
- * The hash that goes along is waited for, too: a block that it reads back from the disk costs more than the moment that it is behind,
- * so that one which had fallen behind stayed there, and came up to two seconds after the last byte.
+ * The hash that goes along is waited for, too, and may catch up: a block that it reads back from the disk costs more than the moment that
+ * it is behind, so that one which nobody waited for stayed there, and came seconds after the last byte.
  *
  * Who falls out of the window reads the file, and comes back in when it has caught up.
  */
 export class Window {
   readonly #held: Held[] = [];
   readonly #followers = new Map<object, Follower>();
-  /** What the hash will want next; undefined where none goes along. */
-  #hashed: number | undefined;
+  /** What it will want next; undefined where none goes along. */
+  #hash: Follower | undefined;
   /** Until when the last block is shown, in milliseconds of the process clock. */
   #due = Number.POSITIVE_INFINITY;
   #lent = 0;
@@ -55,10 +56,7 @@ export class Window {
 
   /** From now on this follower is at `position`: what is before it, it has read. */
   moved(follower: object, position: number): void {
-    const known = this.#followers.get(follower);
-    const isAlong = position >= this.#edge;
-    const expectedUntil = known === undefined || isAlong ? performance.now() + CATCH_UP_MS : known.expectedUntil;
-    this.#followers.set(follower, { position, expectedUntil });
+    this.#followers.set(follower, this.#at(position, this.#followers.get(follower)));
     this.#look();
   }
 
@@ -69,7 +67,7 @@ export class Window {
 
   /** The hash has come to `position`, or will have when it has read what it was told to; undefined: it goes along no more. */
   hashedTo(position: number | undefined): void {
-    this.#hashed = position;
+    this.#hash = position === undefined ? undefined : this.#at(position, this.#hash);
     this.#look();
   }
 
@@ -125,6 +123,11 @@ export class Window {
     };
   }
 
+  #at(position: number, before: Follower | undefined): Follower {
+    const isAlong = before === undefined || position >= this.#edge;
+    return { position, expectedUntil: isAlong ? performance.now() + CATCH_UP_MS : before.expectedUntil };
+  }
+
   /** Milliseconds. Each block earns what it takes at the slowest rate, and those that are taken sooner fill the reserve. */
   #patience(length: number): number {
     const now = performance.now();
@@ -153,8 +156,8 @@ export class Window {
     const isWaitedFor = ({ position, expectedUntil }: Follower) => position >= edge || now < expectedUntil;
     const uploads = [...this.#followers.values()].filter(isWaitedFor).map(({ position }) => position);
     if (uploads.length === 0) return Number.POSITIVE_INFINITY;
-    const isHashAlong = this.#hashed !== undefined && this.#hashed >= edge;
-    return Math.min(Math.max(...uploads), isHashAlong ? (this.#hashed ?? 0) : Number.POSITIVE_INFINITY);
+    const hash = this.#hash !== undefined && isWaitedFor(this.#hash) ? this.#hash.position : Number.POSITIVE_INFINITY;
+    return Math.min(Math.max(...uploads), hash);
   }
 
   #look(): void {

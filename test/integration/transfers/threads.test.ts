@@ -78,23 +78,34 @@ describe('the threads', () => {
     await expect.poll(threads).toBeLessThanOrEqual(before);
   });
 
-  it.skipIf(process.platform !== 'linux')('leave the processor to others where digests are not urgent', async () => {
-    writeFileSync(join(harness.folder, 'a'), 'x');
-    const nices = () =>
-      readdirSync('/proc/self/task').flatMap((task) => {
-        try {
-          const stat = readFileSync(`/proc/self/task/${task}/stat`, 'utf8');
-          return [Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])];
-        } catch {
-          return []; // ended since it was listed
-        }
-      });
-    const modest = () => nices().filter((nice) => nice === 19).length;
-    // Those of the test before may still be ending.
-    await expect.poll(modest).toBe(0);
-    await harness.transfers.digest(join(harness.folder, 'a'), ['md5'], never);
-    expect(modest()).toBe(1);
-  });
+  it.skipIf(process.platform !== 'linux')(
+    'give way to others where digests are waited for, and run when nobody else does where not',
+    async () => {
+      // proc_pid_stat(5): fields 19 and 41, counted from the third, which is the first after the name.
+      const priorities = () =>
+        readdirSync('/proc/self/task').flatMap((task) => {
+          try {
+            const stat = readFileSync(`/proc/self/task/${task}/stat`, 'utf8');
+            const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+            return [{ nice: Number(fields[16]), policy: Number(fields[38]) }];
+          } catch {
+            return []; // ended since it was listed
+          }
+        });
+      const SCHED_IDLE = 5;
+      const modest = () => priorities().filter(({ nice, policy }) => nice === 5 && policy !== SCHED_IDLE).length;
+      const idle = () => priorities().filter(({ policy }) => policy === SCHED_IDLE).length;
+      // Those of the test before may still be ending.
+      await expect.poll(() => modest() + idle()).toBe(0);
+      const file = join(harness.folder, 'a');
+      writeFileSync(file, 'x');
+      await harness.transfers.digest(file, ['md5'], never);
+      expect([modest(), idle()]).toEqual([1, 0]);
+      origin.route('/image', { body: content(MIB) });
+      await harness.fetch(harness.request(`${origin.url}/image`, {}, { also: ['sha256', 'sha512'] }));
+      expect([modest(), idle()]).toEqual([1, 1]);
+    },
+  );
 
   it('reject what they were doing when one dies, as a failure that is tried again, and are started anew', async () => {
     origin.route('/image', { body: content(MIB), stallAfter: 1000 });

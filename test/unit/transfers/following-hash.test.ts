@@ -3,20 +3,42 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Digests } from '../../../src/api/digest.ts';
 import { Failure } from '../../../src/api/failure.ts';
 import { pages } from '../../../src/sources/pages.ts';
 import { FollowingHash } from '../../../src/transfers/following-hash.ts';
 import { Generation } from '../../../src/transfers/generation.ts';
-import { LowPriority } from '../../../src/transfers/low-priority.ts';
+import { Hashers } from '../../../src/transfers/hashers.ts';
 
 const KIB = 1024;
-const lowPriority = new LowPriority();
+const hashers = new Hashers();
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'following-'));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** One that never comes to do what it is told. */
+class Thread {
+  readonly taken: Uint8Array[] = [];
+  readonly along = Promise.withResolvers<Digests>();
+  /** Set when the digests were asked for again, of another thread. */
+  signal: AbortSignal | undefined;
+  readonly answer = Promise.withResolvers<Digests>();
+  read(): void {}
+  take(bytes: Uint8Array): void {
+    this.taken.push(bytes);
+  }
+  finish(): void {}
+  stop(): void {
+    this.along.reject(new Failure('Aborted', 'stopped'));
+  }
+  again(signal: AbortSignal): Promise<Digests> {
+    this.signal = signal;
+    return this.answer.promise;
+  }
+}
 
 describe('a further digest of a file that grows', () => {
   it('is that of all of its bytes, taken from memory, from the file or both, with an upload beside it or without', async () => {
@@ -31,7 +53,7 @@ describe('a further digest of a file that grows', () => {
         if (followed) generation.followedTo(upload, 0);
         const block = pages(1024 * KIB);
         let offset = 0;
-        let following = from === 0 ? lowPriority.follow(generation, ['sha512', 'md5']) : undefined;
+        let following = from === 0 ? hashers.follow(generation, ['sha512', 'md5']) : undefined;
         for (const [index, size] of sizes.entries()) {
           const bytes = block.subarray(0, size).fill(index + 1);
           expected.update(bytes);
@@ -39,9 +61,9 @@ describe('a further digest of a file that grows', () => {
           offset += size;
           if (followed) generation.followedTo(upload, offset);
           await written;
-          if (index + 1 === from) following = lowPriority.follow(generation, ['sha512', 'md5']);
+          if (index + 1 === from) following = hashers.follow(generation, ['sha512', 'md5']);
         }
-        following ??= lowPriority.follow(generation, ['sha512', 'md5']);
+        following ??= hashers.follow(generation, ['sha512', 'md5']);
         following.finish(offset);
         expect((await following.digests).sha512).toBe(expected.digest('hex'));
         await generation.release();
@@ -53,26 +75,61 @@ describe('a further digest of a file that grows', () => {
   it('whose thread is no more takes no block that nobody would give back', async () => {
     const generation = await Generation.create(folder, 1);
     generation.followedTo({}, 0);
-    const taken: Uint8Array[] = [];
     const digests = Promise.reject(new Failure('InternalError', 'the hasher thread ended'));
-    const thread = {
-      read: () => {},
-      take: (bytes: Uint8Array) => void taken.push(bytes),
-      finish: () => {},
-      stop: () => {},
-    };
+    const thread = new Thread();
     const following = new FollowingHash(generation, digests, thread);
     await expect(following.digests).rejects.toMatchObject({ reason: 'InternalError' });
     await generation.write(0, pages(1024 * KIB));
-    expect(taken).toEqual([]);
+    expect(thread.taken).toEqual([]);
     await generation.release();
+  });
+
+  describe('whose thread is left no time by others', () => {
+    beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+    afterEach(() => void vi.useRealTimers());
+
+    it('is begun again by another thread when it is waited for, a second after the last byte or the last step', async () => {
+      const generation = await Generation.create(folder, 1);
+      const [thread, size] = [new Thread(), 8 * KIB * KIB];
+      const following = new FollowingHash(generation, thread.along.promise, thread);
+      await generation.write(0, pages(size));
+      vi.advanceTimersByTime(60_000);
+      following.finish(size);
+      vi.advanceTimersByTime(999);
+      following.taken(size / 2);
+      vi.advanceTimersByTime(999);
+      expect(thread.signal).toBeUndefined();
+      vi.advanceTimersByTime(1);
+      expect(thread.signal?.aborted).toBe(false);
+      thread.answer.resolve({ sha512: 'right' });
+      expect(await following.digests).toEqual({ sha512: 'right' });
+      await generation.release();
+    });
+
+    it('is not begun again once it is there, and ends when nobody wants it any more', async () => {
+      const generation = await Generation.create(folder, 1);
+      const [prompt, starved] = [new Thread(), new Thread()];
+      const first = new FollowingHash(generation, prompt.along.promise, prompt);
+      first.finish(0);
+      prompt.along.resolve({ sha512: 'right' });
+      expect(await first.digests).toEqual({ sha512: 'right' });
+      const second = new FollowingHash(generation, starved.along.promise, starved);
+      second.finish(0);
+      vi.advanceTimersByTime(60_000);
+      expect(prompt.signal).toBeUndefined();
+      second.stop();
+      expect(starved.signal?.aborted).toBe(true);
+      starved.answer.reject(new Failure('Aborted', 'stopped'));
+      await expect(second.digests).rejects.toMatchObject({ reason: 'Aborted' });
+      await generation.release();
+    });
   });
 
   it('ends when nobody wants it any more, and gives back what it was lent', async () => {
     const generation = await Generation.create(folder, 1);
     const upload = {};
     generation.followedTo(upload, 0);
-    const following = lowPriority.follow(generation, ['sha512']);
+    const following = hashers.follow(generation, ['sha512']);
     const written = generation.write(0, pages(1024 * KIB));
     following.stop();
     generation.leave(upload);

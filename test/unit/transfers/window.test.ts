@@ -240,17 +240,23 @@ describe('the window', () => {
     expect(await ended(shown)).toBe(true);
   });
 
-  it('keeps no block for a hash that has fallen behind, and keeps them again once it has caught up', async () => {
+  it('waits three seconds for a hash that is behind, as for an upload, and keeps no block for it from then on until it has caught up', async () => {
     const window = new Window();
     const follower = {};
     window.moved(follower, 200);
     window.hashedTo(0);
-    const second = window.show(200, block());
+    const first = window.show(200, block());
     window.moved(follower, 300);
-    expect(await ended(second)).toBe(true);
-    window.hashedTo(300);
-    const third = window.show(300, block());
+    expect(await ended(first)).toBe(false);
+    vi.advanceTimersByTime(3000);
+    await first;
+    const second = window.show(300, block());
     window.moved(follower, 400);
+    window.hashedTo(200);
+    expect(await ended(second)).toBe(true);
+    window.hashedTo(400);
+    const third = window.show(400, block());
+    window.moved(follower, 500);
     expect(await ended(third)).toBe(false);
     window.hashedTo(undefined);
     expect(await ended(third)).toBe(true);
