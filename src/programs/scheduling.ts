@@ -6,12 +6,9 @@ import { setPriority } from 'node:os';
 const GIVES_WAY = 5;
 const WEAKEST = 19;
 
-/**
- * The calling thread takes fewer turns at the processor than others. Without privileges there is no way back. Only where threads have
- * a priority of their own: elsewhere it would be the whole process's.
- */
+/** The calling thread takes fewer turns at the processor than others. */
 export function giveWay(): void {
-  setNice(GIVES_WAY);
+  tryOnLinux(() => setPriority(GIVES_WAY));
 }
 
 /**
@@ -21,17 +18,19 @@ export function giveWay(): void {
  * the weakest nice value remains.
  */
 export function runWhenIdle(): void {
-  setNice(WEAKEST);
-  if (process.platform !== 'linux') return;
-  const thread = readlinkSync('/proc/thread-self').split('/').at(-1) ?? '';
-  spawnSync('chrt', ['--idle', '--pid', '0', thread], { stdio: 'ignore' });
+  tryOnLinux(() => {
+    setPriority(WEAKEST);
+    const thread = readlinkSync('/proc/thread-self').split('/').at(-1) ?? '';
+    spawnSync('chrt', ['--idle', '--pid', '0', thread], { stdio: 'ignore' });
+  });
 }
 
-function setNice(nice: number): void {
+/** Only there a thread has a priority of its own. Where it is not allowed, what the thread does is the same. */
+function tryOnLinux(ask: () => void): void {
   if (process.platform !== 'linux') return;
   try {
-    setPriority(nice); // on Linux, of the calling thread alone
+    ask();
   } catch {
-    // Not allowed here: what the thread does is the same.
+    // Said above.
   }
 }
