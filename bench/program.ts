@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-
-const checkout = join(import.meta.dirname, '..');
+import { packProgram } from '../test/support/npm.ts';
 
 /**
  * The program as users have it, from the npm package and in the container image: bundled. From a checkout Node.js strips the types
@@ -10,10 +9,8 @@ const checkout = join(import.meta.dirname, '..');
  * @returns the path of its command, below `root`
  */
 export function shippedProgram(root: string): string {
-  execFileSync(process.execPath, ['--disable-warning=ExperimentalWarning', join(checkout, 'scripts', 'bundle.ts')]);
   const home = join(root, 'imageproxy');
   mkdirSync(home);
-  for (const part of ['bin', 'dist', 'crds', 'package.json'])
-    cpSync(join(checkout, part), join(home, part), { recursive: true });
+  execFileSync('tar', ['-xzf', packProgram(root), '-C', home, '--strip-components=1']);
   return join(home, 'bin', 'imageproxy');
 }

@@ -16,7 +16,7 @@ new_enough() {
 }
 
 # The make targets put .tools first in PATH; here the machine's own programs are wanted.
-PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -x -e "$tools/node/bin" -e "$PWD/node_modules/.bin" | paste -s -d: -)
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -x -F -e "$tools/node/bin" -e "$PWD/node_modules/.bin" | paste -s -d: -)
 export PATH
 
 case $(uname -m) in
@@ -125,5 +125,6 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" = "$want" ]; then
   exit 0
 fi
 say "Node.js $("$node" -p process.versions.node) ($how), installing dependencies"
-run_npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null || fail 'npm ci failed; see above'
+# All of them, whatever NODE_ENV says: the package holds the program bundled, so what it is made of is for development, too.
+run_npm ci --include=dev --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null || fail 'npm ci failed; see above'
 printf '%s\n' "$want" >"$stamp"

@@ -27,6 +27,7 @@ import {
 } from './command.ts';
 import { labelSelector } from './label-selector.ts';
 import { addActing, addLooking } from './object-commands.ts';
+import { VERSION } from './version.ts';
 
 const PLACES = `
 Where the objects are:
@@ -58,6 +59,7 @@ export function createProgram(invoke: Invoke, calledAs = 'imageproxy'): Command 
     .description("The same verified VM image on every cloud site, and the site's own image id back.")
     .usage('COMMAND [options]')
     .helpOption('-h, --help', 'show help')
+    .version(VERSION, '-V, --version', 'print the version')
     .helpCommand(false)
     .showSuggestionAfterError(true)
     .addHelpText('after', `${PLACES}\n${EXIT_CODES}`);
