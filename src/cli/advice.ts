@@ -3,6 +3,7 @@ import type { ApiObject } from '../api/types.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
 import type { Target } from './kinds.ts';
 import type { Place } from './place.ts';
+import { isForDecision } from './somebody.ts';
 
 export interface Situation {
   object: ApiObject;
@@ -43,10 +44,10 @@ export function adviceOn({ object, target, problems, unattended, typed, verdict 
     case 'InProgress':
       if (ready?.reason === 'Lost' || ready?.reason === 'LossLimit')
         lines.push(`Find out who removed it; to have it registered again: ${typed('reconcile', target)}`);
-      lines.push(
-        `Follow it: ${typed('watch', target)}`,
-        `Wait for it: ${typed('wait', target, '--for=condition=Ready')}`,
-      );
+      else if (isForDecision(object))
+        lines.push(ready?.message ?? '', `When that is done: ${typed('reconcile', target)}`);
+      lines.push(`Follow it: ${typed('watch', target)}`);
+      if (!isForDecision(object)) lines.push(`Wait for it: ${typed('wait', target, '--for=condition=Ready')}`);
       break;
     case 'Current':
       if (ready?.status === 'True') lines.push(attentionAdvice(object) ?? 'Nothing: it is as asked for.');

@@ -120,7 +120,7 @@ export function unheard({ metadata, status }: Pick<ApiObject, 'metadata' | 'stat
   const requestedAt = requestOf(metadata.annotations);
   const isPending = requestedAt !== undefined && status.lastHandledReconcileAt !== requestedAt;
   return isPending && waitsSince(requestedAt)
-    ? `What was asked for at ${requestedAt} is not answered yet: a look at a site may take that long, or no controller runs; ${cure}.`
+    ? `What was asked for at ${requestedAt} is not answered yet: a look at a site or the reading of a list may take that long, or no controller runs; ${cure}.`
     : undefined;
 }
 

@@ -1,4 +1,4 @@
-import { findCondition, kstatus, READY, RECONCILING } from '../api/conditions.ts';
+import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { REASONS } from '../api/failure.ts';
 import { requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
@@ -7,7 +7,7 @@ import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { PlaceOptions } from './place.ts';
-import { needsSomebody } from './register-verdict.ts';
+import { isForSomebody } from './somebody.ts';
 import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
@@ -62,26 +62,13 @@ export async function reconcile(text: string, options: ReconcileOptions, context
     const unseen = unseenOf(settled);
     if (unseen !== undefined)
       throw new CommandError(EXIT.failed, `${titleOf(target)} is as it was: ${printable(unseen)}`);
-    context.out.line(`${nameLine(target)} reconciled: ${settled.spec.suspend ? 'it is suspended' : message}`);
+    context.out.line(
+      `${nameLine(target)} reconciled: ${settled.spec.suspend ? 'it is suspended, set spec.suspend: false to go on' : message}`,
+    );
     return EXIT.ok;
   } finally {
     await session.close();
   }
-}
-
-/**
- * Looked at, and waiting for what only a person can do: nobody here can say for how long. (A site that is being probed and a list that
- * is being read go on telling what was before.)
- */
-function isForSomebody(object: ApiObject): boolean {
-  const { kind, metadata, status } = object;
-  return (
-    kind !== 'ImageSubscription' &&
-    status.observedGeneration === metadata.generation &&
-    kstatus(object).status === 'InProgress' &&
-    findCondition(status.conditions, RECONCILING)?.reason !== 'Probing' &&
-    needsSomebody(findCondition(status.conditions, READY)?.reason)
-  );
 }
 
 /**

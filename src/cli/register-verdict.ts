@@ -1,9 +1,9 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
-import { REASONS } from '../api/failure.ts';
 import type { SiteRow, VMImage } from '../api/types.ts';
 import { isReady } from '../reconcilers/vmimage/summary.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { printable } from './output.ts';
+import { needsSomebody, WAITS_FOR_ROOM } from './somebody.ts';
 
 export interface AskedOf {
   /** `VMImage default/sha256-…`, for messages. */
@@ -66,23 +66,6 @@ function whyUnwanted({ metadata, spec, status }: VMImage): string | undefined {
 
 function notRegistered(title: string, message: string | undefined, reason: string | undefined): CommandError {
   return new CommandError(EXIT.failed, `${title} is not registered: ${printable(message ?? '')} (${reason})`);
-}
-
-/** Waits for room: they may be long, and the message says what the room is taken by. */
-const WAITS_FOR_ROOM: readonly (string | undefined)[] = ['CacheFull', 'DiskFull'];
-
-/** Waits that end by themselves as the work goes on. */
-const PASSING: readonly (string | undefined)[] = [
-  'SiteNotReady',
-  'NoControllerForSite',
-  'CacheInUse',
-  ...WAITS_FOR_ROOM,
-];
-
-/** Nothing that a command does will end it. */
-export function needsSomebody(reason: string | undefined): boolean {
-  const known = Object.entries(REASONS).find(([name]) => name === reason);
-  return known?.[1] === 'Waiting' && !PASSING.includes(reason);
 }
 
 /** Why it takes long, where that is worth a line of its own. */

@@ -1,4 +1,5 @@
 import { findCondition, kstatus } from '../api/conditions.ts';
+import { requestOf } from '../api/request.ts';
 import type { Condition } from '../api/types.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -7,6 +8,7 @@ import { nameLine, type Target, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
 import { openPlace } from './open-place.ts';
 import type { PlaceOptions } from './place.ts';
+import { isForDecision } from './somebody.ts';
 import { tellUnattended } from './unattended.ts';
 import { watchFor } from './watching.ts';
 
@@ -70,7 +72,11 @@ export function verdictOf(goal: Goal, object: StoredResource | undefined, target
   if (object === undefined)
     throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)}; --for=create waits for one to come`);
   const { generation } = object.metadata;
-  const status = (object.status ?? {}) as { observedGeneration?: number; conditions?: Condition[] };
+  const status = (object.status ?? {}) as {
+    observedGeneration?: number;
+    conditions?: Condition[];
+    lastHandledReconcileAt?: string;
+  };
   if (goal.type === 'jsonpath') {
     const values = evaluate(goal.path, object).map((value) =>
       typeof value === 'string' ? value : JSON.stringify(value),
@@ -86,6 +92,12 @@ export function verdictOf(goal: Goal, object: StoredResource | undefined, target
   const verdict = kstatus({ metadata: object.metadata, status });
   if (wantsSuccess && verdict.status === 'Failed') {
     throw new CommandError(EXIT.failed, `${titleOf(target)} is stalled: ${printable(verdict.message)}`);
+  }
+  // Who has asked for another look a moment ago shall not be told what the last one has found.
+  const request = requestOf(object.metadata.annotations);
+  const isAnswered = request === undefined || request === status.lastHandledReconcileAt;
+  if (wantsSuccess && isAnswered && isForDecision({ metadata: object.metadata, status })) {
+    throw new CommandError(EXIT.failed, `${titleOf(target)} waits for somebody to act: ${printable(verdict.message)}`);
   }
   return undefined;
 }

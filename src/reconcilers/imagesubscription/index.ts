@@ -11,7 +11,16 @@ import { follow } from './follow.ts';
 import { imagesOf } from './inventory.ts';
 import { FINALIZER, leave } from './leave.ts';
 import { beginLook, type Look, lookAgain, note, told } from './look.ts';
-import { isAccepted, isInForce, lastFailure, readWhenDue, takeReading, tellPastDate, wordsOf } from './reading.ts';
+import {
+  isAccepted,
+  isInForce,
+  lastFailure,
+  leaveUnanswered,
+  readWhenDue,
+  takeReading,
+  tellPastDate,
+  wordsOf,
+} from './reading.ts';
 import type { Summary } from './summary.ts';
 import { conclude, tellImages, type Verdict } from './verdict.ts';
 
@@ -55,6 +64,7 @@ export async function reconcileImageSubscription(key: ObjectKey, deps: Deps): Pr
   }
   tellPastDate(look);
   const reading = await readWhenDue(look);
+  leaveUnanswered(look);
   const kept = await deps.lists.head(look.uid);
   conclude(look, await verdictOf(look, kept, reading === 'Needed'));
   return write(look);
@@ -158,6 +168,7 @@ function countsInWords({ status: { counts = {} } }: Look): string[] {
 async function write(look: Look): Promise<number | undefined> {
   const { subscription, deps, status } = look;
   await deps.store.applyStatus(subscription, status);
+  if (look.request !== undefined) look.memory.heard = look.request;
   for (const start of look.starts) start();
   for (const each of look.notes) {
     deps.store.event(subscription, each);

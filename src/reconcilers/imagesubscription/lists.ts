@@ -16,8 +16,12 @@ export interface Memory {
   inputs?: string;
   /** The kept list has to be read or judged anew before anything is made of it. */
   doubtful?: boolean;
-  /** Somebody asked for a fresh look while a reading ran, which may have been to the origin before him: another one follows it. */
-  again?: boolean;
+  /** What was asked for last, and its back-offs were ended; the reading that it asks for may not have ended yet. */
+  heard?: string;
+  /** What had been asked for last when the reading that runs began, or ran last. */
+  readFor?: string;
+  /** The same for the last reading that has ended: one that ran already may have been to the origin before him who asks. */
+  answered?: string;
   /** Not before this date, in milliseconds since the epoch: those that were all overdue at a start do not go at once. */
   spreadUntil?: number;
   /** What the images were last compared with, and what came of it. */

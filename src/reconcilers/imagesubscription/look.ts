@@ -18,8 +18,11 @@ export interface Look {
   readonly generation: number;
   /** A private copy; becomes the new status. */
   readonly status: ImageSubscriptionStatus;
-  /** Somebody asked for a fresh look: every back-off is void. */
+  /** Somebody asked for a fresh look since the last one: every back-off is void. */
   readonly asked: boolean;
+  /** What was asked for last, and what of that was handled when this look began. */
+  readonly request: string | undefined;
+  readonly handledBefore: string | undefined;
   readonly memory: Memory;
   /** Run after the status is durable. */
   readonly starts: (() => void)[];
@@ -40,7 +43,9 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
   const namespace = metadata.namespace ?? 'default';
   const status = structuredClone(subscription.status ?? {});
   const request = requestOf(metadata.annotations);
-  const asked = request !== undefined && request !== status.lastHandledReconcileAt;
+  const memory = deps.lists.memory(metadata.uid);
+  const handledBefore = status.lastHandledReconcileAt;
+  const asked = request !== undefined && request !== handledBefore && request !== memory.heard;
   if (request !== undefined) status.lastHandledReconcileAt = request;
   return {
     subscription,
@@ -53,7 +58,9 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
     generation: metadata.generation,
     status,
     asked,
-    memory: deps.lists.memory(metadata.uid),
+    request,
+    handledBefore,
+    memory,
     starts: [],
     notes: [],
     lookAgainAt: undefined,

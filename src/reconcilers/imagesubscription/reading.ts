@@ -34,6 +34,7 @@ export function takeReading(look: Look): boolean {
   if (outcome === undefined) return false;
   const failed = outcome.ok ? undefined : Failure.from(outcome.error);
   if (failed?.reason === 'Aborted') return false;
+  if (memory.readFor !== undefined) memory.answered = memory.readFor;
   // What was judged by trust that has been taken away meanwhile is applied only when it has been judged anew.
   const doubtful = memory.doubtful === true;
   if (memory.inputs === inputsOf(subscription, deps.store)) delete memory.doubtful;
@@ -175,25 +176,29 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
   const kept = await deps.lists.head(uid);
   if (isOutdated(look, kept, inputs)) memory.doubtful = true;
   const need = needOf(look, kept);
-  if (look.asked) memory.again = true;
   if (deps.jobs.runs(key)) {
     if (memory.inputs === inputs) return need === 'Needed' ? 'Needed' : 'Runs';
     // What runs was begun with what counts no longer; it ends, and wakes us for the next.
     deps.jobs.leave(key, asker);
     return 'Needed';
   }
-  const dueAt = need === 'Needed' || memory.again === true ? look.now : dateOfNext(look);
+  const dueAt = need === 'Needed' || isAwaited(look) ? look.now : dateOfNext(look);
   if (dueAt > look.now) {
     memory.inputs ??= inputs;
     lookAgain(look, dueAt);
     return undefined;
   }
   memory.inputs = inputs;
-  delete memory.again;
-  look.starts.push(() =>
-    deps.jobs.start(key, asker, { lane: LANE, view: {} }, ({ signal }) => read(look, inputs, signal)),
-  );
+  look.starts.push(() => {
+    if (look.request !== undefined) memory.readFor = look.request;
+    deps.jobs.start(key, asker, { lane: LANE, view: {} }, ({ signal }) => read(look, inputs, signal));
+  });
   return need ?? 'Periodic';
+}
+
+/** Whether a reading that somebody asked for has yet to end. */
+function isAwaited({ request, handledBefore, memory }: Look): boolean {
+  return request !== undefined && request !== handledBefore && request !== memory.answered;
 }
 
 /** Whether the kept list was read, or last judged, with something else than what counts now. */
@@ -252,6 +257,14 @@ async function read({ subscription, deps, uid }: Look, inputs: string, signal: A
   const [at, folder] = [deps.clock.now(), deps.lists.folder(uid)];
   const task = { format, source, trust, at, folder, accepted, rollback, inputs };
   return deps.catalogs.read(task, signal);
+}
+
+/** Who has asked is answered by what comes of a reading: till that has ended, the conditions tell of the one before. */
+export function leaveUnanswered(look: Look): void {
+  const { status, handledBefore } = look;
+  if (!isAwaited(look)) return;
+  if (handledBefore === undefined) delete status.lastHandledReconcileAt;
+  else status.lastHandledReconcileAt = handledBefore;
 }
 
 function factsOf(list: ListFacts, kept: KeptList): NonNullable<Look['status']['list']> {

@@ -102,6 +102,11 @@ describe('an image that is asked for', () => {
     ['being deleted', { deleted: true }, 'it is being deleted: ask again when it is gone'],
     ['refused', { ready: ['False', 'DigestMismatch', 'wrong'], also: ['Stalled'] }, 'wrong (DigestMismatch)'],
     ['in need of somebody', { ...waiting('QuotaExceeded') }, 'as it is (QuotaExceeded)'],
+    ...['MassLoss', 'Lost', 'LossLimit', 'IdentityChanged', 'HeldByCloud'].map((reason): [string, Told, string] => [
+      `for a person to decide (${reason})`,
+      { ...waiting(reason), rows: [{ ...READY_ROW, phase: 'Missing', reason, message: 'as it is' }] },
+      `as it is (${reason})`,
+    ]),
     [
       'refused by an optional site',
       { rows: [{ name: 'shelf', phase: 'Failed', reason: 'Forbidden', message: 'may not' }] },

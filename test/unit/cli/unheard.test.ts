@@ -34,7 +34,7 @@ describe('what of a cluster nobody has taken up', () => {
       'an old request',
       image({ observedGeneration: 1 }, asked),
       31,
-      /^What was asked for at 2026[^ ]+ is not answered yet: a look at a site may take that long, or no controller runs; see/,
+      /^What was asked for at 2026[^ ]+ is not answered yet: a look at a site or the reading of a list may take that long, or no controller runs; see/,
     ],
     [
       'an old request after which Flux has asked, and was answered',

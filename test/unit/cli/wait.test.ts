@@ -57,6 +57,48 @@ describe('what is waited for', () => {
     expect(verdict('condition=Stalled', stalled)).toBe('condition met');
   });
 
+  const held = (reason: string, annotations: Record<string, string> = {}, status: object = {}) => {
+    const object = image([
+      { ...condition('Ready', 'False'), reason, message: `shelf: ${reason}, and the cure` },
+      { ...condition('Reconciling', 'True'), message: `shelf: ${reason}, and the cure` },
+    ]);
+    return {
+      ...object,
+      metadata: { ...object.metadata, annotations },
+      status: { ...(object.status as object), ...status },
+    };
+  };
+
+  it.each(['MassLoss', 'Lost', 'LossLimit', 'IdentityChanged', 'HeldByCloud', 'ConfirmationRequired'])(
+    'will not be met before a person decides, and says so at once with the cure: %s',
+    (reason) => {
+      for (const goal of ['condition=Ready', 'condition=Available'])
+        expect(() => verdict(goal, held(reason))).toThrow(
+          expect.objectContaining({
+            exitCode: EXIT.failed,
+            message: `VMImage default/a waits for somebody to act: shelf: ${reason}, and the cure`,
+          }),
+        );
+      expect(verdict('condition=Ready=False', held(reason))).toBe('condition met');
+      expect(verdict('condition=Stalled', held(reason))).toBeUndefined();
+    },
+  );
+
+  it.each(['SecretNotFound', 'SiteNotFound', 'SiteNotReady', 'CacheFull', 'NetworkError', 'Fetching'])(
+    'may be on its way where something is missing or at work: %s',
+    (reason) => {
+      expect(verdict('condition=Ready', held(reason))).toBeUndefined();
+    },
+  );
+
+  it('is not judged by what was found before somebody asked for another look', () => {
+    const asked = { 'imageproxy.dev/requestedAt': '2' };
+    expect(verdict('condition=Ready', held('MassLoss', asked, { lastHandledReconcileAt: '1' }))).toBeUndefined();
+    expect(() => verdict('condition=Ready', held('MassLoss', asked, { lastHandledReconcileAt: '2' }))).toThrow(
+      'MassLoss',
+    );
+  });
+
   it('is met by Available while a newer version is stalled', () => {
     const serving = image([condition('Available', 'True'), condition('Stalled', 'True')]);
     expect(verdict('condition=Available', serving)).toBe('condition met');

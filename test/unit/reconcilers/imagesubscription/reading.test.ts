@@ -11,6 +11,7 @@ import {
   isAccepted,
   isInForce,
   lastFailure,
+  leaveUnanswered,
   readWhenDue,
   takeReading,
   tellPastDate,
@@ -104,6 +105,7 @@ async function look(requestedAt?: string): Promise<Look> {
   takeReading(one);
   tellPastDate(one);
   await readWhenDue(one);
+  leaveUnanswered(one);
   one.status.observedGeneration = one.generation;
   object = { ...object, status: one.status };
   for (const begin of one.starts) begin();
@@ -268,6 +270,37 @@ describe('a list', () => {
     expect(tasks).toHaveLength(2);
     await look('now');
     expect(tasks).toHaveLength(2);
+  });
+
+  test('that somebody asks for is answered when a reading that began after it has ended, well or not', async () => {
+    await read();
+    expect((await look('1')).status.lastHandledReconcileAt).toBeUndefined();
+    expect((await look('1')).status.lastHandledReconcileAt).toBe('1');
+    outcome = new Failure('SecretNotFound', 'there is no Secret');
+    const asked = await look('2');
+    expect(asked.status.lastHandledReconcileAt).toBe('1');
+    expect(lastFailure(asked)).toBeUndefined();
+    const answered = await look('2');
+    expect(answered.status.lastHandledReconcileAt).toBe('2');
+    expect(lastFailure(answered)?.reason).toBe('SecretNotFound');
+    expect(tasks).toHaveLength(3);
+  });
+
+  test('that somebody asks for while it is read is not answered by that reading, nor by one that a stop has cut', async () => {
+    const { promise, resolve: answer } = Promise.withResolvers<void>();
+    answered = promise;
+    await look();
+    await look('1');
+    answer();
+    await settled();
+    expect((await look('1')).status.lastHandledReconcileAt).toBeUndefined();
+    expect(tasks).toHaveLength(2);
+    // The program ends before that reading is taken.
+    start();
+    lists.set(object.metadata.uid, kept());
+    expect((await look('1')).status.lastHandledReconcileAt).toBeUndefined();
+    expect(tasks).toHaveLength(3);
+    expect((await look('1')).status.lastHandledReconcileAt).toBe('1');
   });
 
   test('is looked at when its own date is past, once', async () => {
