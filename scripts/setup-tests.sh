@@ -2,7 +2,7 @@
 # The real parts that integration tests run against. As root on Debian or Ubuntu they are installed; elsewhere it is said what is
 # missing, and the tests that need it are counted as skipped.
 set -eu
-packages='python3-keystone python3-glance qemu-utils xz-utils zstd bzip2 nginx-light genisoimage e2fsprogs util-linux openssl gnupg minisign xmlsec1 curl prometheus lua5.1 shellcheck'
+packages='python3-keystone python3-glance python3-pip qemu-utils xz-utils zstd bzip2 nginx-light genisoimage e2fsprogs util-linux openssl gnupg minisign xmlsec1 curl prometheus lua5.1 shellcheck'
 # A node that runs pods, and the images for it. They need root anyway.
 node_packages='containerd runc containernetworking-plugins iproute2 nftables conntrack buildah mmdebstrap debian-archive-keyring busybox-static'
 say() { printf 'setup-tests: %s\n' "$*"; }

@@ -27,7 +27,10 @@ esac
 
 # Makes .tools/node what lies in $1 (a folder with bin/node), in one step.
 adopt() {
-  new_enough "$1/bin/node" || return 1
+  new_enough "$1/bin/node" || {
+    echo "what came is no Node.js $minimum or newer that runs here" >"$tools/setup.log"
+    return 1
+  }
   rm -rf "$tools/node.new"
   ln -s "${1#"$tools"/}" "$tools/node.new"
   rm -rf "$tools/node"
@@ -101,19 +104,22 @@ if new_enough "$tools/node/bin/node"; then
 elif have node && new_enough "$(command -v node)" && have npm; then
   how='the one on PATH'
   node=$(command -v node)
+  # One that was brought before and is too old by now; the launcher and the make targets would prefer it.
+  rm -rf "$tools/node"
 else
   say "no Node.js $minimum or newer with npm here; bringing one into .tools/"
   how=
   for way in npm pip curl; do
+    rm -f "$tools/setup.log"
     if "from_$way"; then
       how="brought by $way"
       break
     fi
+    # Without a log the machine does not have this way.
+    [ ! -s "$tools/setup.log" ] || { say "$way could not:" && tail -n 20 "$tools/setup.log"; } >&2
   done
-  [ -n "$how" ] || {
-    [ ! -s "$tools/setup.log" ] || tail -n 20 "$tools/setup.log" >&2
+  [ -n "$how" ] ||
     fail "cannot bring Node.js $minimum: neither npm, pip nor curl could. Install it (https://nodejs.org/download) and try again"
-  }
   node=$tools/node/bin/node
 fi
 
