@@ -775,6 +775,10 @@ export interface SiteRow {
    */
   lastCheckedTime?: string;
   /**
+   * Where several controllers share the API server: value of the annotation imageproxy.dev/requestedAt that this site's was last done with.
+   */
+  lastHandledReconcileAt?: string;
+  /**
    * The registered parts, imageID among them.
    *
    * Items: One part of the image as a site has it.

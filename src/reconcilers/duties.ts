@@ -16,12 +16,12 @@ export interface Duties {
   readonly share: StatusShare | undefined;
   /**
    * What this controller remembers of an image by `namespace/name`, where the place for it in the status is another's: its own
-   * downloads' failure, its own artifacts, the last request that it has heard.
+   * downloads' failure and its own artifacts.
    */
   readonly remembered: Map<string, Remembered>;
 }
 
-export interface Remembered extends Pick<VMImageStatus, 'failure' | 'artifacts' | 'lastHandledReconcileAt'> {
+export interface Remembered extends Pick<VMImageStatus, 'failure' | 'artifacts'> {
   uid: string;
 }
 

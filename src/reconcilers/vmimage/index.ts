@@ -25,7 +25,7 @@ import {
 } from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { beginRound, lookAgain, note, remember, type Round } from './round.ts';
+import { beginRound, lookAgain, note, remember, type Round, tellHandled } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, specChanged, tell } from './rows.ts';
 import { lookAfter, serve } from './serve.ts';
@@ -301,11 +301,7 @@ async function finalize(round: Round): Promise<number | undefined> {
 async function conclude(round: Round, facts: Facts): Promise<number | undefined> {
   const { image, deps, status } = round;
   const before = image.status.conditions?.find((condition) => condition.type === 'Ready');
-  const request = status.lastHandledReconcileAt;
-  if (round.unanswered) {
-    if (round.handledBefore === undefined) delete status.lastHandledReconcileAt;
-    else status.lastHandledReconcileAt = round.handledBefore;
-  }
+  tellHandled(round);
   summarize({ ...facts, rows: rowsInView(round, facts) }, status, round.now);
   remember(round);
   keepWaiting(round);
@@ -318,7 +314,7 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
     // Nothing is begun for what has gone meanwhile: nobody would ever remove it.
     if ((await deps.store.applyStatus(image, status, deps.duties.share)) === undefined) return undefined;
     deps.pace.wrote(round.key, status, round.now);
-    if (request !== undefined) deps.looks.hear(round.key, request);
+    if (round.request !== undefined) deps.looks.hear(round.key, round.request);
   } else lookAgain(round, due);
   for (const start of round.starts) start();
   for (const each of round.notes) {

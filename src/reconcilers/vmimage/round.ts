@@ -28,8 +28,8 @@ export interface Round {
   readonly others: readonly SiteRow[];
   /** Somebody asked for a fresh look since the last round: every back-off is void. */
   readonly asked: boolean;
-  /** The request that was handled last when this round began. */
-  readonly handledBefore: string | undefined;
+  /** What somebody has asked for last. */
+  readonly request: string | undefined;
   /** Whether the look that was asked for has yet to end at a site: till then the request is not handled. */
   unanswered: boolean;
   /** Run after the status is durable: work that may create something in a cloud must find its operation written down. */
@@ -46,10 +46,9 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
   const status = structuredClone({ ...rest, ...recalled(image, deps), sites: ours }) as Round['status'];
   const key = keyOf(image);
   const { looks } = deps;
-  const handledBefore = status.lastHandledReconcileAt;
-  const asked = requestedAt !== undefined && requestedAt !== handledBefore && !looks.hasHeard(key, requestedAt);
+  const isHandled = isHandledBy(deps, ours, status, requestedAt);
+  const asked = requestedAt !== undefined && !isHandled && !looks.hasHeard(key, requestedAt);
   if (asked) for (const row of ours) if (row.imageID !== undefined) looks.ask(key, row.name, requestedAt);
-  if (requestedAt !== undefined) status.lastHandledReconcileAt = requestedAt;
   return {
     image,
     deps,
@@ -63,7 +62,7 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
     status,
     others,
     asked,
-    handledBefore,
+    request: requestedAt,
     unanswered: false,
     starts: [],
     notes: [],
@@ -71,24 +70,47 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
   };
 }
 
+/**
+ * Whether this controller is done with the request. Where several share the image each says so in its own rows: the top would tell one
+ * that was started anew that there is nothing left to do, though it is the others that have done it.
+ */
+function isHandledBy(
+  { duties }: Deps,
+  ours: readonly SiteRow[],
+  { lastHandledReconcileAt }: VMImageStatus,
+  request: string | undefined,
+): boolean {
+  if (!duties.shared || ours.length === 0) return lastHandledReconcileAt === request;
+  return ours.every((row) => row.lastHandledReconcileAt === request);
+}
+
+/** Says what is done with: by this controller once its looks have ended, by all once every row says so. */
+export function tellHandled({ status, others, request, unanswered, deps }: Round): void {
+  if (request === undefined || unanswered) return;
+  if (deps.duties.shared) {
+    for (const row of status.sites) row.lastHandledReconcileAt = request;
+    if (others.some((row) => row.lastHandledReconcileAt !== request)) return;
+  }
+  status.lastHandledReconcileAt = request;
+}
+
 /** What this controller itself has last said of the image, where the status holds what another has said. */
 function recalled({ metadata, status }: VMImage, { duties }: Deps): Partial<VMImageStatus> {
   if (!duties.shared) return {};
   const known = duties.remembered.get(keyOf(metadata));
   // After a start what stands there is taken over: a back-off of the same inputs is as good as our own.
-  const { failure, artifacts, lastHandledReconcileAt } = known?.uid === metadata.uid ? known : (status ?? {});
-  return { failure, artifacts, lastHandledReconcileAt } as Partial<VMImageStatus>;
+  const { failure, artifacts } = known?.uid === metadata.uid ? known : (status ?? {});
+  return { failure, artifacts } as Partial<VMImageStatus>;
 }
 
 /** Keeps what the next round needs of this one, where the place for it in the status is another's. */
 export function remember({ deps: { duties }, image, key, status }: Round): void {
   if (!duties.shared) return;
-  const { failure, artifacts, lastHandledReconcileAt } = status;
+  const { failure, artifacts } = status;
   duties.remembered.set(key, {
     uid: image.metadata.uid,
     ...(failure === undefined ? {} : { failure }),
     ...(artifacts === undefined ? {} : { artifacts }),
-    ...(lastHandledReconcileAt === undefined ? {} : { lastHandledReconcileAt }),
   });
 }
 

@@ -210,6 +210,25 @@ describe('a hub: controllers that share an API server', () => {
     expect(registered('north').toSorted()).toEqual(['first', 'marker', 'second']);
   });
 
+  test('what is asked for while a controller is away is handled when that has come back and has looked', async () => {
+    const at = new Date().toISOString();
+    await programs.get('north')?.signal('SIGTERM');
+    await server.request({
+      method: 'PATCH',
+      path: '/apis/imageproxy.dev/v1beta1/namespaces/default/vmimages/first',
+      contentType: 'application/merge-patch+json',
+      body: { metadata: { annotations: { 'imageproxy.dev/requestedAt': at } } },
+    });
+    const done = (each: VMImage) =>
+      REGIONS.filter((region) => row(each, region)?.lastHandledReconcileAt === at).toSorted();
+    const seen = await eventuallyIs('first', 'looked at by two', (each) => done(each).length === 2);
+    expect(done(seen)).toEqual(['east', 'west']);
+    expect(seen.status.lastHandledReconcileAt).not.toBe(at);
+    await start('north');
+    const handled = await eventuallyIs('first', 'handled', ({ status }) => status.lastHandledReconcileAt === at);
+    expect(done(handled)).toEqual(['east', 'north', 'west']);
+  }, 240_000);
+
   test('a deletion waits for the controller of each site that holds something, and says for which', async () => {
     await programs.get('north')?.signal('SIGTERM');
     await cluster.delete('VMImage', { namespace: 'default', name: 'first' });

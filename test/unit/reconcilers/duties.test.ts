@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { SiteRow, VMImage } from '../../../src/api/types.ts';
-import { type Duties, divided, sharedDuties } from '../../../src/reconcilers/duties.ts';
+import { ALONE, type Duties, divided, sharedDuties } from '../../../src/reconcilers/duties.ts';
 import { Claims } from '../../../src/reconcilers/imagesite/claims.ts';
+import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
 import { isHeldByNothing, isOthersAlone, othersHoldup, rowsInView } from '../../../src/reconcilers/vmimage/others.ts';
-import { beginRound, remember } from '../../../src/reconcilers/vmimage/round.ts';
+import { beginRound, remember, tellHandled } from '../../../src/reconcilers/vmimage/round.ts';
 import type { Facts } from '../../../src/reconcilers/vmimage/summary.ts';
 import { summarize } from '../../../src/reconcilers/vmimage/summary.ts';
 import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
@@ -117,17 +118,79 @@ describe('one of several controllers on an API server', () => {
     expect(['east', 'west', 'gone', 'missing'].map((name) => duties.serves(name))).toEqual([true, false, true, true]);
   });
 
-  it('remembers its own failure and request where the top of the status is another’s', () => {
+  describe('asked for another look', () => {
+    const EAST_AND_WEST = [servingRow('east'), servingRow('west')];
+    const marks = ({ status }: VMImage) => status.sites?.map((row) => row.lastHandledReconcileAt);
+    /** Another process, or the same one started anew. */
+    const begin = (region: string): void => {
+      bench.deps.duties = dutiesOf(region);
+      bench.deps.looks = new Looks(bench.clock.now());
+      summarizes = region === 'east';
+    };
+    /** What stands in the store after a round of the controller: its own rows, and the rest if it summarizes. */
+    const look = (image: VMImage, ended: boolean): { image: VMImage; asked: boolean } => {
+      const round = beginRound(image, 'now', bench.deps);
+      round.unanswered = !ended;
+      tellHandled(round);
+      remember(round);
+      const sites = [...round.status.sites, ...round.others].toSorted((a, b) => a.name.localeCompare(b.name));
+      const status = { ...(summarizes ? round.status : image.status), sites };
+      return { image: { ...image, status }, asked: round.asked };
+    };
+
+    it('says so in its own rows; for all it is handled when every row says it', () => {
+      begin('east');
+      const east = look(wanted({ sites: EAST_AND_WEST }), true);
+      expect(marks(east.image)).toEqual(['now', undefined]);
+      expect(east.image.status.lastHandledReconcileAt).toBeUndefined();
+      begin('west');
+      const west = look(east.image, true);
+      expect(marks(west.image)).toEqual(['now', 'now']);
+      begin('east');
+      expect(look(west.image, true)).toMatchObject({
+        asked: false,
+        image: { status: { lastHandledReconcileAt: 'now' } },
+      });
+    });
+
+    it('hears it though it was started anew in that moment, and the others are done', () => {
+      const [east, west] = EAST_AND_WEST as [SiteRow, SiteRow];
+      const sites = [{ ...east, lastHandledReconcileAt: 'now' }, west];
+      begin('west');
+      const first = look(wanted({ sites, lastHandledReconcileAt: 'now' }), false);
+      expect(first.asked).toBe(true);
+      expect(marks(first.image)).toEqual(['now', undefined]);
+      // The look had not ended when the process did.
+      begin('west');
+      expect(look(first.image, true).asked).toBe(true);
+    });
+
+    it('does not end for all before the look of the one that summarizes has ended', () => {
+      const [east, west] = EAST_AND_WEST as [SiteRow, SiteRow];
+      begin('east');
+      const image = wanted({ sites: [east, { ...west, lastHandledReconcileAt: 'now' }] });
+      expect(look(image, false).image.status.lastHandledReconcileAt).toBeUndefined();
+      expect(look(image, true).image.status.lastHandledReconcileAt).toBe('now');
+    });
+
+    it('alone, writes nothing of it into its rows', () => {
+      bench.deps.duties = ALONE;
+      summarizes = true;
+      const { image } = look(wanted({ sites: EAST_AND_WEST }), true);
+      expect(marks(image)).toEqual([undefined, undefined]);
+      expect(image.status.lastHandledReconcileAt).toBe('now');
+    });
+  });
+
+  it('remembers its own failure where the top of the status is another’s', () => {
     const theirs = { class: 'Transient', reason: 'Timeout', message: 'theirs', inputsHash: 'x', attempts: 1 };
-    const image = wanted({ failure: theirs, lastHandledReconcileAt: 'before' });
+    const image = wanted({ failure: theirs });
     const first = beginRound(image, 'now', bench.deps);
     // The first look takes over what stands there.
     expect(first.status.failure).toEqual(theirs);
-    expect(first.asked).toBe(true);
     first.status.failure = { ...theirs, message: 'ours' };
     remember(first);
     const second = beginRound(image, 'now', bench.deps);
-    expect(second.asked).toBe(false);
     expect(second.status.failure?.message).toBe('ours');
     delete second.status.failure;
     remember(second);
