@@ -25,6 +25,9 @@ const UNIX = [
   'uname',
 ];
 
+/** What `make test` tells the programs below it; a make that a user starts has none of it. */
+const OF_THIS_RUN = { MAKEFLAGS: undefined, MAKELEVEL: undefined, MFLAGS: undefined, NODE_OPTIONS: undefined };
+
 export interface Outcome {
   code: number;
   out: string;
@@ -89,10 +92,12 @@ export class Machine {
     rmSync(join(this.#bin, name));
   }
 
+  /** A command of this machine by its name, or a file of the checkout by its path in it. */
   run(command: string, words: readonly string[], more: Readonly<Record<string, string>> = {}): Promise<Outcome> {
     const { promise, resolve } = Promise.withResolvers<Outcome>();
-    const env = { ...process.env, PATH: this.#bin, ...more };
-    execFile(found(command), words, { cwd: this.checkout, env }, (error, out, err) =>
+    const env = { ...process.env, ...OF_THIS_RUN, PATH: this.#bin, ...more };
+    const path = command.includes('/') ? join(this.checkout, command) : join(this.#bin, command);
+    execFile(path, words, { cwd: this.checkout, env }, (error, out, err) =>
       resolve({ code: error === null ? 0 : Number(error.code ?? -1), out, err }),
     );
     return promise;
@@ -107,9 +112,14 @@ export class Machine {
   }
 }
 
-function found(program: string): string {
+/** Where this machine has a program. */
+export function onPath(program: string): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter);
-  const path = folders.map((folder) => join(folder, program)).find((each) => existsSync(each));
+  return folders.map((folder) => join(folder, program)).find((path) => existsSync(path));
+}
+
+function found(program: string): string {
+  const path = onPath(program);
   if (path === undefined) throw new Error(`${program} is not on PATH`);
   return path;
 }

@@ -22,6 +22,7 @@ describe('the npm package, installed', () => {
   let origin: Origin;
 
   beforeAll(async () => {
+    origin = await startOrigin();
     root = mkdtempSync(join(tmpdir(), 'imageproxy-package-'));
     // What the package asks for beside itself could come from nowhere else.
     const offline = ['--offline', '--cache', join(root, 'cache')];
@@ -32,7 +33,6 @@ describe('the npm package, installed', () => {
     symlinkSync(process.execPath, join(root, 'bin', 'node'));
     for (const program of ['dirname', 'readlink']) symlinkSync(`/usr/bin/${program}`, join(root, 'bin', program));
     mkdirSync(join(root, 'home'));
-    origin = await startOrigin();
   });
 
   afterAll(async () => {
