@@ -45,7 +45,7 @@ export interface Cloud {
 
   /** Out of service but kept: deactivated and hidden. Idempotent; a record that has gone is fine. */
   retire(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;
-  /** The reverse of retire, after the cloud's hash was compared with `digests`. The record stays unpublished. @throws Failure Gone | CloudDigestMismatch */
+  /** The reverse of retire, after the cloud's hash was compared with `digests`. What was retired stays unpublished. @throws Failure Gone | CloudDigestMismatch */
   reactivate(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;
   /** Removes records, protected ones too (they are ours). Idempotent. */
   remove(parts: readonly PartRef[], signal: AbortSignal): Promise<void>;

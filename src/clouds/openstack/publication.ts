@@ -94,6 +94,8 @@ export class Publication {
       records.push(record);
     }
     for (const record of records) {
+      // It never went out of service: to hide it until it is published would take it from those who use it.
+      if (phaseOf(record) === 'published') continue;
       if (record.status === 'deactivated') await this.#records.glance.setActive(record.id, true, signal);
       await this.#mark(record, 'staged', { hidden: true }, signal);
     }

@@ -236,6 +236,20 @@ describe.skipIf(!openstackAvailable())('publishing in a real Glance', () => {
     expect(await show(id)).toMatchObject({ status: 'active', os_hidden: false });
   });
 
+  test('what never went out of service is not hidden for a moment by being reactivated', async () => {
+    const { image, id } = await published({});
+    proxy.fault({ method: 'PATCH', path: new RegExp(id), answer: { status: 503 } });
+    await expect(cloud.retire(image.parts, calm())).rejects.toMatchObject({ reason: 'ServerError' });
+    proxy.clear();
+
+    await cloud.reactivate(image.parts, calm());
+
+    expect(await show(id)).toMatchObject({ status: 'active', os_hidden: false });
+    expect((await cloud.get(id, calm()))?.published).toBe(true);
+    await cloud.publish(image, calm());
+    expect(proxy.seen.filter(({ method }) => method !== 'GET')).toEqual([]);
+  });
+
   test('retire and reactivate go on after a crash between their two requests', async () => {
     const { image, id } = await published({});
     proxy.fault({ method: 'POST', path: /deactivate/, answer: { status: 500 } });
