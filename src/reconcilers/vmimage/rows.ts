@@ -112,7 +112,7 @@ export function recordSiteFailure(
   row: SiteRow,
   failure: Failure,
   inputsHash: string,
-  { isLook = false } = {},
+  { isLook = false, isRepair = false } = {},
 ): void {
   if (failure.reason === 'Aborted') return;
   row.inputsHash = inputsHash;
@@ -127,8 +127,9 @@ export function recordSiteFailure(
     else tellWaiting(row, failure.reason, failure.message);
   }
   const { clock } = round.deps;
+  // What somebody has changed at the cloud he may change back, and no input would tell of that.
   const pause =
-    failureClass === 'Transient'
+    failureClass === 'Transient' || (isRepair && isStalling)
       ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts ?? 1, SITE_BACKOFF, clock))
       : failureClass === 'Waiting'
         ? Math.max(failure.retryAfterMs ?? 0, failure.reason === 'SiteNotReady' ? SITE_LOOK_MS : WAITING_LOOK_MS)

@@ -145,7 +145,9 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   row.observedGeneration = round.generation;
   // What the last look found stays told until a look finds it gone.
   const standing = isStanding(row);
-  if (!standing) tell(row, 'Ready');
+  // A look that failed is owed: its failure stays told until another has been made, whenever the next would have been due.
+  const isOwed = row.nextAttemptTime !== undefined;
+  if (!standing && !isOwed) tell(row, 'Ready');
   const previous = row.previous ?? [];
   // Before any is removed: one that cannot be would keep the others in service for ever.
   const unretired = previous.filter((each) => each.retiredAt === undefined);
@@ -174,7 +176,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
       : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
   const next = Math.min(nextLook(round, row, interval), second);
   const isAsked = round.deps.looks.asked(round.key, row.name) !== undefined;
-  if (isAsked || (result?.kind !== 'Check' && next <= round.now)) return startCheck(work);
+  if (isAsked || (result?.kind !== 'Check' && (isOwed || next <= round.now))) return startCheck(work);
   lookAgain(round, Math.max(next, round.now + 1000));
 }
 

@@ -165,7 +165,8 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     note(round, 'Warning', failure.reason, failure.message);
     return;
   }
-  recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check' });
+  const isRepair = view?.kind === 'Update' && row.registrationHash === undefined;
+  recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check', isRepair });
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined && !isOnItsWayOut(row)) delete row.operation;
   suspectSite(work, failure);
