@@ -83,6 +83,18 @@ describe('the npm package, installed', () => {
     expect(plugin).toMatchObject({ code: 0, out: expect.stringContaining('Usage: kubectl imageproxy COMMAND') });
   });
 
+  it('says that it needs a newer Node.js, where that is too old', async () => {
+    const old = join(root, 'old');
+    mkdirSync(old);
+    writeFileSync(join(old, 'node'), '#!/bin/sh\necho v18.20.4\n', { mode: 0o755 });
+    const bin = join(root, 'prefix', 'bin', 'imageproxy');
+    expect(await run('/usr/bin/env', `PATH=${old}:${join(root, 'bin')}`, bin, 'version')).toEqual({
+      code: 69,
+      out: '',
+      err: `imageproxy: it needs Node.js 24 or newer, and ${old}/node is v18.20.4: install Node.js 24 or newer\n`,
+    });
+  });
+
   it('judges manifests by the contract that it holds', async () => {
     const image = (sha256: string) =>
       vmimage('disk', {
