@@ -44,12 +44,13 @@ export async function reconcile(text: string, options: ReconcileOptions, context
         return api.spec.suspend || kstatus(api).status !== 'InProgress' || isForSomebody(api) ? api : undefined;
       },
       onTimeout: (last) => {
-        const message =
-          findCondition((last as unknown as ApiObject | undefined)?.status?.conditions, READY)?.message ??
-          'nothing is known yet';
+        const status = (last as unknown as ApiObject | undefined)?.status;
+        const message = findCondition(status?.conditions, READY)?.message ?? 'nothing is known yet';
+        // What is told then is from before, and may be that all is well.
+        const since = status?.lastHandledReconcileAt === requestedAt ? '' : 'the look has not ended; before it, ';
         return new CommandError(
           EXIT.timedOut,
-          `${titleOf(target)} is not settled after ${options.timeout / 1000} s: ${printable(message)}; follow it with "${place.typed('watch', target)}"`,
+          `${titleOf(target)} is not settled after ${options.timeout / 1000} s: ${since}${printable(message)}; follow it with "${place.typed('watch', target)}"`,
         );
       },
     });

@@ -167,6 +167,16 @@ describe('reconcile of a subscription says at once, and of this very reading,', 
     );
   });
 
+  test('or when its time is over, that it has not ended', async () => {
+    origin.route('/image.list', { silent: true });
+    expect(await run('reconcile', 'imgsub/egi', '--timeout', '2s')).toMatchObject({
+      code: 4,
+      err: expect.stringMatching(
+        / is not settled after 2 s: the look has not ended; before it, version \d+ of /,
+      ) as string,
+    });
+  });
+
   test('that it is suspended', async () => {
     await subscribe({ suspend: true });
     expect(await reconcile()).toEqual({
