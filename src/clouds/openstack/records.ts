@@ -1,9 +1,12 @@
 import type { Logger } from 'pino';
 import { Failure } from '../../api/failure.ts';
 import type { Ownership } from '../cloud.ts';
-import type { Glance, Image } from './glance.ts';
+import type { Glance, Image, PatchOperation } from './glance.ts';
 import type { Keystone } from './keystone.ts';
 import { MARK, property, stateOf } from './mapping.ts';
+
+/** What was opened for a deletion is closed again also when we were stopped: a lost Lease leaves 10 s at the least. */
+const UNDO_MS = 8_000;
 
 /** Records of our own project: what each step needs to know before it touches one. */
 export class Records {
@@ -42,13 +45,38 @@ export class Records {
     if (image.protected) {
       await this.glance.update(id, [{ op: 'replace', path: '/protected', value: false }], signal);
     }
-    if (stateOf(image.status) !== 'Deleting') await this.glance.delete(id, signal);
+    if (stateOf(image.status) !== 'Deleting') await this.#delete(image, signal);
     // With delayed deletion an admin still sees the record as pending_delete; it serves nobody.
     const left = await this.until(id, (now) => now === undefined || stateOf(now.status) === 'Deleting', 20_000, signal);
     if (left !== undefined && stateOf(left.status) !== 'Deleting') {
       throw new Failure('Conflict', `Glance said that image ${id} is deleted, and still shows it as ${left.status}`);
     }
     return true;
+  }
+
+  /**
+   * With delayed deletion Glance lets an admin (whom Public needs) let go of no image that is deactivated: 400, for its
+   * `valid_state_targets` have no way from there to `pending_delete`. It is activated for that one request, private and hidden, and
+   * deactivated again where it stays after all.
+   */
+  async #delete({ id, status, visibility, os_hidden }: Image, signal: AbortSignal): Promise<void> {
+    try {
+      await this.glance.delete(id, signal);
+      return;
+    } catch (error) {
+      if (status !== 'deactivated' || Failure.from(error).reason !== 'Rejected') throw error;
+    }
+    const closed: PatchOperation[] = [];
+    if (visibility !== 'private') closed.push({ op: 'replace', path: '/visibility', value: 'private' });
+    if (!os_hidden) closed.push({ op: 'replace', path: '/os_hidden', value: true });
+    if (closed.length > 0) await this.glance.update(id, closed, signal);
+    await this.glance.setActive(id, true, signal);
+    try {
+      await this.glance.delete(id, signal);
+    } catch (error) {
+      await this.glance.setActive(id, false, AbortSignal.timeout(UNDO_MS));
+      throw error;
+    }
   }
 
   /** Asks for the record, ever less often, until the condition holds or the time (in milliseconds of pauses) is over. */

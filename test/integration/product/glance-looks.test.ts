@@ -1,3 +1,5 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { kstatus } from '../../../src/api/conditions.ts';
 import type { Reason } from '../../../src/api/failure.ts';
@@ -274,11 +276,39 @@ describe.skipIf(!openstackAvailable())('an image that a Glance holds already', (
     }
   });
 
+  test.each([['retired'], ['deactivated by the cloud']])(
+    'and that was %s is removed, though Glance lets an admin let go of no image that is deactivated',
+    async (how) => {
+      const name = named(how);
+      const clouds = await openstack.clouds('admin', { imageEndpoint: proxy.url });
+      await house.write('admin.yaml', ...openstackSite('admin', clouds, 'admin'));
+      const id = await serving(name, 'admin');
+      const path = new RegExp(`/images/${id}$`);
+      if (how === 'retired') {
+        await write(name, other, 'admin');
+        await house.until(name, (now) => isWell(now) && now.status.sites?.[0]?.previous?.[0]?.retiredAt !== undefined);
+      } else await openstack.image('admin', 'POST', `/images/${id}/actions/deactivate`);
+      expect(await openstack.image('admin', 'GET', `/images/${id}`)).toMatchObject({ body: { status: 'deactivated' } });
+      // Where it cannot be removed in the end, it is out of service as before.
+      proxy.fault({ method: 'DELETE', path, after: 1, times: Infinity, answer: { status: 409 } });
+      rmSync(join(house.manifests, `${name}.yaml`));
+      await house.delete(name);
+      await house.until(name, (now) => (now.status.sites?.[0]?.attempts ?? 0) > 0);
+      expect(await openstack.image('admin', 'GET', `/images/${id}`)).toMatchObject({
+        body: { status: 'deactivated', os_hidden: true, visibility: 'private' },
+      });
+      proxy.clear();
+      await later(name);
+      await house.gone(name);
+      expect((await openstack.image('admin', 'GET', `/images/${id}`)).status).toBe(404);
+    },
+  );
+
   describe('and that is being deleted there', () => {
     /** Deleted by somebody else; a Glance that shows such a record to its project calls it `pending_delete`. */
     async function goes(id: string): Promise<void> {
       const { body } = await openstack.image('demo', 'GET', `/images/${id}`);
-      // With delayed deletion Glance deletes no image that is deactivated.
+      // With delayed deletion Glance lets an admin delete no image that is deactivated.
       if ((body as Image).status === 'deactivated')
         await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
       expect((await openstack.image('admin', 'DELETE', `/images/${id}`)).status).toBe(204);
