@@ -243,6 +243,36 @@ describe.skipIf(!openstackAvailable())('an image that a Glance holds already', (
     },
   );
 
+  test.each(['Tampered', 'Drifted'])('that was %s stays so while its look is answered 403', async (reason) => {
+    const name = named(`still ${reason}`);
+    const clouds = await openstack.clouds('demo', { imageEndpoint: proxy.url });
+    await house.write('report.yaml', ...openstackSite('report', clouds, 'demo', { drift: { policy: 'Report' } }));
+    const id = await serving(name, 'report');
+    const look = { method: 'GET', path: new RegExp(`/images/${id}$`), times: Infinity };
+    const right = (await openstack.image('demo', 'GET', `/images/${id}`)).body as Image;
+    if (reason === 'Drifted') await drift(id);
+    else
+      proxy.fault({
+        ...look,
+        answer: { status: 200, body: JSON.stringify({ ...right, os_hash_value: other.sha512 }) },
+      });
+    await house.ask(name, '1');
+    await house.until(name, (now) => now.status.sites?.[0]?.reason === reason);
+    proxy.clear();
+    proxy.fault({ ...look, answer: { status: 403 } });
+    await house.ask(name, '2');
+    const told = await house.until(name, (now) => (now.status.sites?.[0]?.attempts ?? 0) > 0);
+    expect(told.status.sites?.[0]).toMatchObject({ reason, imageID: id });
+    expect(isTrue(told, 'Available')).toBe(reason === 'Drifted');
+    proxy.clear();
+    await openstack.image('demo', 'PATCH', `/images/${id}`, [
+      { op: 'replace', path: '/name', value: right.name },
+      { op: 'replace', path: '/colour', value: 'blue' },
+    ]);
+    await later(name);
+    await endsWell(name, id);
+  });
+
   test('with others of its site that are all gone at once is not registered anew before a person says so, and then each once', async () => {
     const names = ['m1', 'm2', 'm3', 'm4', 'm5'];
     const ids = await Promise.all(names.map((name) => serving(name, 'mass')));
