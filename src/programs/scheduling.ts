@@ -19,10 +19,10 @@ export function giveWay(): void {
  */
 export function runWhenIdle(): void {
   tryOnLinux(() => {
-    setPriority(WEAKEST);
     const thread = readlinkSync('/proc/thread-self').split('/').at(-1) ?? '';
     spawnSync('chrt', ['--idle', '--pid', '0', thread], { stdio: 'ignore' });
   });
+  tryOnLinux(() => setPriority(WEAKEST)); // last, for chrt would inherit it
 }
 
 /** Only there a thread has a priority of its own. Where it is not allowed, what the thread does is the same. */

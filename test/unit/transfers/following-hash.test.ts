@@ -1,7 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { on, once } from 'node:events';
+import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Digests } from '../../../src/api/digest.ts';
@@ -10,6 +13,7 @@ import { pages } from '../../../src/sources/pages.ts';
 import { FollowingHash } from '../../../src/transfers/following-hash.ts';
 import { Generation } from '../../../src/transfers/generation.ts';
 import { Hashers } from '../../../src/transfers/hashers.ts';
+import type { FromHasher, ToHasher } from '../../../src/transfers/protocol.ts';
 
 const KIB = 1024;
 const hashers = new Hashers();
@@ -103,6 +107,31 @@ describe('a further digest of a file that grows', () => {
       expect(thread.signal?.aborted).toBe(false);
       thread.answer.resolve({ sha512: 'right' });
       expect(await following.digests).toEqual({ sha512: 'right' });
+      await generation.release();
+    });
+
+    it('is begun again in truth, and right', async () => {
+      vi.useRealTimers();
+      const hashers = new Hashers();
+      const started = once(process, 'worker') as Promise<[Worker]>;
+      const generation = await Generation.create(folder, 1);
+      const following = hashers.follow(generation, ['sha512']);
+      const [thread] = await started;
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+      const post = (message: ToHasher) => thread.postMessage(message);
+      // To open a pipe that nobody writes into stops the thread.
+      const pipe = join(folder, 'pipe');
+      execFileSync('mkfifo', [pipe]);
+      post({ type: 'hash', job: 1000, path: pipe, algorithms: ['md5'], available: 0 });
+      const bytes = pages(KIB).fill(7);
+      await generation.write(0, bytes);
+      following.finish(KIB);
+      expect(await following.digests).toEqual({ sha512: createHash('sha512').update(bytes).digest('hex') });
+      // It goes on once somebody might write, and shall have ended before the pipe is closed.
+      const writer = openSync(pipe, constants.O_RDWR);
+      post({ type: 'finish', job: 1000 });
+      for await (const [said] of on(thread, 'message')) if ((said as FromHasher).type === 'digests') break;
+      closeSync(writer);
       await generation.release();
     });
 
