@@ -25,7 +25,7 @@ import {
 } from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { beginRound, lookAgain, note, remember, type Round, tellHandled } from './round.ts';
+import { beginRound, isAskedOf, lookAgain, note, remember, type Round, tellHandled } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, specChanged, tell } from './rows.ts';
 import { lookAfter, serve } from './serve.ts';
@@ -76,7 +76,7 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
   if (round.asked) {
     // The word is heard in this round alone, so it counts for what can only be done in a later one as well.
     delete round.status.failure;
-    for (const row of round.status.sites) askedAgain(row);
+    for (const row of round.status.sites) if (isAskedOf(round, row)) askedAgain(row);
   }
   const facts = (more: Partial<Facts>): Facts => ({
     image,

@@ -2,7 +2,7 @@ import { timestamp } from '../../api/conditions.ts';
 import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { noteLook } from './drift.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
-import { lookAgain, note, type Round, stamp } from './round.ts';
+import { isAskedOf, lookAgain, note, type Round, stamp } from './round.ts';
 import { clearImage, tell } from './rows.ts';
 
 const DAY_MS = 24 * 3_600_000;
@@ -103,7 +103,7 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
     return false;
   }
   const recent = (row.losses ?? []).filter((at) => Date.parse(at) > round.now - DAY_MS);
-  if (recent.length >= MAX_LOSSES_A_DAY && !round.asked) {
+  if (recent.length >= MAX_LOSSES_A_DAY && !isAskedOf(round, row)) {
     tell(
       row,
       'Missing',

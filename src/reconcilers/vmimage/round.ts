@@ -46,9 +46,10 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
   const status = structuredClone({ ...rest, ...recalled(image, deps), sites: ours }) as Round['status'];
   const key = keyOf(image);
   const { looks } = deps;
-  const isHandled = isHandledBy(deps, ours, status, requestedAt);
+  const undone = ours.filter((row) => !isDone(row, requestedAt, deps));
+  const isHandled = status.lastHandledReconcileAt === requestedAt || (ours.length > 0 && undone.length === 0);
   const asked = requestedAt !== undefined && !isHandled && !looks.hasHeard(key, requestedAt);
-  if (asked) for (const row of ours) if (row.imageID !== undefined) looks.ask(key, row.name, requestedAt);
+  if (asked) for (const row of undone) if (row.imageID !== undefined) looks.ask(key, row.name, requestedAt);
   return {
     image,
     deps,
@@ -71,22 +72,21 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
 }
 
 /**
- * Whether this controller is done with the request. Where several share the image each says so in its own rows: the top would tell one
- * that was started anew that there is nothing left to do, though it is the others that have done it.
+ * Whether a look at this row is asked for that has not been made. Where several share the image each says in its own rows what it is done
+ * with, and the top follows when every row says it. So the top counts for rows that say nothing, or something older: those that a
+ * controller wrote while it was alone. A row that is done with stays so when another comes to the same controller that is not.
  */
-function isHandledBy(
-  { duties }: Deps,
-  ours: readonly SiteRow[],
-  { lastHandledReconcileAt }: VMImageStatus,
-  request: string | undefined,
-): boolean {
-  if (!duties.shared || ours.length === 0) return lastHandledReconcileAt === request;
-  return ours.every((row) => row.lastHandledReconcileAt === request);
+export function isAskedOf({ request, asked, deps }: Round, row: SiteRow): boolean {
+  return asked && !isDone(row, request, deps);
+}
+
+function isDone(row: SiteRow, request: string | undefined, { duties }: Deps): boolean {
+  return duties.shared && row.lastHandledReconcileAt === request;
 }
 
 /** Says what is done with: by this controller once its looks have ended, by all once every row says so. */
 export function tellHandled({ status, others, request, unanswered, deps }: Round): void {
-  if (request === undefined || unanswered) return;
+  if (request === undefined || unanswered || status.lastHandledReconcileAt === request) return;
   if (deps.duties.shared) {
     for (const row of status.sites) row.lastHandledReconcileAt = request;
     if (others.some((row) => row.lastHandledReconcileAt !== request)) return;

@@ -5,7 +5,7 @@ import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { STALLING } from './content.ts';
 import { isRoomToPrepare } from './room.ts';
-import { lookAgain, type Round, stamp } from './round.ts';
+import { isAskedOf, lookAgain, type Round, stamp } from './round.ts';
 
 const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 const WAITING_LOOK_MS = 5 * 60_000;
@@ -143,7 +143,7 @@ export function recordSiteFailure(
  * time can mend.
  */
 export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
-  if (round.asked) askedAgain(row);
+  if (isAskedOf(round, row)) askedAgain(row);
   if (row.inputsHash === undefined) return false;
   if (row.reason === 'CacheFull' && isRoomToPrepare(round)) {
     clearFailure(row);

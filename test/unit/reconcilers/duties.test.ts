@@ -5,7 +5,8 @@ import { ALONE, type Duties, divided, sharedDuties } from '../../../src/reconcil
 import { Claims } from '../../../src/reconcilers/imagesite/claims.ts';
 import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
 import { isHeldByNothing, isOthersAlone, othersHoldup, rowsInView } from '../../../src/reconcilers/vmimage/others.ts';
-import { beginRound, remember, tellHandled } from '../../../src/reconcilers/vmimage/round.ts';
+import { beginRound, isAskedOf, remember, tellHandled } from '../../../src/reconcilers/vmimage/round.ts';
+import { holds } from '../../../src/reconcilers/vmimage/rows.ts';
 import type { Facts } from '../../../src/reconcilers/vmimage/summary.ts';
 import { summarize } from '../../../src/reconcilers/vmimage/summary.ts';
 import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
@@ -157,7 +158,7 @@ describe('one of several controllers on an API server', () => {
       const [east, west] = EAST_AND_WEST as [SiteRow, SiteRow];
       const sites = [{ ...east, lastHandledReconcileAt: 'now' }, west];
       begin('west');
-      const first = look(wanted({ sites, lastHandledReconcileAt: 'now' }), false);
+      const first = look(wanted({ sites, lastHandledReconcileAt: 'before' }), false);
       expect(first.asked).toBe(true);
       expect(marks(first.image)).toEqual(['now', undefined]);
       // The look had not ended when the process did.
@@ -171,6 +172,39 @@ describe('one of several controllers on an API server', () => {
       const image = wanted({ sites: [east, { ...west, lastHandledReconcileAt: 'now' }] });
       expect(look(image, false).image.status.lastHandledReconcileAt).toBeUndefined();
       expect(look(image, true).image.status.lastHandledReconcileAt).toBe('now');
+    });
+
+    it.each([
+      ['a controller that was alone', undefined],
+      ['a hub that was one controller for a while', 'before'],
+    ])('takes what was handled before for no new request: by %s', (_, mark) => {
+      begin('east');
+      const sites = EAST_AND_WEST.map((row) => (mark === undefined ? row : { ...row, lastHandledReconcileAt: mark }));
+      const standing = wanted({ sites, lastHandledReconcileAt: 'now' });
+      const { asked, image } = look(standing, true);
+      expect(asked).toBe(false);
+      expect(bench.deps.looks.asked('default/ubuntu', 'east')).toBeUndefined();
+      // Nor is that a write for each image.
+      expect(image.status).toEqual(standing.status);
+    });
+
+    it('asks nothing of a row that is done with when a site comes that is not', () => {
+      for (const name of ['mine', 'theirs'])
+        bench.sites.set(name, imagesite({ metadata: { name, labels: { region: 'east' } } }));
+      begin('east');
+      const lost = { phase: 'Missing', reason: 'Lost', missingSince: '2026-01-01T00:00:00Z' };
+      const sites = [
+        servingRow('mine', { ...lost, lastHandledReconcileAt: 'now' }),
+        servingRow('theirs', { ...lost, lastHandledReconcileAt: 'before' }),
+      ];
+      const round = beginRound(wanted({ sites, lastHandledReconcileAt: 'before' }), 'now', bench.deps);
+      expect(round.status.sites.filter((row) => isAskedOf(round, row)).map(({ name }) => name)).toEqual(['theirs']);
+      for (const row of round.status.sites) holds(round, row, 'inputs');
+      expect(round.status.sites.map(({ reason }) => reason)).toEqual(['Lost', 'LossAccepted']);
+      expect(['mine', 'theirs'].map((site) => bench.deps.looks.asked('default/ubuntu', site))).toEqual([
+        undefined,
+        'now',
+      ]);
     });
 
     it('alone, writes nothing of it into its rows', () => {
