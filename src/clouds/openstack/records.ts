@@ -54,12 +54,20 @@ export class Records {
     return true;
   }
 
+  /** An answer that was lost may have been a yes: who finds the record going has succeeded. */
+  async #delete(image: Image, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#letGo(image, signal);
+    } catch (error) {
+      if (image.status !== 'deactivated' || (await this.#stays(image.id))) throw error;
+    }
+  }
+
   /**
    * With delayed deletion Glance lets an admin (whom Public needs) let go of no image that is deactivated: 400, for its
-   * `valid_state_targets` have no way from there to `pending_delete`. It is activated for that one request, private and hidden, and
-   * deactivated again where it stays after all.
+   * `valid_state_targets` have no way from there to `pending_delete`. It is activated for that one request, private and hidden.
    */
-  async #delete({ id, status, visibility, os_hidden }: Image, signal: AbortSignal): Promise<void> {
+  async #letGo({ id, status, visibility, os_hidden }: Image, signal: AbortSignal): Promise<void> {
     try {
       await this.glance.delete(id, signal);
       return;
@@ -71,12 +79,26 @@ export class Records {
     if (!os_hidden) closed.push({ op: 'replace', path: '/os_hidden', value: true });
     if (closed.length > 0) await this.glance.update(id, closed, signal);
     await this.glance.setActive(id, true, signal);
+    await this.glance.delete(id, signal);
+  }
+
+  /**
+   * Whether a record that was out of service is there after its removal failed; then it is put out of service again. What fails here
+   * is logged only: why it was not removed is what has to be told.
+   */
+  async #stays(id: string): Promise<boolean> {
+    const signal = AbortSignal.timeout(UNDO_MS);
     try {
-      await this.glance.delete(id, signal);
+      const now = await this.own(id, signal);
+      if (now === undefined || stateOf(now.status) === 'Deleting') return false;
+      if (now.status === 'active') await this.glance.setActive(id, false, signal);
     } catch (error) {
-      await this.glance.setActive(id, false, AbortSignal.timeout(UNDO_MS));
-      throw error;
+      this.log.warn(
+        { err: Failure.from(error), id },
+        'an image that was not removed may be active: the next try closes it',
+      );
     }
+    return true;
   }
 
   /** Asks for the record, ever less often, until the condition holds or the time (in milliseconds of pauses) is over. */
