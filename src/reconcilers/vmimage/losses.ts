@@ -56,7 +56,9 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
       );
       return true;
     }
-    note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
+    // (A repair that was refused is not news.)
+    if (row.registrationHash !== undefined)
+      note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
     // Until that is done the cloud has not what the spec says: a repair that fails is tried again, and nothing is Ready before.
     delete row.registrationHash;
     begin(work, { kind: 'Update' });

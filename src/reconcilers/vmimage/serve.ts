@@ -136,12 +136,19 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   // (What has been altered is not ours to be brought up to date: that would be told as if it were well. And of what is missing a look
   // decides first: what has gone could never be brought up to date.)
   const mayBeUpdated = row.reason !== 'Tampered' && row.missingSince === undefined;
-  if (mayBeUpdated && row.registrationHash !== registrationHashOf(registration)) {
-    if (!isAllowed(work)) return;
-    begin(work, { kind: 'Update' });
-    return startUpdate(work);
-  }
   const isEdited = row.observedGeneration !== round.generation;
+  if (mayBeUpdated && row.registrationHash !== registrationHashOf(registration)) {
+    // Drift is put right from a look alone (`judgeLook`). While the site refuses that, its people may hold or alter the image too: a
+    // repair that is only tried again would never tell so. What a look has found standing has the next look in its own time.
+    const isDrift = row.registrationHash === undefined;
+    const isLeft = isDrift && isStanding(row) && !isEdited;
+    if (isDrift && !isLeft && result?.kind !== 'Check') return startCheck(work);
+    if (!isLeft) {
+      if (!isAllowed(work)) return;
+      begin(work, { kind: 'Update' });
+      return startUpdate(work);
+    }
+  }
   row.observedGeneration = round.generation;
   // What the last look found stays told until a look finds it gone.
   const standing = isStanding(row);

@@ -32,7 +32,7 @@ export function settle(
   }
   const { round, row } = work;
   const result = outcome.value;
-  clearFailure(row);
+  endFailure(row, result);
   if (result.kind !== 'Check') delete row.operation;
   switch (result.kind) {
     case 'Register': {
@@ -87,6 +87,15 @@ export function settle(
       break;
   }
   return result;
+}
+
+/** What has ended well ends the failure before it, and with it the back-off. */
+function endFailure(row: SiteRow, { kind }: OperationResult): void {
+  const { attempts } = row;
+  clearFailure(row);
+  // The look before a repair is no repair: one that is refused again and again would be tried every few seconds.
+  if (kind === 'Check' && row.imageID !== undefined && row.registrationHash === undefined && attempts !== undefined)
+    row.attempts = attempts;
 }
 
 /** A former version that cannot be removed is out of service already: it is told, and keeps nothing from going on. */

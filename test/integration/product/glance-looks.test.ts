@@ -170,6 +170,23 @@ describe.skipIf(!openstackAvailable())('an image that a Glance holds already', (
     },
   );
 
+  test('whose repair is refused goes on being looked at: what the cloud holds meanwhile is not Available', async () => {
+    const id = await serving('refused');
+    await drift(id);
+    proxy.fault({ method: 'PATCH', path: new RegExp(`/images/${id}$`), times: Infinity, answer: { status: 403 } });
+    await house.ask('refused', '1');
+    await house.until('refused', (now) => condition(now, 'Ready')?.reason === 'Forbidden');
+    await openstack.image('admin', 'POST', `/images/${id}/actions/deactivate`);
+    await later('refused');
+    const held = await house.until('refused', (now) => now.status.sites?.[0]?.reason === 'HeldByCloud');
+    expect([isTrue(held, 'Ready'), isTrue(held, 'Available')]).toEqual([false, false]);
+
+    proxy.clear();
+    await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
+    await later('refused');
+    await endsWell('refused', id);
+  });
+
   test('whose token is lost is looked at and put right with another, and nobody sees it', async () => {
     const id = await serving('token');
     await drift(id);

@@ -369,37 +369,106 @@ describe('an image that is edited', () => {
 });
 
 describe('what somebody has changed at the cloud', () => {
-  it('and cannot be put right at once is tried again, and told until it is', async () => {
+  /** An image whose name is another at the cloud; what `there` says is looked at and put right, or refused. */
+  function drifted(there: { look: Look; refused?: Failure; unseen?: Failure }, row = served(vmimage())) {
     const bench = new Workbench();
     const cloud = new ScriptedCloud();
     bench.site('nova', cloud);
-    cloud.look = async () => ({ gone: [], changed: ['name'] });
-    let answers = false;
+    cloud.look = async () => {
+      cloud.calls.push('look');
+      if (there.unseen !== undefined) throw there.unseen;
+      return there.look;
+    };
     cloud.publish = async () => {
       cloud.calls.push('publish');
-      if (!answers) throw new Failure('ServerError', 'HTTP 503');
+      if (there.refused !== undefined) throw there.refused;
     };
-    const image = bench.add(vmimage({}, { sites: [served(vmimage())] }));
-    let now = image;
-    const round = async () => {
-      const begun = bench.round(now);
-      await serve(bench.work(begun), wantedAs(served(image)));
+    let now = bench.add(vmimage({}, { sites: [row] }));
+    const round = async (requestedAt?: string) => {
+      const begun = bench.round(now, requestedAt);
+      await serve(bench.work(begun), wantedAs(served(now)));
       now = await bench.conclude(begun);
       return now.status.sites?.[0];
     };
+    /** Rounds as long as each begins something. */
+    const rounds = async (requestedAt?: string) => {
+      for (let n = 0; n < 8; n++) await round(requestedAt);
+      return round(requestedAt);
+    };
+    const waits = (row: SiteRow | undefined) => Date.parse(row?.nextAttemptTime ?? '') - bench.clock.now();
+    return { bench, cloud, rounds, waits };
+  }
+  const changed: Look = { gone: [], changed: ['name'] };
+
+  it.each(['ServerError', 'Forbidden'] as const)(
+    'and cannot be put right at once (%s) is looked at and tried again after pauses that grow, and told until it is',
+    async (reason) => {
+      const there = { look: changed, refused: new Failure(reason, 'no') };
+      const { bench, cloud, rounds, waits } = drifted(there);
+      let pause = 0;
+      for (let n = 1; n <= 6; n++) {
+        bench.clock.advance(n === 1 ? 3_600_000 : pause);
+        const row = await rounds();
+        expect(row).toMatchObject({ phase: reason === 'Forbidden' ? 'Failed' : 'Updating', reason, attempts: n });
+        expect(cloud.calls).toEqual(Array.from({ length: n }, () => ['look', 'publish']).flat());
+        pause = waits(row);
+      }
+      expect(pause).toBeGreaterThan(60_000);
+      expect(bench.told.filter((note) => note.reason === 'Drifted')).toHaveLength(1);
+      Object.assign(there, { refused: undefined });
+      bench.clock.advance(pause);
+      const row = await rounds();
+      expect(row).toMatchObject({ phase: 'Ready', registrationHash: served(vmimage()).registrationHash });
+      expect(row).not.toHaveProperty('attempts');
+    },
+  );
+
+  test.each<[string, Look, string]>([
+    ['held by the cloud', { gone: [], changed: [], held: 'Deactivated' }, 'HeldByCloud'],
+    ['altered', { gone: [], changed: [], tampered: 'another hash' }, 'Tampered'],
+    ['gone', { gone: ['id-nova'], changed: [] }, 'Missing'],
+  ])('and is %s while the cloud refuses to have it put right is told as that', async (_, look, reason) => {
+    const there = { look: changed, refused: new Failure('Forbidden', 'no') };
+    const { bench, cloud, rounds, waits } = drifted(there);
     bench.clock.advance(3_600_000);
-    await round();
-    expect(await round()).toMatchObject({ phase: 'Updating' });
-    for (let n = 0; n < 3; n++) {
-      expect(await round()).toMatchObject({ phase: 'Updating', reason: 'ServerError', attempts: n + 1 });
-      bench.clock.advance(60_000);
-      answers = n === 2;
-      expect(await round()).toMatchObject({ phase: 'Updating', reason: 'Update' });
+    const row = await rounds();
+    expect(row).toMatchObject({ phase: 'Failed', reason: 'Forbidden' });
+    there.look = look;
+    bench.clock.advance(waits(row));
+    expect(await rounds()).toMatchObject({ reason, imageID: 'id-nova' });
+    expect(cloud.calls.slice(0, 3)).toEqual(['look', 'publish', 'look']);
+    expect(cloud.calls).not.toContain('retire id-nova');
+    expect(cloud.calls.filter((call) => call === 'publish')).toHaveLength(1);
+  });
+
+  it('is looked at when somebody asks, though the cloud refuses to have it put right', async () => {
+    const there = { look: changed, refused: new Failure('Forbidden', 'no') };
+    const { bench, rounds } = drifted(there);
+    bench.clock.advance(3_600_000);
+    expect(await rounds()).toMatchObject({ reason: 'Forbidden' });
+    there.look = { gone: [], changed: [], held: 'Hidden' };
+    expect(await rounds('1')).toMatchObject({ phase: 'Held', reason: 'HeldByCloud' });
+  });
+
+  it('and is put right there by somebody else is Ready after the look that finds it so', async () => {
+    const there = { look: changed, refused: new Failure('Forbidden', 'no') };
+    const { bench, rounds, waits } = drifted(there);
+    bench.clock.advance(3_600_000);
+    const row = await rounds();
+    Object.assign(there, { look: { gone: [], changed: [] }, refused: undefined });
+    bench.clock.advance(waits(row));
+    expect(await rounds()).toMatchObject({ phase: 'Ready' });
+  });
+
+  it('and can no longer be looked at is asked for after pauses that grow, and is not touched', async () => {
+    const row = servingRow('nova', { phase: 'Updating', reason: 'ServerError', message: 'no' });
+    const { bench, cloud, rounds, waits } = drifted({ look: changed, unseen: new Failure('Forbidden', 'no') }, row);
+    for (let n = 1; n <= 5; n++) {
+      const told = await rounds();
+      expect(told).toMatchObject({ phase: 'Updating', reason: 'Forbidden', attempts: n });
+      expect(cloud.calls).toEqual(Array.from({ length: n }, () => 'look'));
+      bench.clock.advance(waits(told));
     }
-    const row = await round();
-    expect(row).toMatchObject({ phase: 'Ready', registrationHash: served(image).registrationHash });
-    expect(row).not.toHaveProperty('attempts');
-    expect(cloud.calls).toHaveLength(4);
   });
 });
 
