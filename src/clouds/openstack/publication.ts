@@ -17,7 +17,7 @@ import {
   type RecordPhase,
   stateOf,
 } from './mapping.ts';
-import { assertClaim, belongs, isGone, type Records } from './records.ts';
+import { assertClaim, belongs, hiddenAs, isGone, phaseOutside, type Records } from './records.ts';
 
 /** A disk is never visible before what it boots from, and goes before it. */
 const ORDER: readonly Role[] = ['Kernel', 'Ramdisk', 'Disk'];
@@ -71,10 +71,7 @@ export class Publication {
     for (const part of inOrder(parts).toReversed()) {
       const record = await this.#records.own(part.id, signal);
       if (record === undefined) continue;
-      // Deactivated by the cloud's own people before we came: remembered, so that going back does not undo it.
-      const held = phaseOf(record) === 'published' && record.status === 'deactivated';
-      const phase = held ? 'held' : phaseOf(record) === 'held' ? 'held' : 'retired';
-      const hidden = await this.#mark(record, phase, { hidden: true }, signal);
+      const hidden = await this.#change(record, hiddenAs(record, phaseOutside(record)), signal);
       if (hidden.status === 'active') await this.#records.glance.setActive(part.id, false, signal);
     }
   }
@@ -97,7 +94,7 @@ export class Publication {
       // It never went out of service: to hide it until it is published would take it from those who use it.
       if (phaseOf(record) === 'published') continue;
       if (record.status === 'deactivated') await this.#records.glance.setActive(record.id, true, signal);
-      await this.#mark(record, 'staged', { hidden: true }, signal);
+      await this.#change(record, hiddenAs(record, 'staged'), signal);
     }
   }
 
@@ -164,16 +161,7 @@ export class Publication {
     };
   }
 
-  async #mark(record: Image, phase: RecordPhase, { hidden }: { hidden: boolean }, signal: AbortSignal): Promise<Image> {
-    const operations: PatchOperation[] = [];
-    if (record[MARK.state] !== phase) {
-      operations.push({
-        op: Object.hasOwn(record, MARK.state) ? 'replace' : 'add',
-        path: `/${MARK.state}`,
-        value: phase,
-      });
-    }
-    if (record.os_hidden !== hidden) operations.push({ op: 'replace', path: '/os_hidden', value: hidden });
+  async #change(record: Image, operations: readonly PatchOperation[], signal: AbortSignal): Promise<Image> {
     return operations.length === 0 ? record : await this.#records.glance.update(record.id, operations, signal);
   }
 }

@@ -3,7 +3,7 @@ import { Failure } from '../../api/failure.ts';
 import type { Ownership } from '../cloud.ts';
 import type { Glance, Image, PatchOperation } from './glance.ts';
 import type { Keystone } from './keystone.ts';
-import { MARK, property, stateOf } from './mapping.ts';
+import { MARK, phaseOf, property, type RecordPhase, stateOf } from './mapping.ts';
 
 /** What was opened for a deletion is closed again also when we were stopped: a lost Lease leaves 10 s at the least. */
 const UNDO_MS = 8_000;
@@ -67,16 +67,17 @@ export class Records {
    * With delayed deletion Glance lets an admin (whom Public needs) let go of no image that is deactivated: 400, for its
    * `valid_state_targets` have no way from there to `pending_delete`. It is activated for that one request, private and hidden.
    */
-  async #letGo({ id, status, visibility, os_hidden }: Image, signal: AbortSignal): Promise<void> {
+  async #letGo(image: Image, signal: AbortSignal): Promise<void> {
+    const { id } = image;
     try {
       await this.glance.delete(id, signal);
       return;
     } catch (error) {
-      if (status !== 'deactivated' || Failure.from(error).reason !== 'Rejected') throw error;
+      if (image.status !== 'deactivated' || Failure.from(error).reason !== 'Rejected') throw error;
     }
-    const closed: PatchOperation[] = [];
-    if (visibility !== 'private') closed.push({ op: 'replace', path: '/visibility', value: 'private' });
-    if (!os_hidden) closed.push({ op: 'replace', path: '/os_hidden', value: true });
+    // Marked like what is retired: else it would read, where it stays, as if the cloud's people had hidden it.
+    const closed = hiddenAs(image, phaseOutside(image));
+    if (image.visibility !== 'private') closed.push({ op: 'replace', path: '/visibility', value: 'private' });
     if (closed.length > 0) await this.glance.update(id, closed, signal);
     await this.glance.setActive(id, true, signal);
     await this.glance.delete(id, signal);
@@ -119,6 +120,23 @@ export class Records {
     }
     return image;
   }
+}
+
+/** Deactivated by the cloud's own people before we came: remembered, so that going back does not undo it. */
+export function phaseOutside(record: Image): 'retired' | 'held' {
+  const phase = phaseOf(record);
+  return phase === 'held' || (phase === 'published' && record.status === 'deactivated') ? 'held' : 'retired';
+}
+
+/** What makes a record hidden and of this phase. */
+export function hiddenAs(record: Image, phase: RecordPhase): PatchOperation[] {
+  const operations: PatchOperation[] = [];
+  if (record[MARK.state] !== phase) {
+    const op = Object.hasOwn(record, MARK.state) ? 'replace' : 'add';
+    operations.push({ op, path: `/${MARK.state}`, value: phase });
+  }
+  if (!record.os_hidden) operations.push({ op: 'replace', path: '/os_hidden', value: true });
+  return operations;
 }
 
 /** Whether a record that is still there can serve nobody any more: it is going away, or Glance has given it up. */
