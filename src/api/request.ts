@@ -14,10 +14,23 @@ export function requestOf(annotations: Annotations): string | undefined {
   return timeOf(flux) > timeOf(own) ? flux : own;
 }
 
-/** A request that is later than what stands there, whatever the clocks of those who wrote it: RFC 3339. */
-export function requestAfter(annotations: Annotations, now: number): string {
-  const standing = timeOf(annotations?.[ANNOTATIONS.fluxRequestedAt] ?? '');
-  return new Date(Number.isNaN(standing) ? now : Math.max(now, standing + 1)).toISOString();
+/**
+ * A request that is later than what was asked for and what was handled before, whatever the clocks of those who wrote that: RFC 3339.
+ * @param handled `status.lastHandledReconcileAt`
+ */
+export function requestAfter(annotations: Annotations, handled: string | undefined, now: number): string {
+  const standing = [annotations?.[ANNOTATIONS.requestedAt], annotations?.[ANNOTATIONS.fluxRequestedAt], handled];
+  const next = standing.map((each) => timeOf(each ?? '') + 1).filter((at) => !Number.isNaN(at));
+  return new Date(Math.max(now, ...next)).toISOString();
+}
+
+/**
+ * Whether who made this request has the answer: it was handled, or a later one, which takes its place when others ask meanwhile. What is
+ * no time is answered by itself alone.
+ * @param handled `lastHandledReconcileAt` of a status, or of a row
+ */
+export function isAnswered(request: string, handled: string | undefined): boolean {
+  return handled === request || timeOf(handled ?? '') >= timeOf(request);
 }
 
 /** NaN for what is no RFC 3339 time: nothing is later than that, nor earlier. `Date.parse` alone takes "1" for a year. */

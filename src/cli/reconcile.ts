@@ -1,7 +1,8 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
 import { REASONS } from '../api/failure.ts';
-import { requestAfter } from '../api/request.ts';
+import { isAnswered, requestAfter } from '../api/request.ts';
 import { ANNOTATIONS, type ApiObject } from '../api/types.ts';
+import type { StoredResource } from '../stores/directory/records.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { nameLine, targetOf, titleOf } from './kinds.ts';
 import { type CommandContext, printable } from './output.ts';
@@ -24,7 +25,7 @@ export async function reconcile(text: string, options: ReconcileOptions, context
   if (found === undefined) {
     throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
   }
-  const requestedAt = requestAfter(found.metadata.annotations, context.now());
+  const requestedAt = requestAfter(found.metadata.annotations, handledOf(found), context.now());
   const session = await place.act();
   try {
     await session.annotate(target.kind, target.key, { [ANNOTATIONS.requestedAt]: requestedAt });
@@ -40,14 +41,14 @@ export async function reconcile(text: string, options: ReconcileOptions, context
       decide: (object) => {
         if (object === undefined) throw new CommandError(EXIT.notFound, `${titleOf(target)} is gone`);
         const api = object as unknown as ApiObject;
-        if (api.status?.lastHandledReconcileAt !== requestedAt) return undefined;
+        if (!isAnswered(requestedAt, handledOf(object))) return undefined;
         return api.spec.suspend || kstatus(api).status !== 'InProgress' || isForSomebody(api) ? api : undefined;
       },
       onTimeout: (last) => {
-        const status = (last as unknown as ApiObject | undefined)?.status;
-        const message = findCondition(status?.conditions, READY)?.message ?? 'nothing is known yet';
+        const conditions = (last as unknown as ApiObject | undefined)?.status?.conditions;
+        const message = findCondition(conditions, READY)?.message ?? 'nothing is known yet';
         // What is told then is from before, and may be that all is well.
-        const since = status?.lastHandledReconcileAt === requestedAt ? '' : 'the look has not ended; before it, ';
+        const since = isAnswered(requestedAt, handledOf(last)) ? '' : 'the look has not ended; before it, ';
         return new CommandError(
           EXIT.timedOut,
           `${titleOf(target)} is not settled after ${options.timeout / 1000} s: ${since}${printable(message)}; follow it with "${place.typed('watch', target)}"`,
@@ -70,6 +71,10 @@ export async function reconcile(text: string, options: ReconcileOptions, context
   } finally {
     await session.close();
   }
+}
+
+function handledOf(object: StoredResource | undefined): string | undefined {
+  return (object as unknown as ApiObject | undefined)?.status?.lastHandledReconcileAt;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { findCondition, kstatus, READY } from '../api/conditions.ts';
+import { isAnswered } from '../api/request.ts';
 import type { SiteRow, VMImage } from '../api/types.ts';
 import { isReady } from '../reconcilers/vmimage/summary.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -24,13 +25,18 @@ export function verdictOf(image: VMImage, asked: AskedOf): VMImage | undefined {
   if (unwanted !== undefined) throw new CommandError(EXIT.failed, `${title} is not registered: ${unwanted}`);
   const { observedGeneration, lastHandledReconcileAt, conditions } = image.status ?? {};
   if (observedGeneration !== image.metadata.generation) return undefined;
-  if (requestedAt !== undefined && lastHandledReconcileAt !== requestedAt) return undefined;
+  const isTold = (handled: string | undefined) => requestedAt === undefined || isAnswered(requestedAt, handled);
+  const rows = rowsOf(image, sites);
+  // On a hub a controller that is away keeps no answer of the sites that others serve.
+  const isToldOfSites =
+    rows.length > 0 && rows.length === sites.length && rows.every((row) => isTold(row.lastHandledReconcileAt));
+  if (!isTold(lastHandledReconcileAt) && !isToldOfSites) return undefined;
   if (isServed(image, sites)) return image;
   const ready = findCondition(conditions, READY);
-  if (kstatus(image).status === 'Failed' || needsSomebody(ready?.reason))
+  if (isTold(lastHandledReconcileAt) && (kstatus(image).status === 'Failed' || needsSomebody(ready?.reason)))
     throw notRegistered(title, ready?.message, ready?.reason);
   // An optional site keeps the image from nothing, but here it was asked for.
-  for (const row of rowsOf(image, sites)) {
+  for (const row of rows) {
     if (isReady(row, image.metadata.generation) || (row.phase !== 'Failed' && !needsSomebody(row.reason))) continue;
     throw notRegistered(title, `${row.name}: ${row.message ?? ''}`, row.reason);
   }

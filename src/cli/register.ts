@@ -60,7 +60,10 @@ export async function register(url: string, options: RegisterOptions, context: C
     for (const site of siteDrafts) await session.apply(site);
     if (draft !== undefined) await session.apply(draft);
     // Asked for before and not there: whatever it waits for, it is tried now.
-    const requestedAt = draft === undefined ? requestAfter(existing?.metadata.annotations, context.now()) : undefined;
+    const requestedAt =
+      draft === undefined
+        ? requestAfter(existing?.metadata.annotations, existing?.status?.lastHandledReconcileAt, context.now())
+        : undefined;
     if (requestedAt !== undefined) await session.annotate('VMImage', key, { [ANNOTATIONS.requestedAt]: requestedAt });
     if (!options.wait) {
       if (session.elsewhere === undefined)

@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from 'vitest';
-import { requestAfter, requestOf } from '../../../src/api/request.ts';
+import { isAnswered, requestAfter, requestOf } from '../../../src/api/request.ts';
 
 const OWN = 'imageproxy.dev/requestedAt';
 const FLUX = 'reconcile.fluxcd.io/requestedAt';
@@ -42,8 +42,30 @@ describe('a new request', () => {
     ['the clock of Flux is ahead', '2026-11-21T12:34:56.789123Z'],
     ['Flux has said no time', 'now'],
   ])('is the last one where %s', (_, flux) => {
-    const own = requestAfter(both(undefined, flux), now);
+    const own = requestAfter(both(undefined, flux), undefined, now);
     expect(Date.parse(own)).toBeGreaterThanOrEqual(now);
     expect(requestOf(both(own, flux))).toBe(own);
+  });
+
+  it('is later than what somebody with a clock ahead has asked for, and than what was handled', () => {
+    const ahead = '2026-11-21T12:34:56.789Z';
+    const next = '2026-11-21T12:34:56.790Z';
+    expect(requestAfter(both(ahead, undefined), undefined, now)).toBe(next);
+    expect(requestAfter(undefined, ahead, now)).toBe(next);
+    expect(isAnswered(next, ahead)).toBe(false);
+  });
+});
+
+describe('who has asked', () => {
+  test.each<[boolean, string, string, string | undefined]>([
+    [false, 'nothing was handled', EARLY, undefined],
+    [false, 'one before was handled', LATE, EARLY],
+    [true, 'it was handled', EARLY, EARLY],
+    [true, 'somebody else has asked later, and that was handled', EARLY, LATE],
+    [true, 'what is no time was handled', 'please', 'please'],
+    [false, 'what is no time was handled, which may have come before', EARLY, 'please'],
+    [false, 'a time was handled, and it is none', 'please', LATE],
+  ])('has the answer (%j) where %s', (answered, _, request, handled) => {
+    expect(isAnswered(request, handled)).toBe(answered);
   });
 });

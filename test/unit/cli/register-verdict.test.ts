@@ -72,6 +72,27 @@ describe('an image that is asked for', () => {
     expect(() => verdictOf(image({ ...failed, handled: 'now' }), asked)).toThrow('(DigestMismatch)');
   });
 
+  test('is told though somebody else has asked meanwhile: the status tells of that request from then on', () => {
+    const asked = { ...ASKED, requestedAt: '2026-01-01T00:00:00.000Z' };
+    const ready = image({ handled: '2026-01-01T00:00:05.000Z' });
+    expect(verdictOf(ready, asked)).toBe(ready);
+    expect(verdictOf(image({ handled: '2025-12-31T23:59:59.000Z' }), asked)).toBeUndefined();
+  });
+
+  test('is told once its own sites have been looked at, though the controller of another is away', () => {
+    const asked = { ...ASKED, requestedAt: 'now' };
+    const away: SiteRow = { ...READY_ROW, name: 'other' };
+    const ready = image({ rows: [{ ...READY_ROW, lastHandledReconcileAt: 'now' }, away] });
+    expect(verdictOf(ready, asked)).toBe(ready);
+    expect(verdictOf(ready, { ...asked, sites: ['shelf', 'other'] })).toBeUndefined();
+    // What the top says may be of the time before, what the row says is not.
+    const stale: Told = { ready: ['False', 'DigestMismatch'], also: ['Stalled'] };
+    const row: SiteRow = { name: 'shelf', phase: 'Registering', lastHandledReconcileAt: 'now' };
+    expect(verdictOf(image({ ...stale, rows: [row] }), asked)).toBeUndefined();
+    const refused: SiteRow = { ...row, phase: 'Failed', reason: 'Forbidden', message: 'may not' };
+    expect(() => verdictOf(image({ ...stale, rows: [refused] }), asked)).toThrow('shelf: may not (Forbidden)');
+  });
+
   const out = (phase: string): SiteRow => ({ ...READY_ROW, phase, retired: true });
   test.each<[string, Told, string]>([
     ['suspended', { spec: { suspend: true }, observedGeneration: 1 }, 'it is suspended: set spec.suspend: false'],
