@@ -174,7 +174,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
       begin(work, { kind: 'Trim' });
       return startTrim(work, excess);
     }
-    if (!standing) tell(row, 'Ready', 'Trim', refused);
+    if (!standing && !isOwed) tell(row, 'Ready', 'Trim', refused);
   } else delete row.operation;
   const interval = standing ? STANDING_LOOK_MS : durationMs(site.spec.drift?.interval, 30 * 60_000);
   const second =

@@ -91,6 +91,9 @@ export function settle(
 
 /** What has ended well ends the failure before it, and with it the back-off. */
 function endFailure(row: SiteRow, { kind }: OperationResult): void {
+  // To clear up around what serves is no look at it: one that failed before is owed as much as ever.
+  const isServing = row.imageID !== undefined && row.retired !== true;
+  if (isServing && row.nextAttemptTime !== undefined && ['Retire', 'Trim', 'Tidy'].includes(kind)) return;
   const { attempts } = row;
   clearFailure(row);
   // The look before a repair is no repair: one that is refused again and again would be tried every few seconds.

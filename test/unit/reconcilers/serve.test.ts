@@ -295,6 +295,44 @@ describe('former versions', () => {
     expect(row.operation).toBeUndefined();
     expect(row.reason).toBeUndefined();
   });
+
+  it('that cannot be removed do not hide that the look could not be made', async () => {
+    const { bench, cloud, rounds } = replaced(0, formerly('v1'));
+    cloud.remove = () => Promise.reject(new Failure('Conflict', 'v1 has clones'));
+    expect(await rounds()).toMatchObject({ reason: 'Trim' });
+    cloud.look = () => Promise.reject(new Failure('Forbidden', 'HTTP 403'));
+    const refused = await rounds('1');
+    expect(refused).toMatchObject({ phase: 'Ready', reason: 'Forbidden', attempts: 1 });
+    const { promise, resolve } = Promise.withResolvers<Look>();
+    cloud.look = () => promise;
+    bench.clock.advance(Date.parse(refused.nextAttemptTime ?? '') - bench.clock.now());
+    expect(await rounds()).toMatchObject({ phase: 'Ready', reason: 'Forbidden', attempts: 1 });
+    resolve({ gone: [], changed: [] });
+    const row = await rounds();
+    expect(row).toMatchObject({ phase: 'Ready', reason: 'Trim' });
+    expect(row).not.toHaveProperty('attempts');
+  });
+
+  test.each(['Retire', 'Trim', 'Tidy'] as const)(
+    'that are cleared up (%s) after a look that could not be made leave it told, and the look is made',
+    async (kind) => {
+      const { bench, cloud } = replaced(1);
+      const owed = { reason: 'Forbidden', message: 'no', attempts: 2, inputsHash: 'inputs' };
+      const row = { ...served(vmimage()), ...owed, nextAttemptTime: '2026-11-21T12:00:00Z' };
+      const image = bench.add(vmimage({}, { sites: [row] }));
+      bench.clock.advance(60_000);
+      const round = bench.round(image);
+      const work = bench.work(round);
+      settle(work, { ok: true, value: { kind, ids: [] } }, { kind });
+      await serve(work, wantedAs(row));
+      const now = await bench.conclude(round);
+      expect(now.status.sites).toMatchObject([{ phase: 'Ready', ...owed }]);
+      expect(cloud.calls).toEqual(['look']);
+      const after = bench.round(now);
+      await serve(bench.work(after), wantedAs(row));
+      expect(after.status.sites).toEqual([served(vmimage())]);
+    },
+  );
 });
 
 describe('a deletion', () => {
