@@ -59,7 +59,7 @@ export class Records {
     try {
       await this.#letGo(image, signal);
     } catch (error) {
-      if (image.status !== 'deactivated' || (await this.#stays(image.id))) throw error;
+      if (!isOutOfService(image) || (await this.#stays(image.id))) throw error;
     }
   }
 
@@ -126,6 +126,11 @@ export class Records {
 export function phaseOutside(record: Image): 'retired' | 'held' {
   const phase = phaseOf(record);
   return phase === 'held' || (phase === 'published' && record.status === 'deactivated') ? 'held' : 'retired';
+}
+
+/** Also one that is active: we were stopped, or Glance went away, between activating it for its removal and closing it again. */
+function isOutOfService(record: Image): boolean {
+  return record.status === 'deactivated' || ['retired', 'held'].includes(phaseOf(record));
 }
 
 /** What makes a record hidden and of this phase. */

@@ -157,7 +157,13 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   if (!standing && !isOwed) tell(row, 'Ready');
   const previous = row.previous ?? [];
   // Before any is removed: one that cannot be would keep the others in service for ever.
-  const unretired = previous.filter((each) => each.retiredAt === undefined);
+  // Those that stay after all are retired once more where their removal had begun: some Glances let go of what is active alone, so a
+  // removal that was cut may have left one so, and nothing else would look at it again.
+  const kind = row.operation?.kind;
+  const isTakenBack = kind === 'Retire' || (kind === 'Trim' && isEdited);
+  const unretired = previous.filter(
+    ({ retiredAt }, n) => retiredAt === undefined || (isTakenBack && n < image.spec.history),
+  );
   if (unretired.length > 0) {
     begin(work, { kind: 'Retire' });
     return startRetire(
@@ -168,8 +174,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const excess = previous.slice(image.spec.history);
   if (excess.length > 0) {
     // What the cloud did not let go of (volumes may be clones of it) is asked for again after the next look.
-    const { kind, message } = row.operation ?? {};
-    const refused = kind === 'Trim' ? message : undefined;
+    const refused = kind === 'Trim' ? row.operation?.message : undefined;
     if (refused === undefined || isEdited || result?.kind === 'Check') {
       begin(work, { kind: 'Trim' });
       return startTrim(work, excess);

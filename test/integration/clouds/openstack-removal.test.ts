@@ -117,4 +117,22 @@ describe.skipIf(!openstackAvailable())('what an admin removes from a Glance that
     expect(await cloud.look(image, calm())).toEqual({ gone: [], changed: [] });
     expect(await past(id)).toMatchObject({ body: { status: 'active', os_hidden: false } });
   });
+
+  test.each(['retired', 'deactivated by the cloud'])(
+    'and was %s is closed again also where an earlier try has left it active',
+    async (how) => {
+      const { image, id } = how === 'retired' ? await retired() : await published();
+      if (how !== 'retired') await openstack.image('admin', 'POST', `/images/${id}/actions/deactivate`);
+      proxy.fault({ method: 'DELETE', path: new RegExp(id), after: 1, times: Infinity, answer: { status: 409 } });
+      proxy.fault({ method: 'POST', path: /deactivate$/, answer: { status: 503 } });
+      await expect(cloud.remove(image.parts, calm())).rejects.toMatchObject({ reason: 'Conflict' });
+      expect(await past(id)).toMatchObject({ body: { status: 'active', os_hidden: true, visibility: 'private' } });
+
+      await expect(cloud.remove(image.parts, calm())).rejects.toMatchObject({ reason: 'Conflict' });
+      expect(await past(id)).toMatchObject({ body: { status: 'deactivated' } });
+      proxy.clear();
+      await cloud.remove(image.parts, calm());
+      expect(await isGone(id)).toBe(true);
+    },
+  );
 });

@@ -232,12 +232,12 @@ describe('former versions', () => {
   });
 
   /** An image that serves and has these former versions; `rounds` are reconciled until nothing happens any more. */
-  function replaced(history: number, ...previous: PreviousRegistration[]) {
+  function replaced(history: number, more: Partial<SiteRow>, ...previous: PreviousRegistration[]) {
     const bench = new Workbench();
     const cloud = new ScriptedCloud();
     bench.site('nova', cloud);
     const spec = vmimage({ spec: { history } });
-    let now = bench.add(vmimage({ spec: { history } }, { sites: [{ ...served(spec), previous }] }));
+    let now = bench.add(vmimage({ spec: { history } }, { sites: [{ ...served(spec), ...more, previous }] }));
     for (const { imageID } of previous) cloud.add({ id: imageID });
     cloud.look = async () => {
       cloud.calls.push('look');
@@ -258,7 +258,7 @@ describe('former versions', () => {
   }
 
   it('beyond spec.history go out of service before any is removed', async () => {
-    const { cloud, rounds } = replaced(1, formerly('v2'), formerly('v1'));
+    const { cloud, rounds } = replaced(1, {}, formerly('v2'), formerly('v1'));
     const row = await rounds();
     expect(cloud.calls).toEqual(['retire v2', 'retire v1', 'remove v1']);
     expect(row.previous).toMatchObject([{ imageID: 'v2', retiredAt: expect.any(String) }]);
@@ -266,7 +266,7 @@ describe('former versions', () => {
   });
 
   it('that cannot be removed keep neither the others in service nor the image from being looked at', async () => {
-    const { bench, cloud, rounds } = replaced(1, formerly('v3'), formerly('v2'), formerly('v1'));
+    const { bench, cloud, rounds } = replaced(1, {}, formerly('v3'), formerly('v2'), formerly('v1'));
     const remove = cloud.remove.bind(cloud);
     let cloned = true;
     cloud.remove = async (parts) => {
@@ -297,7 +297,7 @@ describe('former versions', () => {
   });
 
   it('that cannot be removed do not hide that the look could not be made', async () => {
-    const { bench, cloud, rounds } = replaced(0, formerly('v1'));
+    const { bench, cloud, rounds } = replaced(0, {}, formerly('v1'));
     cloud.remove = () => Promise.reject(new Failure('Conflict', 'v1 has clones'));
     expect(await rounds()).toMatchObject({ reason: 'Trim' });
     cloud.look = () => Promise.reject(new Failure('Forbidden', 'HTTP 403'));
@@ -316,7 +316,7 @@ describe('former versions', () => {
   test.each(['Retire', 'Trim', 'Tidy'] as const)(
     'that are cleared up (%s) after a look that could not be made leave it told, and the look is made',
     async (kind) => {
-      const { bench, cloud } = replaced(1);
+      const { bench, cloud } = replaced(1, {});
       const owed = { reason: 'Forbidden', message: 'no', attempts: 2, inputsHash: 'inputs' };
       const row = { ...served(vmimage()), ...owed, nextAttemptTime: '2026-11-21T12:00:00Z' };
       const image = bench.add(vmimage({}, { sites: [row] }));
@@ -333,6 +333,23 @@ describe('former versions', () => {
       expect(after.status.sites).toEqual([served(vmimage())]);
     },
   );
+
+  it.each([
+    ['a kill ended', undefined],
+    ['the cloud refused', 'v2 has clones'],
+  ])('whose removal %s, and that stay after all, are closed again: it may have opened them', async (_, message) => {
+    const retiredAt = '2026-11-21T12:00:00Z';
+    const former = ['v3', 'v2', 'v1'].map((id) => formerly(id, { retiredAt }));
+    const operation = { kind: 'Trim', startedAt: retiredAt, ...(message === undefined ? {} : { message }) };
+    const { cloud, rounds } = replaced(2, { observedGeneration: 0, operation }, ...former);
+    const row = await rounds();
+    expect(cloud.calls).toEqual(['retire v3', 'retire v2', 'remove v1']);
+    expect(row.previous).toMatchObject([
+      { imageID: 'v3', retiredAt },
+      { imageID: 'v2', retiredAt },
+    ]);
+    expect(row.operation).toBeUndefined();
+  });
 });
 
 describe('a deletion', () => {
