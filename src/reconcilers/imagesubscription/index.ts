@@ -10,7 +10,7 @@ import { attentionOf, countsOf } from './counts.ts';
 import { follow } from './follow.ts';
 import { imagesOf } from './inventory.ts';
 import { FINALIZER, leave } from './leave.ts';
-import { beginLook, type Look, lookAgain, note, told } from './look.ts';
+import { beginLook, endLook, type Look, lookAgain, note, told } from './look.ts';
 import {
   isAccepted,
   isInForce,
@@ -168,7 +168,7 @@ function countsInWords({ status: { counts = {} } }: Look): string[] {
 async function write(look: Look): Promise<number | undefined> {
   const { subscription, deps, status } = look;
   await deps.store.applyStatus(subscription, status);
-  if (look.request !== undefined) look.memory.heard = look.request;
+  endLook(look);
   for (const start of look.starts) start();
   for (const each of look.notes) {
     deps.store.event(subscription, each);

@@ -20,7 +20,9 @@ export interface Memory {
   heard?: string;
   /** What had been asked for last when the reading that runs began, or ran last. */
   readFor?: string;
-  /** The same for the last reading that has ended: one that ran already may have been to the origin before him who asks. */
+  /**
+   * The same for the last reading of which the outcome is written: one that ran already may have been to the origin before him who asks.
+   */
   answered?: string;
   /** Not before this date, in milliseconds since the epoch: those that were all overdue at a start do not go at once. */
   spreadUntil?: number;

@@ -24,6 +24,8 @@ export interface Look {
   readonly request: string | undefined;
   readonly handledBefore: string | undefined;
   readonly memory: Memory;
+  /** The request whose reading has ended in this look. That counts once what came of it is written. */
+  answers: string | undefined;
   /** Run after the status is durable. */
   readonly starts: (() => void)[];
   readonly notes: EventNote[];
@@ -61,10 +63,17 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
     request,
     handledBefore,
     memory,
+    answers: undefined,
     starts: [],
     notes: [],
     lookAgainAt: undefined,
   };
+}
+
+/** The status of this look is durable, and with it what was asked for and what came of that. */
+export function endLook({ request, memory, answers }: Look): void {
+  if (request !== undefined) memory.heard = request;
+  if (answers !== undefined) memory.answered = answers;
 }
 
 /** Asks to be woken at this time at the latest. */

@@ -34,7 +34,7 @@ export function takeReading(look: Look): boolean {
   if (outcome === undefined) return false;
   const failed = outcome.ok ? undefined : Failure.from(outcome.error);
   if (failed?.reason === 'Aborted') return false;
-  if (memory.readFor !== undefined) memory.answered = memory.readFor;
+  look.answers = memory.readFor;
   // What was judged by trust that has been taken away meanwhile is applied only when it has been judged anew.
   const doubtful = memory.doubtful === true;
   if (memory.inputs === inputsOf(subscription, deps.store)) delete memory.doubtful;
@@ -197,8 +197,8 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
 }
 
 /** Whether a reading that somebody asked for has yet to end. */
-function isAwaited({ request, handledBefore, memory }: Look): boolean {
-  return request !== undefined && request !== handledBefore && request !== memory.answered;
+function isAwaited({ request, handledBefore, memory, answers = memory.answered }: Look): boolean {
+  return request !== undefined && request !== handledBefore && request !== answers;
 }
 
 /** Whether the kept list was read, or last judged, with something else than what counts now. */

@@ -25,7 +25,17 @@ import {
 } from './others.ts';
 import { type MetafilePlan, type Plan, planOf } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { beginRound, isAskedOf, lookAgain, note, remember, type Round, tellHandled } from './round.ts';
+import {
+  awaitedAt,
+  beginRound,
+  endLooks,
+  isAskedOf,
+  lookAgain,
+  note,
+  remember,
+  type Round,
+  tellHandled,
+} from './round.ts';
 import { holdsAnything } from './named.ts';
 import { askedAgain, dropRow, hasCurrent, rowOf, seenRow, specChanged, tell } from './rows.ts';
 import { lookAfter, serve } from './serve.ts';
@@ -187,12 +197,13 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
 }
 
 /** Whether a look that somebody asked for has yet to end. What has failed is not looked at again: that is the answer. */
-function isAwaited({ status, deps, key, generation }: Round, targets: readonly Target[]): boolean {
+function isAwaited(round: Round, targets: readonly Target[]): boolean {
+  const { status, generation } = round;
   return status.sites.some(
     (row) =>
       hasCurrent(row, generation) &&
       (row.phase !== 'Failed' || row.reason === 'Tampered') &&
-      deps.looks.asked(key, row.name) !== undefined &&
+      awaitedAt(round, row.name) !== undefined &&
       targets.some(({ name }) => name === row.name),
   );
 }
@@ -316,6 +327,7 @@ async function conclude(round: Round, facts: Facts): Promise<number | undefined>
     deps.pace.wrote(round.key, status, round.now);
     if (round.request !== undefined) deps.looks.hear(round.key, round.request);
   } else lookAgain(round, due);
+  endLooks(round);
   for (const start of round.starts) start();
   for (const each of round.notes) {
     deps.store.event(image, each);

@@ -49,9 +49,9 @@ export class Looks {
     return this.#asked.get(image)?.get(site);
   }
 
-  /** A look that began for this request has ended; without one: there is nothing that could be looked at. */
-  answer(image: string, site: string, request = this.asked(image, site)): void {
-    if (request !== undefined && this.asked(image, site) === request) removeFrom(this.#asked, image, site);
+  /** What came of a look that began for this request is written. */
+  answer(image: string, site: string, request: string): void {
+    if (this.asked(image, site) === request) removeFrom(this.#asked, image, site);
   }
 
   /** The image's back-offs were ended for this request, though the looks that it asks for may not have ended yet. */

@@ -6,7 +6,7 @@ import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
 import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
-import { type Round, stamp } from './round.ts';
+import { awaitedAt, type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
 import { tell } from './rows.ts';
 
@@ -294,7 +294,7 @@ export function startDelete(work: SiteWork): void {
 export function startCheck(work: SiteWork): void {
   const { row, connection, round } = work;
   const suspicious = row.missingSince !== undefined;
-  const asked = round.deps.looks.asked(round.key, row.name);
+  const asked = awaitedAt(round, row.name);
   startAfterWrite(work, { kind: 'Check', ...(asked === undefined ? {} : { asked }) }, async (signal) => {
     const look = await connection.cloud.look(publishOf(work, row.artifacts ?? []), signal);
     const census = suspicious && look.gone.length > 0 ? await connection.cloud.census(signal) : undefined;

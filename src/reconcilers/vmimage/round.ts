@@ -32,6 +32,8 @@ export interface Round {
   readonly request: string | undefined;
   /** Whether the look that was asked for has yet to end at a site: till then the request is not handled. */
   unanswered: boolean;
+  /** Requests by site whose looks have ended in this round. That counts once what came of them is written: else nobody would tell it. */
+  readonly answered: Map<string, string>;
   /** Run after the status is durable: work that may create something in a cloud must find its operation written down. */
   readonly starts: (() => void)[];
   readonly notes: EventNote[];
@@ -65,6 +67,7 @@ export function beginRound(image: VMImage, requestedAt: string | undefined, deps
     asked,
     request: requestedAt,
     unanswered: false,
+    answered: new Map(),
     starts: [],
     notes: [],
     lookAgainAt: undefined,
@@ -92,6 +95,22 @@ export function tellHandled({ status, others, request, unanswered, deps }: Round
     if (others.some((row) => row.lastHandledReconcileAt !== request)) return;
   }
   status.lastHandledReconcileAt = request;
+}
+
+/** The request that waits for a look at this site. */
+export function awaitedAt({ deps, key, answered }: Round, site: string): string | undefined {
+  const request = deps.looks.asked(key, site);
+  return request === answered.get(site) ? undefined : request;
+}
+
+/** A look that began for this request has ended; without one: there is nothing that could be looked at. */
+export function answer(round: Round, site: string, request = awaitedAt(round, site)): void {
+  if (request !== undefined) round.answered.set(site, request);
+}
+
+/** The status of this round is durable, and with it what came of its looks. */
+export function endLooks({ deps, key, answered }: Round): void {
+  for (const [site, request] of answered) deps.looks.answer(key, site, request);
 }
 
 /** What this controller itself has last said of the image, where the status holds what another has said. */

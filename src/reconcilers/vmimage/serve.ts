@@ -18,7 +18,7 @@ import {
 } from './operations.ts';
 import type { SitePart } from './register.ts';
 import { mayStillPublish } from './release.ts';
-import { lookAgain } from './round.ts';
+import { awaitedAt, lookAgain } from './round.ts';
 import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
@@ -90,7 +90,7 @@ export function lookAfter(work: SiteWork): void {
 function isWell(work: SiteWork, result: Extract<OperationResult, { kind: 'Check' }>): boolean {
   const { round, row } = work;
   if (judgeLook(work, result)) return true;
-  if (round.deps.looks.asked(round.key, row.name) !== undefined) lookAgain(round, round.now + 1000);
+  if (awaitedAt(round, row.name) !== undefined) lookAgain(round, round.now + 1000);
   return false;
 }
 
@@ -187,7 +187,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
       ? Number.POSITIVE_INFINITY
       : Date.parse(row.missingSince) + round.deps.settings.lossConfirmMs;
   const next = Math.min(nextLook(round, row, interval), second);
-  const isAsked = round.deps.looks.asked(round.key, row.name) !== undefined;
+  const isAsked = awaitedAt(round, row.name) !== undefined;
   if (isAsked || (result?.kind !== 'Check' && (isOwed || next <= round.now))) return startCheck(work);
   lookAgain(round, Math.max(next, round.now + 1000));
 }

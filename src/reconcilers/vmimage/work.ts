@@ -14,7 +14,7 @@ import {
   inWords,
 } from './operations.ts';
 import { showProgress } from './progress.ts';
-import { lookAgain, type Round } from './round.ts';
+import { answer, lookAgain, type Round } from './round.ts';
 import { clearFailure, isSiteTrouble, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { settle } from './settle.ts';
 import { admits, checkLimits, notAdmitted, type Target } from './targets.ts';
@@ -42,7 +42,7 @@ export function openWork(
     // What has failed there is told no more, so it is tried again when this is over: else the row would stay as it is until its date,
     // or for ever, and go on saying this.
     clearFailure(row);
-    if (!isStillTried(deps, site)) deps.looks.answer(round.key, row.name);
+    if (!isStillTried(deps, site)) answer(round, row.name);
     // Nor is what has been altered told to be anything else: it would be Ready when this is over.
     if (purpose === 'Leave' || row.reason !== 'Tampered') tellWaiting(row, reason, message);
     return undefined;
@@ -66,7 +66,7 @@ export function openWork(
     if (purpose === 'Serve' && isStalled && !isSiteTrouble(row.reason)) return undefined;
     if (purpose === 'Serve' && isStanding(row)) {
       clearFailure(row);
-      if (!isStillTried(deps, site)) deps.looks.answer(round.key, row.name);
+      if (!isStillTried(deps, site)) answer(round, row.name);
       return undefined;
     }
     const ready = isWell ? undefined : findCondition(site.status.conditions, READY);
@@ -117,7 +117,7 @@ export function attend(work: SiteWork): { busy: boolean; result?: OperationResul
     const result = settle(work, outcome, view);
     // A look that was cut is no answer: another follows.
     const isCut = !outcome.ok && Failure.from(outcome.error).reason === 'Aborted';
-    if (view?.asked !== undefined && !isCut) round.deps.looks.answer(round.key, row.name, view.asked);
+    if (view?.asked !== undefined && !isCut) answer(round, row.name, view.asked);
     return result === undefined ? { busy: false } : { busy: false, result };
   }
   if (!jobs.runs(key)) return { busy: false };

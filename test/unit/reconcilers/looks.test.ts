@@ -4,6 +4,7 @@ import type { Look, PublishImage } from '../../../src/clouds/cloud.ts';
 import { dateLooks, nextLook } from '../../../src/reconcilers/vmimage/drift.ts';
 import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
 import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { awaitedAt } from '../../../src/reconcilers/vmimage/round.ts';
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { dropRow } from '../../../src/reconcilers/vmimage/rows.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
@@ -229,6 +230,27 @@ describe('a look that somebody asks for', () => {
     expect(looks.asked(KEY, 'nova')).toBeUndefined();
   });
 
+  test('has its answer when what came of it is written; another follows where it could not be', async () => {
+    const rest = new Rest();
+    const { bench, image, cloud } = rest;
+    const { looks } = bench.deps;
+    looks.ask(KEY, 'nova', '1');
+    const serving = async () => {
+      const round = bench.round(image);
+      const work = bench.work(round);
+      await serve(work, wantedAs(work.row));
+      return round;
+    };
+    await bench.conclude(await serving());
+    const unwritten = await serving();
+    expect(awaitedAt(unwritten, 'nova')).toBeUndefined();
+    expect(cloud.looks).toBe(1);
+    expect(looks.asked(KEY, 'nova')).toBe('1');
+    await rest.round();
+    expect(cloud.looks).toBe(2);
+    expect(looks.asked(KEY, 'nova')).toBeUndefined();
+  });
+
   test('has its answer where the site is known to be away, and waits where this process has not tried it yet', () => {
     for (const isTried of [true, false]) {
       const { bench, image } = new Rest();
@@ -242,7 +264,7 @@ describe('a look that somebody asks for', () => {
       const target = { name: 'nova', site, optional: false, registration: registrationOf(image, undefined) };
       expect(openWork(round, target, row, { inputsHash: 'i' })).toBeUndefined();
       expect(row.reason).toBe('SiteNotReady');
-      expect(bench.deps.looks.asked(KEY, 'nova')).toBe(isTried ? undefined : '1');
+      expect(awaitedAt(round, 'nova')).toBe(isTried ? undefined : '1');
     }
   });
 });

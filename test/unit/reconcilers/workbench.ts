@@ -6,7 +6,7 @@ import { ALONE } from '../../../src/reconcilers/duties.ts';
 import { Looks } from '../../../src/reconcilers/vmimage/looks.ts';
 import { Pace } from '../../../src/reconcilers/vmimage/pace.ts';
 import type { SiteWork } from '../../../src/reconcilers/vmimage/operations.ts';
-import { beginRound, type Round, tellHandled } from '../../../src/reconcilers/vmimage/round.ts';
+import { beginRound, endLooks, type Round, tellHandled } from '../../../src/reconcilers/vmimage/round.ts';
 import { Siblings } from '../../../src/reconcilers/vmimage/siblings.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { Jobs } from '../../../src/runtime/jobs.ts';
@@ -88,6 +88,7 @@ export class Workbench {
     this.told.push(...round.notes);
     const image = { ...round.image, status: structuredClone(round.status) };
     this.add(image);
+    endLooks(round);
     for (const start of round.starts) start();
     await settled();
     return image;

@@ -6,7 +6,7 @@ import type { KeptList } from '../../../../src/catalogs/kept.ts';
 import type { ReadOutcome, ReadTask } from '../../../../src/catalogs/reading.ts';
 import type { Deps } from '../../../../src/reconcilers/deps.ts';
 import { KeptLists } from '../../../../src/reconcilers/imagesubscription/lists.ts';
-import { beginLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
+import { beginLook, endLook, type Look, told } from '../../../../src/reconcilers/imagesubscription/look.ts';
 import {
   isAccepted,
   isInForce,
@@ -99,7 +99,7 @@ function start(): void {
 }
 
 /** One look, as the reconciler does it: takes what is there, starts what is due, and writes the status. */
-async function look(requestedAt?: string): Promise<Look> {
+async function look(requestedAt?: string, { written } = { written: true }): Promise<Look> {
   const annotations = requestedAt === undefined ? {} : { 'imageproxy.dev/requestedAt': requestedAt };
   const one = beginLook({ ...object, metadata: { ...object.metadata, annotations } }, deps);
   takeReading(one);
@@ -107,7 +107,9 @@ async function look(requestedAt?: string): Promise<Look> {
   await readWhenDue(one);
   leaveUnanswered(one);
   one.status.observedGeneration = one.generation;
+  if (!written) return one;
   object = { ...object, status: one.status };
+  endLook(one);
   for (const begin of one.starts) begin();
   await settled();
   return one;
@@ -301,6 +303,20 @@ describe('a list', () => {
     expect((await look('1')).status.lastHandledReconcileAt).toBeUndefined();
     expect(tasks).toHaveLength(3);
     expect((await look('1')).status.lastHandledReconcileAt).toBe('1');
+  });
+
+  test('that somebody asks for is read once more where what came of it could not be written', async () => {
+    await read();
+    await look('1');
+    outcome = new Failure('SecretNotFound', 'there is no Secret');
+    await look('2');
+    await look('2', { written: false });
+    expect(tasks).toHaveLength(3);
+    expect((await look('2')).status.lastHandledReconcileAt).not.toBe('2');
+    expect(tasks).toHaveLength(4);
+    const answered = await look('2');
+    expect(answered.status.lastHandledReconcileAt).toBe('2');
+    expect(lastFailure(answered)?.reason).toBe('SecretNotFound');
   });
 
   test('is looked at when its own date is past, once', async () => {
