@@ -127,7 +127,7 @@ export function recordSiteFailure(
     else tellWaiting(row, failure.reason, failure.message);
   }
   const { clock } = round.deps;
-  // What somebody has changed at the cloud he may change back, and no input would tell of that.
+  // What the cloud refuses today it may take tomorrow (a role is given, a change taken back), and no input would tell of that.
   const pause =
     failureClass === 'Transient' || (isRepair && isStalling)
       ? Math.max(failure.retryAfterMs ?? 0, backoffMs(row.attempts ?? 1, SITE_BACKOFF, clock))

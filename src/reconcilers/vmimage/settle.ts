@@ -177,7 +177,9 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     note(round, 'Warning', failure.reason, failure.message);
     return;
   }
-  const isRepair = view?.kind === 'Update' && row.registrationHash === undefined;
+  const isRepair = view?.kind === 'Update';
+  // How much of it has come to the cloud nobody knows, so it is drift from now on, looked at before each try.
+  if (isRepair) delete row.registrationHash;
   recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check', isRepair });
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined && !isOnItsWayOut(row)) delete row.operation;

@@ -423,38 +423,42 @@ describe('an image that is edited', () => {
   });
 });
 
-describe('what somebody has changed at the cloud', () => {
-  /** An image whose name is another at the cloud; what `there` says is looked at and put right, or refused. */
-  function drifted(there: { look: Look; refused?: Failure; unseen?: Failure }, row = served(vmimage())) {
-    const bench = new Workbench();
-    const cloud = new ScriptedCloud();
-    bench.site('nova', cloud);
-    cloud.look = async () => {
-      cloud.calls.push('look');
-      if (there.unseen !== undefined) throw there.unseen;
-      return there.look;
-    };
-    cloud.publish = async () => {
-      cloud.calls.push('publish');
-      if (there.refused !== undefined) throw there.refused;
-    };
-    let now = bench.add(vmimage({}, { sites: [row] }));
-    const round = async (requestedAt?: string) => {
-      const begun = bench.round(now, requestedAt);
-      await serve(bench.work(begun), wantedAs(served(now)));
-      now = await bench.conclude(begun);
-      return now.status.sites?.[0];
-    };
-    /** Rounds as long as each begins something. */
-    const rounds = async (requestedAt?: string) => {
-      for (let n = 0; n < 8; n++) await round(requestedAt);
-      return round(requestedAt);
-    };
-    const waits = (row: SiteRow | undefined) => Date.parse(row?.nextAttemptTime ?? '') - bench.clock.now();
-    return { bench, cloud, rounds, waits };
-  }
-  const changed: Look = { gone: [], changed: ['name'] };
+/** An image whose name is another at the cloud; what `there` says is looked at and put right, or refused. */
+function drifted(
+  there: { look: Look; refused?: Failure; unseen?: Failure },
+  row = served(vmimage()),
+  policy: 'Repair' | 'Report' = 'Repair',
+) {
+  const bench = new Workbench();
+  const cloud = new ScriptedCloud();
+  bench.site('nova', cloud, { drift: { interval: '30m', policy } });
+  cloud.look = async () => {
+    cloud.calls.push('look');
+    if (there.unseen !== undefined) throw there.unseen;
+    return there.look;
+  };
+  cloud.publish = async () => {
+    cloud.calls.push('publish');
+    if (there.refused !== undefined) throw there.refused;
+  };
+  let now = bench.add(vmimage({}, { sites: [row] }));
+  const round = async (requestedAt?: string) => {
+    const begun = bench.round(now, requestedAt);
+    await serve(bench.work(begun), wantedAs(served(now)));
+    now = await bench.conclude(begun);
+    return now.status.sites?.[0];
+  };
+  /** Rounds as long as each begins something. */
+  const rounds = async (requestedAt?: string) => {
+    for (let n = 0; n < 8; n++) await round(requestedAt);
+    return round(requestedAt);
+  };
+  const waits = (row: SiteRow | undefined) => Date.parse(row?.nextAttemptTime ?? '') - bench.clock.now();
+  return { bench, cloud, rounds, waits };
+}
+const changed: Look = { gone: [], changed: ['name'] };
 
+describe('what somebody has changed at the cloud', () => {
   it.each(['ServerError', 'Forbidden'] as const)(
     'and cannot be put right at once (%s) is looked at and tried again after pauses that grow, and told until it is',
     async (reason) => {
@@ -524,6 +528,41 @@ describe('what somebody has changed at the cloud', () => {
       expect(cloud.calls).toEqual(Array.from({ length: n }, () => 'look'));
       bench.clock.advance(waits(told));
     }
+  });
+});
+
+describe('an edit that the cloud refuses', () => {
+  test.each(['Repair', 'Report'] as const)(
+    'is tried again after a look, where drift is put right and where it is told alone (%s)',
+    async (policy) => {
+      const edited = { ...served(vmimage()), observedGeneration: 0, registrationHash: 'of an earlier spec' };
+      const there = { look: changed, refused: new Failure('Forbidden', 'no') };
+      const { bench, cloud, rounds, waits } = drifted(there, edited, policy);
+      let row = await rounds();
+      expect(cloud.calls).toEqual(['publish']);
+      for (let n = 1; n <= 3; n++) {
+        expect(row).toMatchObject({ phase: 'Failed', reason: 'Forbidden', attempts: n });
+        bench.clock.advance(waits(row));
+        Object.assign(there, { refused: n === 3 ? undefined : there.refused });
+        row = await rounds();
+      }
+      expect(cloud.calls.slice(1)).toEqual(Array.from({ length: 3 }, () => ['look', 'publish']).flat());
+      expect(row).toMatchObject({ phase: 'Ready', registrationHash: served(vmimage()).registrationHash });
+      expect(row).not.toHaveProperty('attempts');
+      expect(bench.told.filter(({ reason }) => reason === 'Drifted')).toEqual([]);
+    },
+  );
+
+  it('is looked at, and told as altered where it has been altered meanwhile', async () => {
+    const edited = { ...served(vmimage()), observedGeneration: 0, registrationHash: 'of an earlier spec' };
+    const { bench, cloud, rounds, waits } = drifted(
+      { look: { gone: [], changed: [], tampered: 'another hash' }, refused: new Failure('Forbidden', 'no') },
+      edited,
+    );
+    bench.clock.advance(waits(await rounds()));
+    expect(await rounds()).toMatchObject({ phase: 'Failed', reason: 'Tampered' });
+    expect(cloud.calls.slice(0, 2)).toEqual(['publish', 'look']);
+    expect(cloud.calls.filter((call) => call === 'publish')).toHaveLength(1);
   });
 });
 
