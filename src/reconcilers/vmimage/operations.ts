@@ -74,8 +74,10 @@ export function begin(
   row.siteIdentity = work.connection.identity;
   const { phase, message } = inWords(operation.kind);
   // What serves goes on serving while former versions and left-overs are looked after.
-  if (phase !== 'Ready' && !(operation.kind === 'Tidy' && row.imageID !== undefined))
-    tell(row, phase, operation.kind, message);
+  const isAside = operation.kind === 'Tidy' && row.imageID !== undefined;
+  // And what the cloud holds is held whatever is written to it: told as anything else it would be Ready after it.
+  const staysHeld = operation.kind === 'Update' && row.phase === 'Held';
+  if (phase !== 'Ready' && !isAside && !staysHeld) tell(row, phase, operation.kind, message);
 }
 
 export function inWords(kind: string): { phase: string; message: string } {

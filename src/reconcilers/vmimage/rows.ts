@@ -121,8 +121,9 @@ export function recordSiteFailure(
   const failureClass = isOfTheSite(failure.reason) || (isLook && isStalling) ? 'Transient' : failure.failureClass;
   // How often a named thing was looked for changes nothing, and would be a write at every look.
   if (failureClass !== 'Waiting') row.attempts = (row.attempts ?? 0) + 1;
-  // A look that could not be made takes nothing back of what the last has found.
-  if (!isLook || !isStanding(row)) {
+  // A look that could not be made takes nothing back of what the last has found, nor does a refused repair of what the cloud holds.
+  const stays = (isLook && isStanding(row)) || (isRepair && row.phase === 'Held');
+  if (!stays) {
     if (STALLING.includes(failureClass)) tell(row, 'Failed', failure.reason, failure.message);
     else tellWaiting(row, failure.reason, failure.message);
   }

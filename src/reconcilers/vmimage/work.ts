@@ -124,6 +124,7 @@ export function attend(work: SiteWork): { busy: boolean; result?: OperationResul
   if (view?.kind === 'Check') return { busy: true };
   const { phase, message } = inWords(view?.kind ?? '');
   if (phase === 'Ready' && isStanding(row)) return { busy: true };
+  if (view?.kind === 'Update' && row.phase === 'Held') return { busy: true };
   tell(row, phase, row.operation?.kind ?? 'Busy', message);
   showProgress(row, view);
   return { busy: true };

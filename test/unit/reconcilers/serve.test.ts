@@ -566,6 +566,35 @@ describe('an edit that the cloud refuses', () => {
   });
 });
 
+test.each<[string, Failure | undefined]>([
+  ['takes', undefined],
+  ['refuses', new Failure('Forbidden', 'no')],
+])('an edit that the cloud %s leaves an image held that its people hold', async (_, refused) => {
+  const held = {
+    phase: 'Held',
+    reason: 'HeldByCloud',
+    message: 'held',
+    observedGeneration: 0,
+    registrationHash: 'old',
+  };
+  const there = { look: { gone: [], changed: [] } as Look, ...(refused === undefined ? {} : { refused }) };
+  const { bench, cloud, rounds } = drifted(there, { ...served(vmimage()), ...held });
+  there.look = { gone: [], changed: [], held: 'Hidden' };
+  const publish = cloud.publish.bind(cloud);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  cloud.publish = async (image) => {
+    await promise;
+    await publish(image);
+  };
+  expect(await rounds()).toMatchObject({ phase: 'Held', reason: 'HeldByCloud' });
+  resolve();
+  expect(await rounds()).toMatchObject({ phase: 'Held', reason: 'HeldByCloud' });
+  expect(cloud.calls).toContain('publish');
+  Object.assign(there, { look: { gone: [], changed: [] }, refused: undefined });
+  bench.clock.advance(3_600_000);
+  expect(await rounds()).toMatchObject({ phase: 'Ready', registrationHash: served(vmimage()).registrationHash });
+});
+
 describe('an image whose way out of service is taken back', () => {
   test.each(['Withdraw', 'Delete'])(
     'in the middle of it (%s) is Ready when it is in service again, not before',
