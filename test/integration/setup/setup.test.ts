@@ -1,6 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { npmScript } from '../../support/npm.ts';
@@ -74,11 +83,33 @@ describe('make setup brings Node.js by what the machine has', () => {
       const here = machineWith();
       here.hasOldNode();
       here.hasNpm();
-      const first = await here.setup();
+      const registry = await startOrigin();
+      const npm = dirname(dirname(npmScript()));
+      publishPackage(
+        registry,
+        here,
+        { name: `node-linux-${process.arch}`, version: process.versions.node },
+        (folder) => {
+          mkdirSync(join(folder, 'bin'));
+          symlinkSync(process.execPath, join(folder, 'bin', 'node'));
+        },
+      );
+      const manifest = JSON.parse(readFileSync(join(npm, 'package.json'), 'utf8')) as Manifest;
+      publishPackage(registry, here, { ...manifest, version: '11.99.0' }, (folder) => {
+        for (const part of readdirSync(npm)) symlinkSync(join(npm, part), join(folder, part));
+      });
+      const env = {
+        npm_config_registry: registry.url,
+        npm_config_cache: join(here.root, 'cache'),
+        no_proxy: '127.0.0.1',
+      };
+      const first = await here.setup(env);
+      await registry.close();
       expect(first, first.err).toMatchObject({ code: 0, out: expect.stringContaining(BRINGS) });
       const version = versionBrought(here);
-      expect(version).toMatch(OF_24_OR_NEWER);
+      expect(version).toBe(process.versions.node);
       expect(first.out).toContain(`setup: Node.js ${version} (brought by npm), installing dependencies\n`);
+      expect(existsSync(join(here.checkout, '.tools', 'npm', 'node_modules', 'npm', 'bin', 'npm-cli.js'))).toBe(true);
       expect(existsSync(join(here.checkout, 'node_modules', 'beside', 'package.json'))).toBe(true);
       // Without the machine's npm nothing can be fetched, and nothing has to be.
       here.loses('npm');
@@ -155,9 +186,7 @@ describe.skipIf(!FOR_CURL.every(onPath))('make setup with curl', () => {
     mkdirSync(join(tree, 'lib', 'node_modules'), { recursive: true });
     symlinkSync(process.execPath, join(tree, 'bin', 'node'));
     symlinkSync(dirname(dirname(npmScript())), join(tree, 'lib', 'node_modules', 'npm'));
-    const file = join(root, `${NAME}.tar.gz`);
-    execFileSync('tar', ['--dereference', '--use-compress-program=gzip -1', '-C', root, '-cf', file, NAME]);
-    return readFileSync(file);
+    return pack(root, NAME);
   }
 
   /** What the folder of a release says of the archive, among others. */
@@ -210,6 +239,34 @@ describe.skipIf(!FOR_CURL.every(onPath))('make setup with curl', () => {
     5 * MINUTES,
   );
 });
+
+interface Manifest {
+  name: string;
+  version: string;
+}
+
+/** A package as a registry tells of it, with what `fill` links into its folder. */
+function publishPackage(registry: Origin, { root }: Machine, manifest: Manifest, fill: (folder: string) => void): void {
+  const { name, version } = manifest;
+  const folder = join(root, name, 'package');
+  mkdirSync(folder, { recursive: true });
+  fill(folder);
+  rmSync(join(folder, 'package.json'), { force: true });
+  writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest));
+  const archive = pack(join(root, name), 'package');
+  registry.route(`/${name}/-/${name}-${version}.tgz`, { body: archive });
+  const integrity = `sha512-${createHash('sha512').update(archive).digest('base64')}`;
+  const dist = { tarball: `${registry.url}/${name}/-/${name}-${version}.tgz`, integrity };
+  const told = { name, 'dist-tags': { latest: version }, versions: { [version]: { ...manifest, dist } } };
+  registry.route(`/${name}`, { body: Buffer.from(JSON.stringify(told)) });
+}
+
+/** A folder and all that its links lead to. */
+function pack(parent: string, folder: string): Buffer {
+  const file = join(parent, `${folder}.tar.gz`);
+  execFileSync('tar', ['--dereference', '--use-compress-program=gzip -1', '-C', parent, '-cf', file, folder]);
+  return readFileSync(file);
+}
 
 /** Its own path, for what is on PATH may be a script that looks at PATH. */
 function pythonWithPip(): string | undefined {
