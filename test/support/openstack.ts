@@ -21,6 +21,16 @@ const SCRIPTS = join(import.meta.dirname, 'openstack');
 
 export type Account = 'demo' | 'other' | 'admin';
 
+/** What Glance tells of an image, as far as tests look at it. */
+export interface Image {
+  id: string;
+  name: string;
+  status: string;
+  os_hidden: boolean;
+  os_hash_value: string;
+  [property: string]: unknown;
+}
+
 export interface OpenStackOptions extends Knobs {
   /** Where everything is kept; default a new temporary directory, which `stop` removes. */
   directory?: string;

@@ -4,7 +4,7 @@ import { REASONS, type Reason } from '../../../src/api/failure.ts';
 import type { VMImage } from '../../../src/api/types.ts';
 import { type Disk, ext4, qcow2 } from '../../support/disks.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
-import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
+import { type Image, type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { type Fault, type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 
@@ -12,15 +12,6 @@ import { type Fault, type FaultProxy, startFaultProxy } from '../../support/prox
 
 const PASSWORD = 'demo-password';
 const STALLING = ['InvalidSpec', 'VerificationFailed', 'UnsafeImage', 'Unauthorized'];
-
-interface Image {
-  id: string;
-  name: string;
-  status: string;
-  os_hidden: boolean;
-  os_hash_value: string;
-  [property: string]: unknown;
-}
 
 describe.skipIf(!openstackAvailable())('a Glance', () => {
   let openstack: OpenStack;

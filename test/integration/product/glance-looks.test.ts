@@ -7,7 +7,7 @@ import type { VMImage } from '../../../src/api/types.ts';
 import { systemClock } from '../../../src/runtime/clock.ts';
 import { type Disk, qcow2 } from '../../support/disks.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
-import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
+import { type Image, type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { type Fault, type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 
@@ -15,15 +15,6 @@ import { type Fault, type FaultProxy, startFaultProxy } from '../../support/prox
  * Images that a real Glance holds already, and that are looked at and put right again: what users see when Glance refuses that, is
  * away, or has lost them. It deletes with delay, as many clouds do.
  */
-
-interface Image {
-  id: string;
-  name: string;
-  status: string;
-  os_hidden: boolean;
-  os_hash_value: string;
-  [property: string]: unknown;
-}
 
 describe.skipIf(!openstackAvailable())('an image that a Glance holds already', () => {
   let openstack: OpenStack;
