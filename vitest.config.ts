@@ -1,4 +1,9 @@
+import { setFlagsFromString } from 'node:v8';
 import { defineConfig } from 'vitest/config';
+
+/** As bin/imageproxy has it in a checkout, which says why: threads that tests start strip the types of their sources as well. */
+const KEEP_WASM_CODE = '--no-wasm-code-gc';
+setFlagsFromString(KEEP_WASM_CODE); // unit tests run in threads of this process, which cannot have flags of their own
 
 /** Unit tests stand alone; integration tests start real parts (Keystone, Glance, qemu-img, origins) and run one file at a time; e2e ones use a cluster, see scripts/e2e.ts. */
 export default defineConfig({
@@ -18,6 +23,7 @@ export default defineConfig({
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
           pool: 'forks',
+          execArgv: [KEEP_WASM_CODE],
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 180_000,
@@ -30,6 +36,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
           pool: 'forks',
+          execArgv: [KEEP_WASM_CODE],
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,

@@ -15,6 +15,9 @@ const Report = z.object({
   ),
 });
 
+/** What scripts/outside.ts wrote. */
+const Outside = z.array(z.string()).catch([]);
+
 export interface Tally {
   passed: number;
   /** `file: name of the test: what it said first`, because a log of CI may be read from its end only. */
@@ -27,9 +30,10 @@ export interface Tally {
  * Counts what a vitest run came to. A file that could not be loaded, an error outside of any test, and a run that died without a
  * report are failures too, though no test says so: a tally must never look better than the exit code.
  */
-export function tallyOf(report: unknown, exitCode: number, root: string): Tally {
+export function tallyOf(report: unknown, exitCode: number, root: string, outside?: unknown): Tally {
   const tally: Tally = { passed: 0, failures: [], skipped: [] };
   const parsed = Report.safeParse(report);
+  const errors = new Set(Outside.parse(outside));
   for (const file of parsed.success ? parsed.data.testResults : []) {
     const before = tally.failures.length;
     const path = relative(root, file.name);
@@ -39,9 +43,14 @@ export function tallyOf(report: unknown, exitCode: number, root: string): Tally 
       else if (status === 'failed') tally.failures.push(withFirstLine(test, failureMessages?.[0] ?? ''));
       else tally.skipped.push(test);
     }
-    if (file.status === 'failed' && tally.failures.length === before)
-      tally.failures.push(withFirstLine(path, file.message));
+    if (file.status === 'failed' && tally.failures.length === before) {
+      // Where its process died, the report gives no reason.
+      const died = [...errors].find((error) => error.includes(file.name));
+      if (died !== undefined) errors.delete(died);
+      tally.failures.push(withFirstLine(path, file.message || (died ?? '')));
+    }
   }
+  for (const error of errors) tally.failures.push(withFirstLine('outside of any test', error));
   if (tally.failures.length === 0 && (exitCode !== 0 || !parsed.success)) {
     tally.failures.push(`outside of any test: exit code ${exitCode}${parsed.success ? '' : ', no report'}`);
   }

@@ -19,9 +19,10 @@ if (projects.length === 0) {
   process.exit(64);
 }
 
-async function run(script: readonly string[]): Promise<number> {
+async function run(script: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...script], {
     cwd: root,
+    env: { ...process.env, ...env },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   // Ctrl-C reaches vitest as well; it stops its tests and we tell what came out.
@@ -35,17 +36,21 @@ async function run(script: readonly string[]): Promise<number> {
   return code;
 }
 
-function runProject(project: string, report: string): Promise<number> {
-  return run([
-    // The tests on a node bring the node.
-    ...(project === 'e2e'
-      ? [join('scripts', 'e2e.ts')]
-      : [join('node_modules', 'vitest', 'vitest.mjs'), 'run', `--project=${project}`]),
-    '--passWithNoTests',
-    '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${report}`,
-  ]);
+function runProject(project: string, report: string, outside: string): Promise<number> {
+  return run(
+    [
+      // The tests on a node bring the node.
+      ...(project === 'e2e'
+        ? [join('scripts', 'e2e.ts')]
+        : [join('node_modules', 'vitest', 'vitest.mjs'), 'run', `--project=${project}`]),
+      '--passWithNoTests',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+      '--reporter=./scripts/outside.ts',
+    ],
+    { TESTS_OUTSIDE: outside },
+  );
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'imageproxy-tests-'));
@@ -62,8 +67,9 @@ try {
       continue;
     }
     const report = join(folder, `${project}.json`);
-    const code = await runProject(project, report);
-    const tally = tallyOf(readReport(report), code, root);
+    const outside = join(folder, `${project}-outside.json`);
+    const code = await runProject(project, report, outside);
+    const tally = tallyOf(readReport(report), code, root, readReport(outside));
     passed += tally.passed;
     failures.push(...tally.failures);
     skipped.push(...tally.skipped);

@@ -47,6 +47,16 @@ describe('the tally of a test run', () => {
     });
   });
 
+  test('says of a file whose process died what ended it, and what else went wrong outside of any test', () => {
+    const died = 'Worker exited unexpectedly with signal SIGABRT while running test file /repo/test/0.test.ts';
+    const file = { status: 'failed', tests: { a: 'passed', b: 'pending' } };
+    expect(tallyOf(report(file), 1, '/repo', [died, 'nobody awaited this\nat b.ts:1'])).toEqual({
+      passed: 1,
+      failures: [`test/0.test.ts: ${died}`, 'outside of any test: nobody awaited this'],
+      skipped: ['test/0.test.ts: b'],
+    });
+  });
+
   test.each([
     ['an error outside of any test', report({ status: 'passed', tests: { a: 'passed' } }), 1, 'exit code 1'],
     ['a run that died without a report', undefined, 137, 'exit code 137, no report'],
