@@ -26,6 +26,8 @@ export interface Look {
   readonly memory: Memory;
   /** The request whose reading has ended in this look. That counts once what came of it is written. */
   answers: string | undefined;
+  /** A reading with what counts now has ended in this look. That ends the doubt for good once what came of it is written. */
+  judged: boolean;
   /** Run after the status is durable. */
   readonly starts: (() => void)[];
   readonly notes: EventNote[];
@@ -64,6 +66,7 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
     handledBefore,
     memory,
     answers: undefined,
+    judged: false,
     starts: [],
     notes: [],
     lookAgainAt: undefined,
@@ -71,9 +74,10 @@ export function beginLook(subscription: ImageSubscription, deps: Deps): Look {
 }
 
 /** The status of this look is durable, and with it what was asked for and what came of that. */
-export function endLook({ request, memory, answers }: Look): void {
+export function endLook({ request, memory, answers, judged }: Look): void {
   if (request !== undefined) memory.heard = request;
   if (answers !== undefined) memory.answered = answers;
+  if (judged) delete memory.doubtful;
 }
 
 /** Asks to be woken at this time at the latest. */

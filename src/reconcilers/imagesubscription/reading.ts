@@ -36,8 +36,8 @@ export function takeReading(look: Look): boolean {
   if (failed?.reason === 'Aborted') return false;
   look.answers = memory.readFor;
   // What was judged by trust that has been taken away meanwhile is applied only when it has been judged anew.
-  const doubtful = memory.doubtful === true;
-  if (memory.inputs === inputsOf(subscription, deps.store)) delete memory.doubtful;
+  const doubtful = isDoubtful(look);
+  look.judged = memory.inputs === inputsOf(subscription, deps.store);
   const { format } = subscription.spec;
   if (!outcome.ok) {
     const failure = Failure.from(outcome.error);
@@ -174,7 +174,7 @@ export async function readWhenDue(look: Look): Promise<'Needed' | 'Periodic' | '
   const key = readingKey(uid);
   const inputs = inputsOf(subscription, deps.store);
   const kept = await deps.lists.head(uid);
-  if (isOutdated(look, kept, inputs)) memory.doubtful = true;
+  if (isOutdated(look, kept, inputs)) doubt(look);
   const need = needOf(look, kept);
   if (deps.jobs.runs(key)) {
     if (memory.inputs === inputs) return need === 'Needed' ? 'Needed' : 'Runs';
@@ -208,8 +208,18 @@ function isOutdated({ memory, subscription, generation }: Look, kept: KeptList |
   return kept?.inputs === undefined ? subscription.status.observedGeneration !== generation : kept.inputs !== inputs;
 }
 
+/** Whether the kept list has yet to be judged with what counts now. */
+function isDoubtful({ memory, judged }: Look): boolean {
+  return memory.doubtful === true && !judged;
+}
+
+function doubt(look: Look): void {
+  look.memory.doubtful = true;
+  look.judged = false;
+}
+
 function needOf(look: Look, kept: KeptList | undefined): 'Needed' | undefined {
-  if (look.memory.doubtful === true) return 'Needed';
+  if (isDoubtful(look)) return 'Needed';
   // A look that failed has its own date; nothing is gained by coming before it.
   const lost = kept === undefined || !isAccepted(kept, look);
   return lost && look.status.attempts === undefined ? 'Needed' : undefined;
@@ -220,8 +230,10 @@ function needOf(look: Look, kept: KeptList | undefined): 'Needed' | undefined {
  * was accepted last. Another one is left of the time before another controller followed the list, or of a backup: it would bring
  * old images back.
  */
-export function isAccepted({ url, list }: KeptList, { subscription: { spec }, status, memory }: Look): boolean {
-  if (memory.doubtful === true || url !== cleanUrl(spec.url) || list.format !== spec.format) return false;
+export function isAccepted({ url, list }: KeptList, look: Look): boolean {
+  const { status, subscription } = look;
+  const { spec } = subscription;
+  if (isDoubtful(look) || url !== cleanUrl(spec.url) || list.format !== spec.format) return false;
   return status.list?.digest === undefined || status.list.digest === list.digest;
 }
 

@@ -228,6 +228,18 @@ describe('a list', () => {
     expect(await current(await look())).toBe(true);
   });
 
+  test('whose new judgement could not be written is judged once more before it is applied', async () => {
+    await read();
+    object = { ...object, spec: { ...object.spec, trust: { minisign: { publicKeys: [] } } } };
+    outcome = new Failure('NetworkError', 'no');
+    await look();
+    const lost = await look(undefined, { written: false });
+    expect(told(lost, 'Verified')?.status).toBe('Unknown');
+    expect(await current(await look())).toBe(false);
+    expect(tasks).toHaveLength(3);
+    expect(told(await look(), 'Verified')?.status).toBe('Unknown');
+  });
+
   test('is read at once when the Secret has changed while the program was down', async () => {
     object = { ...object, spec: { ...object.spec, caRef: { kind: 'Secret', name: 'ca', key: 'ca.crt' } } };
     secretVersion = '1';
