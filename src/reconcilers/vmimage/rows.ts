@@ -175,9 +175,7 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   }
   // What came back into service is no longer among the retired; neither is a kernel that a retired disk once shared with it, or
   // the trimming of that one would take the kernel out of service.
-  const previous = former
-    .filter((each) => !ids.has(each.imageID))
-    .map((each) => ({ ...each, artifacts: (each.artifacts ?? []).filter((part) => !ids.has(part.id)) }));
+  const previous = former.filter((each) => !ids.has(each.imageID)).map((each) => withoutParts(each, ids));
   // A kernel whose disk stays or comes back without it. The last place: it is no version to go back to, and trimmed first.
   const named = new Set([...ids, ...previous.flatMap((each) => each.artifacts.map((part) => part.id))]);
   const left = [...before, ...former.flatMap((each) => each.artifacts ?? [])].filter((part) => !named.has(part.id));
@@ -194,6 +192,17 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   row.lastCheckedTime = stamp(round);
   delete row.retired;
   delete row.missingSince;
+}
+
+/**
+ * One that has lost a part this way is not the thing any more that its digest names: brought back as it stands, it would serve without
+ * its kernel. What is left of it is found by its bytes where the image is registered anew.
+ */
+function withoutParts({ digest, ...former }: PreviousRegistration, ids: ReadonlySet<string>) {
+  const before = former.artifacts ?? [];
+  const artifacts = before.filter((part) => !ids.has(part.id));
+  const isWhole = artifacts.length === before.length && digest !== undefined;
+  return { ...former, ...(isWhole ? { digest } : {}), artifacts };
 }
 
 /** As many former registrations as the CRD lets a row name; there are more only where the cloud does not let go of them. */

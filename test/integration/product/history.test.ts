@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { VMImage } from '../../../src/api/types.ts';
 import { systemClock } from '../../../src/runtime/clock.ts';
-import { type Disk, qcow2 } from '../../support/disks.ts';
+import { type Disk, digested, ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { directorySite, House, isTrue, vmimage } from '../../support/house.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 
@@ -90,6 +90,40 @@ describe('former versions', () => {
     for (let generation = 1; generation <= 6; generation++) await becomes(1 + (generation % 2), generation, 0);
     expect(visible()).toHaveLength(1);
     expect(records()).toHaveLength(1);
+  });
+
+  test('come back with the kernel that their successor has, too', async () => {
+    const kernel = gzipped(ext4('kernel'));
+    origin.route('/vmlinuz', { body: kernel.bytes });
+    const part = (type: string, path: string, sha1: string) =>
+      `<image><type>${type}</type><signature>${sha1}</signature><url>${origin.url}/${path}</url></image>`;
+    const booted = async (version: number, generation: number) => {
+      specOf(version);
+      const { sha1 } = versions.get(version) as Disk;
+      const boot = part('KERNEL', 'vmlinuz', kernel.sha1);
+      const xml = Buffer.from(`<images>${part('QCOW2', `v${version}.qcow2`, sha1)}${boot}</images>`);
+      origin.route(`/v${version}.xml`, { body: xml });
+      const source = { metafile: { url: `${origin.url}/v${version}.xml`, sha1: digested(xml).sha1 } };
+      const spec = { source, verification: { allowWeak: true }, sites: [{ name: 'shelf' }] };
+      await house.write('m.yaml', vmimage('m', spec));
+      const { status } = await house.until(
+        'm',
+        (now) =>
+          now.status.observedGeneration === generation &&
+          isTrue(now, 'Ready') &&
+          now.status.sites?.[0]?.operation === undefined &&
+          now.status.sites?.[0]?.previous?.every((each) => each.retiredAt !== undefined) !== false,
+      );
+      const { imageID, kernelID } = status.sites?.[0] ?? {};
+      return { imageID, kernelID };
+    };
+    const first = await booted(1, 1);
+    const second = await booted(2, 2);
+    expect(second.kernelID).toBe(first.kernelID);
+    expect(await booted(1, 3)).toEqual(first);
+    expect(new Set(visible())).toEqual(new Set([`${first.imageID}.qcow2`, `${first.kernelID}.kernel`]));
+    expect(retired()).toEqual([`${second.imageID}.qcow2`]);
+    expect(readFileSync(join(house.shelf, 'index.json'), 'utf8')).toContain(`${first.kernelID}.kernel`);
   });
 
   test('that somebody has removed are registered anew where they are wanted again', async () => {

@@ -15,7 +15,8 @@ import {
   specChanged,
   tell,
 } from '../../../src/reconcilers/vmimage/rows.ts';
-import { servingRow, vmimage } from './objects.ts';
+import { formerOf } from '../../../src/reconcilers/vmimage/served.ts';
+import { servingRow, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
 
@@ -280,6 +281,23 @@ describe('what goes into service at a site', () => {
     });
     putInService(round, row, [part('k', 'Kernel'), part('new')], 'sha256:new');
     expect(row.previous?.map((each) => each.artifacts?.map(({ id }) => id))).toEqual([['id-nova'], ['older', 'r']]);
+  });
+
+  it('and shares a kernel with what it replaces leaves that as no version to go back to as it stands; a whole one is', () => {
+    const { round, row } = scene();
+    const sent = (id: string, role = 'Disk') => ({ ...part(id, role), sentDigest: `sha256:${id}` });
+    const isFormer = (digest: string) => {
+      row.previous = row.previous?.map((each) => ({ ...each, retiredAt: '2026-11-21T12:00:00Z' })) ?? [];
+      // Of a metafile that was not read yet nobody knows the parts.
+      return formerOf(row, { ...wantedAs(row), plan: { parts: [], inputsHash: 'i' }, digest }) !== undefined;
+    };
+    putInService(round, row, [sent('k', 'Kernel'), sent('d1')], 'sha256:m1');
+    putInService(round, row, [sent('k', 'Kernel'), sent('d2')], 'sha256:m2');
+    expect(isFormer('sha256:m1')).toBe(false);
+    putInService(round, row, [sent('k3', 'Kernel'), sent('d3')], 'sha256:m3');
+    expect([isFormer('sha256:m1'), isFormer('sha256:m2')]).toEqual([false, true]);
+    putInService(round, row, [sent('k', 'Kernel'), sent('d1')], 'sha256:m1');
+    expect([isFormer('sha256:m2'), isFormer('sha256:m3')]).toEqual([false, true]);
   });
 
   it('and cannot be removed from the cloud lets the oldest that are out of service fall off, not one that serves', () => {
