@@ -62,7 +62,7 @@ export class Generation {
   static async reopen(directory: string, number: number, watermark: number): Promise<Generation | undefined> {
     let handle: FileHandle;
     try {
-      handle = await open(pathOf(directory, number), constants.O_RDWR | constants.O_NOFOLLOW);
+      handle = await openToWrite(pathOf(directory, number));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
@@ -217,6 +217,26 @@ export class Generation {
     this.#failure ??= Failure.from(error);
     return this.#failure;
   }
+}
+
+/**
+ * Opens what an earlier run left. The cache makes a complete file read-only before it takes it in; where that failed (a full disk, a
+ * kill), nobody but root could go on with it.
+ */
+async function openToWrite(path: string): Promise<FileHandle> {
+  const writable = constants.O_RDWR | constants.O_NOFOLLOW;
+  try {
+    return await open(path, writable);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
+  }
+  const sealed = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    await sealed.chmod(0o600);
+  } finally {
+    await sealed.close();
+  }
+  return open(path, writable);
 }
 
 /** A file that was fetched faster than a cloud could make the record for it is still found by the upload that was to follow it. */

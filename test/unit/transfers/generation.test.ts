@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   closeSync,
@@ -43,6 +44,28 @@ describe('a generation', () => {
     expect(generation?.watermark).toBe(7);
     expect(readFileSync(join(folder, '1.part'), 'utf8')).toBe('durable');
     await generation?.release();
+  });
+
+  it('goes on, also without root’s rights, where the cache had made the file read-only and could not take it in', async () => {
+    const module = (path: string) => JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href);
+    // A process of its own: root may write to every file, and a thread cannot give that up.
+    const program = `
+      import { chownSync, writeFileSync } from 'node:fs';
+      import { diskFiles } from ${module('cache/files.ts')};
+      import { Generation } from ${module('transfers/generation.ts')};
+      if (process.getuid() === 0) {
+        chownSync('.', 65534, 65534);
+        process.setgid(65534);
+        process.setuid(65534);
+      }
+      writeFileSync('1.part', 'durable');
+      await diskFiles.seal('1.part');
+      const generation = await Generation.reopen('.', 1, 7);
+      await generation.write(7, Buffer.from(' and more'));
+      await generation.release();`;
+    execFileSync(process.execPath, ['--input-type=module', '--eval', program], { cwd: folder, stdio: 'pipe' });
+    expect(readFileSync(join(folder, '1.part'), 'utf8')).toBe('durable and more');
+    expect(statSync(join(folder, '1.part')).mode & 0o777).toBe(0o600);
   });
 
   it('is not resumed when its file has gone or is shorter than the journal says', async () => {
