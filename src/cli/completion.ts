@@ -1,5 +1,6 @@
 import type { Command, Option } from 'commander';
 import type { ApiKind } from '../api/crds.ts';
+import { isPlainWord } from '../api/shell.ts';
 import type { ImageSubscription } from '../api/types.ts';
 import { EXIT } from './exit.ts';
 import { KINDS } from './kinds.ts';
@@ -14,16 +15,18 @@ const PATIENCE_MS = 3_000;
 const SCRIPTS = {
   bash: `# bash completion of imageproxy
 _imageproxy() {
-  local word=\${COMP_WORDS[COMP_CWORD]} candidates
+  local words=("\${COMP_WORDS[@]:1:COMP_CWORD}") candidates candidate quoted
   COMPREPLY=()
-  candidates=$("\${COMP_WORDS[0]}" __complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-  if [ -n "$candidates" ]; then
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$candidates" -- "$word"))
-    case \${COMPREPLY[0]} in */) compopt -o nospace ;; esac
-  else
-    compopt -o default
-  fi
+  mapfile -t candidates < <("\${COMP_WORDS[0]}" __complete -- "\${words[@]//\\\\/}" 2>/dev/null)
+  # Names may come from strangers: none is expanded, neither here (as compgen -W would) nor in the command line.
+  for candidate in "\${candidates[@]}"; do
+    printf -v quoted %q "$candidate"
+    COMPREPLY+=("$quoted")
+  done
+  case \${COMPREPLY[0]} in
+    '') compopt -o default ;;
+    */) compopt -o nospace ;;
+  esac
 }
 complete -F _imageproxy imageproxy
 `,
@@ -76,7 +79,9 @@ const TAKES_OBJECTS: Readonly<Record<string, 'pairs' | 'kinds'>> = {
 
 /** `imageproxy __complete -- WORD…`: the last word is the one being typed. Nothing printed means: complete file names. */
 export async function complete(program: Command, words: readonly string[], context: CommandContext): Promise<number> {
-  const candidates = await candidatesFor(program, words, context);
+  const found = await candidatesFor(program, words, context);
+  // kubectl's script puts them into the command line as they are.
+  const candidates = context.calledAs === undefined ? found : found.filter(isPlainWord);
   for (const candidate of candidates) context.out.line(candidate);
   if (context.calledAs !== undefined) context.out.line(`:${directiveFor(candidates)}`);
   return EXIT.ok;
@@ -164,7 +169,8 @@ async function objects(
 async function approvable([subscription, ...entries]: readonly string[], lookup: Lookup): Promise<string[]> {
   if (subscription === undefined) return lookup.names('ImageSubscription');
   const ids = await lookup.pending(subscription.replace(/^imgsub\//, ''));
-  return ids.filter((id) => !entries.includes(id));
+  // One that looks like an option would be taken as that: --all approves all.
+  return ids.filter((id) => !id.startsWith('-') && !entries.includes(id));
 }
 
 function namedKind(text: string) {

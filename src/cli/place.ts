@@ -1,4 +1,5 @@
 import type { ApiKind } from '../api/crds.ts';
+import { shellWord } from '../api/shell.ts';
 import type { ApiObject } from '../api/types.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
@@ -96,7 +97,7 @@ export function meansCluster({ env, calledAs }: Pick<CommandContext, 'env' | 'ca
 
 function flag(name: string, value: string | undefined): string[] {
   if (value === undefined) return [];
-  return [name, /^[\w./:@%+=,-]+$/.test(value) ? value : `'${value.replaceAll("'", String.raw`'\''`)}'`];
+  return [name, shellWord(value)];
 }
 
 function isSet(value: string | undefined): boolean {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Failure } from '../../api/failure.ts';
 import { listRemovalWord } from '../../api/removal.ts';
+import { shellWord } from '../../api/shell.ts';
 import { ANNOTATIONS, type EntryAttention, type VMImage } from '../../api/types.ts';
 import type { Entry, Skipped } from '../../catalogs/catalog.ts';
 import type { KeptEntries, KeptList } from '../../catalogs/kept.ts';
@@ -193,7 +194,9 @@ class Comparison {
     const digest = digestOf(entry);
     const what =
       image === undefined ? 'it is new' : 'its bytes are others than those approved; what is there stays in service';
-    const how = `imageproxy approve ${this.#look.subscription.metadata.name} ${entry.id} -n ${this.#look.namespace}`;
+    // An id that looks like an option would be one: --all approves all.
+    const id = `${entry.id.startsWith('-') ? '-- ' : ''}${shellWord(entry.id)}`;
+    const how = `imageproxy approve ${this.#look.subscription.metadata.name} -n ${this.#look.namespace} ${id}`;
     this.#pending.push({
       ...this.#row(entry, image),
       ...(digest === undefined ? {} : { digest }),

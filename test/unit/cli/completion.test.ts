@@ -1,9 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { complete } from '../../../src/cli/completion.ts';
-import { Output } from '../../../src/cli/output.ts';
+import { complete, completion } from '../../../src/cli/completion.ts';
+import { type CommandContext, Output } from '../../../src/cli/output.ts';
 import { createProgram } from '../../../src/cli/program.ts';
 
 let state = '';
@@ -14,11 +16,14 @@ beforeAll(() => {
   object('VMImage', 'ubuntu', 'default');
   object('VMImage', 'debian', 'team');
   object('ImageSite', 'east', undefined);
+  object('ImageSubscription', 'pub', 'default', {
+    attention: ['img-$(touch pwned).img', 'img-1.img', '--all'].map((id) => ({ id, reason: 'PendingApproval' })),
+  });
 });
 
 afterAll(() => rmSync(state, { recursive: true, force: true }));
 
-function object(kind: string, name: string, namespace: string | undefined): void {
+function object(kind: string, name: string, namespace: string | undefined, status?: object): void {
   const metadata = {
     name,
     namespace,
@@ -32,12 +37,16 @@ function object(kind: string, name: string, namespace: string | undefined): void
     origin: 'applied',
     annotations: {},
     overlay: {},
-    object: { apiVersion: 'imageproxy.dev/v1beta1', kind, metadata, spec: {} },
+    object: { apiVersion: 'imageproxy.dev/v1beta1', kind, metadata, spec: {}, status },
   };
   writeFileSync(join(state, 'objects', `${kind}_${namespace ?? ''}_${name}.json`), JSON.stringify(record));
 }
 
 async function candidates(...words: string[]): Promise<string[]> {
+  return answered({}, words);
+}
+
+async function answered(how: { calledAs?: string }, words: string[]): Promise<string[]> {
   let text = '';
   const out = new Output({ write: (more: string) => (text += more) }, { env: {} });
   const context = {
@@ -46,6 +55,7 @@ async function candidates(...words: string[]): Promise<string[]> {
     env: { IMAGEPROXY_STATE: state },
     now: Date.now,
     signal: new AbortController().signal,
+    ...how,
   };
   await complete(
     createProgram(async () => undefined),
@@ -100,7 +110,36 @@ describe('completion', () => {
     ],
     [['validate', ''], []],
     [['nonsense', ''], []],
+    [
+      ['approve', 'pub', ''],
+      ['img-$(touch pwned).img', 'img-1.img'],
+    ],
   ])('of %j is %j', async (words, expected) => {
     expect(await candidates(...words)).toEqual(expected);
+  });
+
+  it("leaves out for kubectl, whose script quotes nothing, what is more than a shell's plain word", async () => {
+    expect(await answered({ calledAs: 'kubectl imageproxy' }, ['approve', '--state', state, 'pub', ''])).toEqual([
+      'img-1.img',
+      ':4',
+    ]);
+  });
+
+  it("runs nothing that stands in a stranger's name, in a real bash, neither at TAB nor at Enter", async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'imageproxy-completion-'));
+    const id = "img-$(touch pwned)`touch pwned`;'*.img";
+    writeFileSync(join(folder, 'program'), `#!/bin/sh\nprintf '<%s>' "$@" >asked\ncat names\n`, { mode: 0o755 });
+    writeFileSync(join(folder, 'names'), `${id}\n`);
+    let script = '';
+    const out = new Output({ write: (more: string) => (script += more) }, { env: {} });
+    await completion('bash', { out } as unknown as CommandContext);
+    const typed = `${script}
+      COMP_WORDS=(./program approve pub 'img-\\$'); COMP_CWORD=3
+      _imageproxy; eval "printf %s \${COMPREPLY[0]}"`;
+    const { stdout } = await promisify(execFile)('bash', ['-c', typed], { cwd: folder });
+    expect(stdout).toBe(id);
+    expect(readFileSync(join(folder, 'asked'), 'utf8')).toBe('<__complete><--><approve><pub><img-$>');
+    expect(readdirSync(folder).sort()).toEqual(['asked', 'names', 'program']);
+    rmSync(folder, { recursive: true });
   });
 });

@@ -174,6 +174,16 @@ describe('following a list', () => {
     expect(writes).toEqual([name]);
   });
 
+  test('writes into the command to approve an entry no id that a shell would run or take for an option', async () => {
+    const kept = await publish(['a.img', "$(id)'s.img", '--all'].map((id) => entry({ id })));
+    const { summary } = await round(kept, { approval: 'Manual' });
+    expect(summary.attention.map(({ message }) => message?.split('or with: ')[1])).toEqual([
+      'imageproxy approve egi -n default a.img',
+      String.raw`imageproxy approve egi -n default '$(id)'\''s.img'`,
+      'imageproxy approve egi -n default -- --all',
+    ]);
+  });
+
   test('takes no name that somebody was quicker to take, and says so; when it is free again, it is made', async () => {
     const kept = await publish(many(1));
     await round(kept);
