@@ -1,6 +1,7 @@
 import { timestamp } from '../../api/conditions.ts';
 import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { noteLook } from './drift.ts';
+import { isAllowed } from './limits.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
 import { isAskedOf, lookAgain, note, type Round, stamp } from './round.ts';
 import { clearImage, tell } from './rows.ts';
@@ -57,10 +58,12 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
       return true;
     }
     // (A repair that was refused is not news.)
-    if (row.registrationHash !== undefined)
-      note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
+    const isNews = row.registrationHash !== undefined;
     // Until that is done the cloud has not what the spec says: a repair that fails is tried again, and nothing is Ready before.
     delete row.registrationHash;
+    // What the cloud differs from may be an edit, or what its owner has taken back and allows no longer.
+    if (!isAllowed(work, { isRepair: true })) return false;
+    if (isNews) note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
     begin(work, { kind: 'Update' });
     startUpdate(work);
     return false;

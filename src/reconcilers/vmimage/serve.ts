@@ -1,6 +1,7 @@
 import { Failure } from '../../api/failure.ts';
 import { nextLook } from './drift.ts';
 import { registrationId } from './identity.ts';
+import { isAllowed } from './limits.ts';
 import { judgeLook } from './losses.ts';
 import {
   begin,
@@ -23,7 +24,7 @@ import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, 
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
-import { attend, isAllowed } from './work.ts';
+import { attend } from './work.ts';
 
 /** What a person at the cloud has to undo is looked at again this often. */
 const STANDING_LOOK_MS = 60_000;
@@ -130,6 +131,8 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   }
   if (row.operation?.kind === 'Tidy') return startTidy(work);
   if (row.retired === true) {
+    // What was allowed when it came may have been edited while it was out of service, or the limits.
+    if (!isAllowed(work)) return;
     begin(work, { kind: 'Reactivate', id: row.imageID ?? '' });
     return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
   }
@@ -144,7 +147,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     const isLeft = isDrift && isStanding(row) && !isEdited;
     if (isDrift && !isLeft && result?.kind !== 'Check') return startCheck(work);
     if (!isLeft) {
-      if (!isAllowed(work)) return;
+      if (!isAllowed(work, { isRepair: isDrift })) return;
       begin(work, { kind: 'Update' });
       return startUpdate(work);
     }

@@ -15,9 +15,9 @@ import {
 } from './operations.ts';
 import { showProgress } from './progress.ts';
 import { answer, lookAgain, type Round } from './round.ts';
-import { clearFailure, isSiteTrouble, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
+import { clearFailure, isSiteTrouble, isStanding, tell, tellWaiting } from './rows.ts';
 import { settle } from './settle.ts';
-import { admits, checkLimits, notAdmitted, type Target } from './targets.ts';
+import { admits, notAdmitted, type Target } from './targets.ts';
 
 /**
  * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
@@ -92,18 +92,6 @@ export function openWork(
 /** Whether this process has yet to try the site, as it will: what is said of it is from before, and no answer to who asks for a look. */
 function isStillTried({ sites }: Deps, site: ImageSite | undefined): boolean {
   return site !== undefined && !site.spec.suspend && !site.spec.abandoned && !sites.isTried(site.metadata.name);
-}
-
-/** What the site's owner does not allow is told in the row. What is there already, as it is, was allowed when it came. */
-export function isAllowed(work: SiteWork): boolean {
-  const { round, row, site, registration } = work;
-  try {
-    checkLimits(round.image, registration, site);
-    return true;
-  } catch (error) {
-    recordSiteFailure(round, row, Failure.from(error), work.inputsHash);
-    return false;
-  }
 }
 
 /** Looks at the job that may be running for this row. True when there is nothing more to decide in this round. */
