@@ -6,6 +6,7 @@ import type { Outcome } from '../../runtime/jobs.ts';
 import { type OperationResult, type OperationView, type SiteWork } from './operations.ts';
 import { nextAttempt } from './identity.ts';
 import { tellMissing } from './losses.ts';
+import { holdsAnything } from './named.ts';
 import { note, type Round, stamp } from './round.ts';
 import {
   clearFailure,
@@ -145,24 +146,18 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   );
   if (failure.reason === 'IdTaken' && row.operation !== undefined) {
     const attempt = nextAttempt(row.operation.attempt ?? 1, round.deps.clock);
+    delete row.operation.id;
     if (attempt <= LAST_ATTEMPT) {
       // The next attempt is written down before it is made: the id derives from it.
-      row.operation = { ...row.operation, attempt };
-      delete row.operation.id;
+      row.operation.attempt = attempt;
       return;
     }
     // The next try goes another way from the start.
-    delete row.operation;
+    delete row.operation.attempt;
   }
-  if (view?.follows === true) {
-    // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site.
-    if (failure.reason === 'UploadCut') return;
-    if (isVerdictOnBytes(failure)) {
-      // Nothing was left of the upload, and what is wrong with the bytes the download tells for all sites.
-      delete row.operation;
-      return;
-    }
-  }
+  // The download fell behind its upload: what comes next is sent from the complete file, and nothing is wrong with the site. Or the
+  // bytes are wrong, which the download tells for all sites; a kernel that was sent before the disk may be there all the same.
+  if (view?.follows === true && (failure.reason === 'UploadCut' || isVerdictOnBytes(failure))) return;
   if (view?.kind === 'Reactivate' && (failure.failureClass === 'VerificationFailed' || failure.reason === 'Gone')) {
     forgetFormer(row);
     delete row.operation;
@@ -182,8 +177,17 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   if (isRepair) delete row.registrationHash;
   recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check', isRepair });
   note(round, 'Warning', failure.reason, failure.message);
-  if (row.nextAttemptTime === undefined && !isOnItsWayOut(row)) delete row.operation;
+  if (row.nextAttemptTime === undefined && !mayBeLeft(row)) delete row.operation;
   suspectSite(work, failure);
+}
+
+/**
+ * Whether the refused operation is all that tells of something at the site: an upload that was complete when its last step was refused,
+ * or what could not be removed. A row that forgot it would hold nothing, and the image's deletion would not even ask the cloud.
+ */
+function mayBeLeft(row: SiteRow): boolean {
+  const { operation: _, ...rest } = row;
+  return row.operation?.kind === 'Register' || isOnItsWayOut(row) || !holdsAnything(rest);
 }
 
 /** The site itself may be in trouble: it is asked, so that this is told once, there. */

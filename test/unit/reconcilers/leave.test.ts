@@ -2,9 +2,11 @@ import { describe, expect, it, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
 import { finish, holdupOf, leaveUnwanted, withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
+import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
+import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
 import { targetsOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { settled } from '../../support/clock.ts';
-import { CREATED, imagesite, servingRow, vmimage } from './objects.ts';
+import { CREATED, imagesite, servingRow, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
 
@@ -378,6 +380,44 @@ describe('an image that is deleted', () => {
       throw new Failure('ServerError', 'no');
     };
     expect(await scene.rest('finish')).toBe(true);
+  });
+
+  it('whose publishing was refused has what was sent removed, though no id of it was ever told', async () => {
+    const scene = new Scene({}, { ...UPLOADING, name: 'nova' });
+    scene.cloud.records.clear();
+    scene.half();
+    Object.assign(scene.cloud.records.get('half') ?? {}, { state: 'Active' });
+    const round = scene.bench.round(scene.image);
+    const work = scene.bench.work(round);
+    settle(work, { ok: false, error: new Failure('Forbidden', 'HTTP 403') }, { kind: 'Register' });
+    scene.image = await scene.bench.conclude(round);
+    expect(scene.row).toMatchObject({ phase: 'Failed', reason: 'Forbidden', operation: { kind: 'Register' } });
+    expect(scene.row).not.toHaveProperty('nextAttemptTime');
+    // It is not tried again by itself for all that.
+    const next = scene.bench.work(scene.bench.round(scene.image));
+    await serve(next, wantedAs(servingRow()));
+    expect([next.round.starts, next.round.lookAgainAt]).toEqual([[], undefined]);
+    expect(next.row).toEqual(scene.row);
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
+  });
+
+  it('is held, and says so, while the site refuses to remove what an upload left', async () => {
+    const scene = new Scene({}, { ...UPLOADING, name: 'nova' });
+    const remove = scene.cloud.remove.bind(scene.cloud);
+    let refusals = 0;
+    scene.cloud.remove = async () => {
+      refusals++;
+      throw new Failure('Forbidden', 'HTTP 403');
+    };
+    expect(await scene.rest('finish')).toBe(false);
+    expect(scene.row).toMatchObject({ phase: 'Failed', reason: 'Forbidden', operation: { kind: 'Delete' } });
+    expect(holdupOf(scene.image, scene.rows)).toContain('deletion waits for nova: HTTP 403');
+    expect(refusals).toBe(1);
+    scene.cloud.remove = remove;
+    scene.site.metadata.generation = 2;
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
   });
 
   it('is held by a site that is not ready, with the three ways out; an abandoned one holds nothing', async () => {

@@ -214,8 +214,8 @@ describe('an id that the cloud will not give', () => {
     const round = bench.round(bench.add(vmimage({}, { sites: [{ name: 'nova', operation }] })));
     const work = bench.work(round);
     const tried = new Set<number | undefined>();
-    for (let n = 0; n < 100 && work.row.operation !== undefined; n++) {
-      tried.add(work.row.operation.attempt);
+    for (let n = 0; n < 100 && work.row.nextAttemptTime === undefined; n++) {
+      tried.add(work.row.operation?.attempt);
       settle(work, { ok: false, error: new Failure('IdTaken', 'taken') }, { kind: 'Register' });
     }
     expect(tried.size).toBe(16);
