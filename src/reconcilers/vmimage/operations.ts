@@ -37,8 +37,8 @@ export type OperationResult =
   | { kind: 'Register'; registered: Registered; registrationHash: string; digest: string }
   | { kind: 'Reactivate'; registrationHash: string; digest: string; artifacts: RegisteredArtifact[] }
   | { kind: 'Update'; registrationHash: string }
-  | { kind: 'Retire' | 'Tidy' | 'Delete'; ids: readonly string[] }
-  | { kind: 'Withdraw'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
+  | { kind: 'Retire' | 'Delete'; ids: readonly string[] }
+  | { kind: 'Withdraw' | 'Tidy'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
   /** What the cloud did not let go of is told beside what has gone. */
   | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
   | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: string | undefined };
@@ -262,17 +262,22 @@ export function startTrim(work: SiteWork, excess: readonly PreviousRegistration[
   });
 }
 
-/** Removes half-made records of this image: an upload was given up because something else is wanted now. */
+/**
+ * Removes what an upload that was given up has left: what is half-made, and what is complete (a kernel that waits for its disk, a disk
+ * that waits to be published) and was seen by nobody. What was published in the moment of the kill may have machines by now: it comes
+ * back as a former registration.
+ */
 export function startTidy(work: SiteWork): void {
   const { round, row, connection } = work;
   const known = knownIds(row);
   startAfterWrite(work, { kind: 'Tidy' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
-    const left = records.filter(
-      (record) => record.claim === round.image.metadata.uid && isHalfMade(record) && !known.has(record.id),
-    );
+    const unnamed = records.filter((record) => record.claim === round.image.metadata.uid && !known.has(record.id));
+    // (What is out of service is no upload's: it was retired so long ago that the row has forgotten it.)
+    const left = unnamed.filter((record) => isHalfMade(record) || (record.state === 'Active' && !record.published));
     await connection.cloud.remove(left, signal);
-    return { kind: 'Tidy', ids: left.map((record) => record.id) };
+    const forgotten = unnamed.filter((record) => record.published && !isHalfMade(record));
+    return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten };
   });
 }
 

@@ -67,6 +67,11 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   if (!isAllowed(work)) return;
   const former = formerOf(row, wanted);
   if (former !== undefined) {
+    if (row.operation?.kind === 'Register') {
+      // Nothing would name what the upload of another version has left here, once its operation is forgotten.
+      begin(work, { kind: 'Tidy' });
+      return startTidy(work);
+    }
     begin(work, { kind: 'Reactivate', id: former.imageID });
     return startReactivate(work, former.artifacts ?? [], wanted.digest ?? former.digest ?? '');
   }

@@ -84,6 +84,8 @@ export function settle(
       if (result.ids.length > 0) note(round, 'Normal', 'Removed', `removed from ${row.name}: ${result.ids.join(', ')}`);
       break;
     case 'Tidy':
+      remember(row, result.forgotten);
+      break;
     case 'Check':
       break;
   }

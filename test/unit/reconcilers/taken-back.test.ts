@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
+import type { Role } from '../../../src/images/format.ts';
+import { guidOf, ownerOf } from '../../../src/reconcilers/vmimage/identity.ts';
+import { withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
+import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
+import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
+import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
+import { servingRow, vmimage, wantedAs } from './objects.ts';
+import { hash, ScriptedCloud } from './scripted-cloud.ts';
+import { Workbench } from './workbench.ts';
+
+const STARTED = '2026-11-21T12:00:00Z';
+const digestOf = (text: string) => `sha256:${hash('sha256', text)}`;
+
+/** A part whose bytes are `text`, as a row names it. */
+function part(role: Role, id: string, text: string): RegisteredArtifact {
+  const cloudDigest = `sha512:${hash('sha512', text)}`;
+  return {
+    role,
+    id,
+    digest: digestOf(text),
+    sentDigest: digestOf(text),
+    cloudDigest,
+    format: 'Raw',
+    size: text.length,
+  };
+}
+
+/** The disk with these bytes is asked for; nobody may ask for the bytes themselves. */
+function disk(text: string): Wanted {
+  const wanted = wantedAs(servingRow());
+  const [only] = wanted.plan.parts;
+  if (only === undefined) throw new Error('no part');
+  return {
+    ...wanted,
+    plan: { ...wanted.plan, parts: [{ ...only, declared: { sha256: hash('sha256', text) } }] },
+    digest: digestOf(text),
+  };
+}
+
+/** The program came back after a kill: `one` serves, and what the row says was under way. */
+function interrupted(more: Partial<SiteRow>) {
+  const bench = new Workbench();
+  const cloud = new ScriptedCloud();
+  bench.site('nova', cloud);
+  cloud.look = async () => {
+    cloud.calls.push('look');
+    return { gone: [], changed: [] };
+  };
+  const spec = vmimage();
+  const owned = { owner: ownerOf('test', 'default'), guid: guidOf(spec, 'test'), claim: spec.metadata.uid };
+  const add = (role: Role, id: string, text: string, published: boolean) =>
+    cloud.add({ ...owned, id, role, text, published });
+  add('Disk', 'd1', 'one', true);
+  const row = servingRow('nova', {
+    imageID: 'd1',
+    digest: digestOf('one'),
+    artifacts: [part('Disk', 'd1', 'one')],
+    registrationHash: registrationHashOf(registrationOf(spec, undefined)),
+    lastCheckedTime: STARTED,
+    ...more,
+  });
+  let now = bench.add(vmimage({}, { sites: [row] }));
+  /** Rounds until nothing happens any more; `wanted` undefined: `spec.state: Deactivated`. */
+  const rounds = async (wanted: Wanted | undefined): Promise<SiteRow> => {
+    for (let n = 0; n < 6; n++) {
+      const round = bench.round(now);
+      const work = bench.work(round);
+      const { row, site, registration } = work;
+      if (wanted !== undefined) await serve(work, wanted);
+      else withdraw(round, { name: 'nova', optional: false, registration, site }, row, 'Deactivated', 'inputs');
+      now = await bench.conclude(round);
+    }
+    const [is] = now.status.sites ?? [];
+    if (is === undefined) throw new Error('no row');
+    return is;
+  };
+  return { bench, cloud, add, rounds };
+}
+
+describe('an interrupted upload that is taken back', () => {
+  const operation = { kind: 'Register', id: 'd2', digest: digestOf('two'), attempt: 1, startedAt: STARTED };
+
+  it('leaves nothing that is complete and was seen by nobody', async () => {
+    const { cloud, add, rounds } = interrupted({ operation });
+    add('Kernel', 'k2', 'kernel', false);
+    add('Disk', 'd2', 'two', false);
+    const row = await rounds(disk('one'));
+    expect([...cloud.records.keys()]).toEqual(['d1']);
+    expect(row).toMatchObject({ phase: 'Ready', imageID: 'd1' });
+    expect(row).not.toHaveProperty('operation');
+    expect(row).not.toHaveProperty('previous');
+  });
+
+  it('and was published is a former version, out of service', async () => {
+    const { cloud, add, rounds } = interrupted({ operation });
+    add('Disk', 'd2', 'two', true);
+    const row = await rounds(disk('one'));
+    expect(cloud.visible).toEqual(['d1=one']);
+    expect(row).toMatchObject({ phase: 'Ready', previous: [{ imageID: 'd2', retiredAt: expect.any(String) }] });
+    expect(row).not.toHaveProperty('operation');
+  });
+
+  it('for a version of before leaves nothing in service beside it', async () => {
+    const former = { imageID: 'd0', digest: digestOf('zero'), retiredAt: STARTED };
+    const previous = [{ ...former, artifacts: [part('Disk', 'd0', 'zero')] }];
+    const { cloud, add, rounds } = interrupted({ operation, previous });
+    add('Disk', 'd2', 'two', true);
+    add('Disk', 'd0', 'zero', false);
+    await rounds(disk('zero'));
+    expect(cloud.visible).toEqual(['d0=zero']);
+  });
+
+  it('does not touch a version that is out of service and that the row has forgotten', async () => {
+    const { cloud, add, rounds } = interrupted({ operation });
+    add('Disk', 'old', 'old', false);
+    Object.assign(cloud.records.get('old') ?? {}, { state: 'Deactivated' });
+    await rounds(disk('one'));
+    expect([...cloud.records.keys()]).toEqual(['d1', 'old']);
+  });
+});
