@@ -108,7 +108,12 @@ export class Ledger {
     this.#entries.add(entry);
     // The next in the queue may fit as well.
     if (this.#queue.leave(holder) && this.#queue.size > 0) this.#options.onSpace();
-    await this.#evict(entry, assessment.deficit);
+    try {
+      await this.#evict(entry, assessment.deficit);
+    } catch (error) {
+      this.#release(entry);
+      throw error;
+    }
     return this.#handle(entry);
   }
 
@@ -211,23 +216,23 @@ export class Ledger {
   async #grow(entry: Entry, bytes: number, deficit: number): Promise<void> {
     const before = entry.bytes;
     entry.bytes = bytes;
-    await this.#evict(entry, deficit, before);
+    try {
+      await this.#evict(entry, deficit);
+    } catch (error) {
+      entry.bytes = before;
+      this.spaceChanged();
+      throw error;
+    }
   }
 
-  /** Evicts for an entry that is in the ledger already. When the volume does not give the space back, the entry goes back too. */
-  async #evict(entry: Entry, deficit: number, before?: number): Promise<void> {
+  /** Evicts for an entry that is in the ledger already. It has to go back, too, when the volume does not give the space back. */
+  async #evict(entry: Entry, deficit: number): Promise<void> {
     if (deficit <= 0) return;
     const { supply, reserveFreeBytes } = this.#options;
     await supply.evict(deficit, this.coveredPartials());
     const missing = reserveFreeBytes + this.#unwritten() - supply.freeBytes();
     if (missing <= 0 || !this.#entries.has(entry)) return;
-    const wanted = entry.bytes;
-    if (before === undefined) this.#release(entry);
-    else {
-      entry.bytes = before;
-      this.spaceChanged();
-    }
-    throw notGivenBack(wanted, missing);
+    throw notGivenBack(entry.bytes, missing);
   }
 
   #release(entry: Entry): void {

@@ -83,6 +83,7 @@ export class Download {
   readonly #signal: AbortSignal;
   #generation: Pick<Growing, 'directory' | 'generation' | 'path'> | undefined;
   #reservation: Reservation | undefined;
+  #ended = false;
   #takesSpace = false;
   #inspection: Promise<Looked> | undefined;
   #headSeen = false;
@@ -131,6 +132,7 @@ export class Download {
       await this.#refusePage(error);
       throw error;
     } finally {
+      this.#ended = true;
       this.#reservation?.release();
     }
   }
@@ -165,7 +167,7 @@ export class Download {
       onBegin: async ({ validators, generation, offset, path }) => {
         told(validators);
         const { totalBytes } = validators;
-        this.#reservation = await cache.reserve(totalBytes ?? spaceStep(cache.stats().quotaBytes), key, key);
+        await this.#setAside(totalBytes ?? spaceStep(cache.stats().quotaBytes));
         if (offset === 0) await cache.newPartial(key, this.#name, validators, generation);
         const { directory } = await cache.partialDirectory(key);
         this.#generation = { directory, generation, path };
@@ -198,6 +200,17 @@ export class Download {
         }, this.#proof.reject);
       },
     };
+  }
+
+  /** Room is made by unlinking files, which takes its time: who was stopped meanwhile has nobody left to give it back. */
+  async #setAside(bytes: number): Promise<void> {
+    const { key } = this.#part;
+    const reservation = await this.#deps.cache.reserve(bytes, key, key);
+    if (this.#ended) {
+      reservation.release();
+      throw new Failure('Aborted', 'stopped');
+    }
+    this.#reservation = reservation;
   }
 
   /** A body of unknown length takes its space in steps. */

@@ -119,6 +119,19 @@ describe('the ledger of space', () => {
     expect(message).toContain('--cache-quota');
   });
 
+  it('keeps nothing set aside for a request or a growth whose eviction failed', async () => {
+    const { ledger, volume } = ledgerOf();
+    const held = await ledger.reserve(10, 'a', 'p');
+    volume.blobs = 80;
+    volume.evict = async () => {
+      throw new Error('EIO');
+    };
+    await expect(ledger.reserve(50, 'b', 'q')).rejects.toThrow('EIO');
+    await expect(held.resize(50)).rejects.toThrow('EIO');
+    expect(ledger.reservedBytes).toBe(10);
+    expect([...ledger.coveredPartials()]).toEqual(['p']);
+  });
+
   it('evicts no more than is missing, and nothing for a request that it refuses', async () => {
     const { ledger, volume } = ledgerOf();
     volume.blobs = 80;

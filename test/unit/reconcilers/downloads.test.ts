@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import { settled } from '../../support/clock.ts';
 import { spaceStep } from '../../../src/reconcilers/vmimage/growing.ts';
@@ -139,6 +139,28 @@ describe('a mirror whose bytes were wrong', () => {
 });
 
 describe('a download that waits for room', () => {
+  it('leaves none set aside when it is stopped while room is made for it', async () => {
+    const bench = await DownloadBench.open();
+    const part = partFrom([ONE], declared);
+    bench.origins.serve(ONE, { etag: '"1"', body });
+    const [making, made] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const reserve = bench.cache.reserve.bind(bench.cache);
+    vi.spyOn(bench.cache, 'reserve').mockImplementationOnce(async (...wanted) => {
+      const reservation = await reserve(...wanted);
+      making.resolve();
+      await made.promise;
+      return reservation;
+    });
+    const { blob, stop } = bench.download(part);
+    await making.promise;
+    stop.abort();
+    await expect(blob).rejects.toThrow();
+    made.resolve();
+    await settled();
+    expect(bench.cache.stats().reservedBytes).toBe(0);
+    await expect(bench.download(part).blob).resolves.toMatchObject({ source: ONE });
+  });
+
   it('keeps its place as long as somebody wants it, and no longer', async () => {
     const bench = await DownloadBench.open();
     const part = partFrom([ONE], declared);

@@ -13,6 +13,8 @@ interface Origin {
   announced?: number;
   /** Sends what the test says when it says so (`stream`); else all at once. */
   held?: boolean;
+  /** Closes the connection after so many bytes. */
+  cutAfter?: number;
 }
 
 /** A download that the test drives: bytes as the thread would tell of them. */
@@ -32,6 +34,8 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
   /** Places that were asked at all, and those whose bytes were fetched, in order. */
   readonly asked: string[] = [];
   readonly fetched: string[] = [];
+  /** Where each of those fetches began. */
+  readonly offsets: number[] = [];
 
   serve(url: string, origin: Origin | Failure): void {
     this.#origins.set(url, origin);
@@ -53,19 +57,28 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
     this.asked.push(url);
     const origin = this.#origins.get(url) ?? new Failure('NotFound', `${url} is not there`);
     if (origin instanceof Failure) throw origin;
-    const { etag, body, announced = body.length, held } = origin;
+    const { etag, body, announced = body.length, held, cutAfter = body.length } = origin;
     const validators = { etag, ...(announced === 0 ? {} : { totalBytes: announced }) };
-    const generation = request.nextGeneration;
+    const resume = request.resume?.validators.etag === etag ? request.resume : undefined;
+    const offset = resume?.watermark ?? 0;
+    const generation = resume?.generation ?? request.nextGeneration;
     const path = join(request.directory, `${generation}.part`);
-    await listener.onBegin?.({ generation, path, source: url, validators, offset: 0 });
+    const begun = listener.onBegin?.({ generation, path, source: url, validators, offset });
+    await Promise.race([begun, aborted(signal)]);
     this.fetched.push(url);
-    await writeFile(path, body);
+    this.offsets.push(offset);
+    const bytes = Math.min(offset + cutAfter, body.length);
+    await writeFile(path, body.subarray(0, bytes));
     if (held === true) await this.#drive(url, listener, signal);
+    if (bytes < body.length) {
+      listener.onProgress?.({ bytes, durable: bytes });
+      throw new Failure('Truncated', `${url}: cut`);
+    }
     const digests = { sha256: sha256(body) };
     if (request.declared.sha256 !== undefined && !sameBytes(digests, request.declared))
       throw new Failure('DigestMismatch', `${url}: other bytes`);
     listener.onProven?.({ generation, size: body.length, digests });
-    return { generation, path, size: body.length, digests, validators, source: url, fromZero: true };
+    return { generation, path, size: body.length, digests, validators, source: url, fromZero: offset === 0 };
   }
 
   async #drive(url: string, listener: FetchListener, signal: AbortSignal): Promise<void> {
@@ -82,4 +95,12 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
       this.#streams.delete(url);
     });
   }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = () => reject(new Failure('Aborted', 'stopped'));
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+  });
 }
