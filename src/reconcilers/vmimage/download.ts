@@ -168,6 +168,12 @@ export class Download {
         told(validators);
         const { totalBytes } = validators;
         await this.#setAside(totalBytes ?? spaceStep(cache.stats().quotaBytes));
+        // Until then it was anybody's to evict. What is written to its file now would be nobody's.
+        if (offset > 0 && cache.partial(key)?.generation !== generation)
+          throw new Failure(
+            'SourceChanged',
+            `${this.#name}: what had come before was evicted; it is fetched from the start`,
+          );
         if (offset === 0) await cache.newPartial(key, this.#name, validators, generation);
         const { directory } = await cache.partialDirectory(key);
         this.#generation = { directory, generation, path };

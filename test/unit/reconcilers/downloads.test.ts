@@ -138,6 +138,24 @@ describe('a mirror whose bytes were wrong', () => {
   });
 });
 
+describe('a download that was cut', () => {
+  it('begins anew at once when what had come was evicted before it could go on', async () => {
+    const bench = await DownloadBench.open();
+    const part = partFrom([ONE], declared);
+    bench.origins.serve(ONE, { etag: '"1"', body, cutAfter: 4 });
+    await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'Truncated' });
+    bench.origins.serve(ONE, { etag: '"1"', body });
+    const reserve = bench.cache.reserve.bind(bench.cache);
+    vi.spyOn(bench.cache, 'reserve').mockImplementationOnce(async (...wanted) => {
+      (await reserve(2 ** 30, 'another')).release();
+      return reserve(...wanted);
+    });
+    await expect(bench.download(part).blob).resolves.toMatchObject({ source: ONE });
+    expect(bench.origins.offsets).toEqual([0, 0]);
+    expect(bench.cache.stats().reservedBytes).toBe(0);
+  });
+});
+
 describe('a download that waits for room', () => {
   it('leaves none set aside when it is stopped while room is made for it', async () => {
     const bench = await DownloadBench.open();
