@@ -21,6 +21,11 @@ export interface Progress {
   (bytes: number, totalBytes?: number): void;
 }
 
+/** Where the archive lies from which `decompress` takes a member, until it has been taken. */
+export function archiveBeside(to: string): string {
+  return `${to}.tar`;
+}
+
 /**
  * The room of disk images: recognise, refuse what is unsafe, decompress, unpack, convert. It knows files, not resources.
  * Implemented by `images/index.ts`. Where a tool runner works for it, every step may also end with ToolRunnerUnavailable.
@@ -45,7 +50,7 @@ export interface Images {
    * truncation and trailing garbage are errors (NULs after gzip are padding). On failure nothing is left at `to`.
    *
    * With `member`, a result that is a tar archive is replaced by that member (ORCA's ZFILESYSTEM keeps the disk as `filesystem`;
-   * GNU sparse members are understood); needs space for both meanwhile. A result that is no archive stays as it is.
+   * GNU sparse members are understood); needs space for both meanwhile (`archiveBeside`). A result that is no archive stays as it is.
    *
    * Progress counts compressed bytes read, of the size of `from`.
    * @throws Failure TooLarge when the output passes `maxOutputBytes`; CorruptImage; ToolMissing; DiskFull; NotSupported when the

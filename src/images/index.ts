@@ -3,7 +3,7 @@ import type { Algorithm } from '../api/digest.ts';
 import { Failure } from '../api/failure.ts';
 import { borrowedTools } from './borrowed.ts';
 import { type Compression, interchangeable } from './format.ts';
-import type { Images, Produced } from './images.ts';
+import { archiveBeside, type Images, type Produced } from './images.ts';
 import { inspect } from './inspect.ts';
 import { localTools } from './local.ts';
 import { recognise } from './recognise.ts';
@@ -51,7 +51,7 @@ export function createImages(options: ImagesOptions = {}): Images {
     const { maxOutputBytes } = job;
     const digests = withSha256(job.digests);
     if (member === undefined) return intoNew(to, () => tools.unpack({ ...rest, to, digests }, signal));
-    const archive = `${to}.tar`;
+    const archive = archiveBeside(to);
     try {
       const whole = await intoNew(archive, () => tools.unpack({ ...rest, to: archive, digests }, signal));
       const taken = await intoNew(to, async () => {

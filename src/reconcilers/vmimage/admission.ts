@@ -82,7 +82,7 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
     path = cache.scratch('.content');
     reservation.cover(path);
     const { quotaBytes } = cache.stats();
-    const space = keepAhead(reservation, path, clock, { quotaBytes, besideBytes: size });
+    const space = keepAhead(reservation, [path], clock, { quotaBytes, besideBytes: size });
     try {
       const produced = await images.decompress(
         {
@@ -94,7 +94,7 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
         },
         AbortSignal.any([signal, space.signal]),
       );
-      space.signal.throwIfAborted();
+      await space.complete(signal);
       ({ digests, size } = produced);
     } catch (error) {
       await rm(path, { force: true });

@@ -12,53 +12,91 @@ export function spaceStep(quotaBytes: number): number {
   return Math.max(MiB, Math.min(GiB, Math.floor(quotaBytes / 8)));
 }
 
+/** What a growing file may not have: there is so much in all, and this stays beside it. */
+interface Bounds {
+  quotaBytes: number;
+  besideBytes: number;
+}
+
+/** What the file takes on the disk, in bytes; none where it is not there. Honest disks are mostly holes. */
+async function allocatedBytes(path: string): Promise<number> {
+  return stat(path).then(
+    (found) => found.blocks * 512,
+    () => 0,
+  );
+}
+
 /**
- * Keeps a reservation ahead of a file whose size nobody knows beforehand (what comes out of a compressed one): a bomb runs into
- * the quota, not into the disk's end. What counts is blocks on the disk, for honest disks are mostly holes.
+ * Keeps a reservation ahead of files whose size nobody knows beforehand (what comes out of a compressed one, and the archive on the
+ * way to it): a bomb runs into the quota, not into the disk's end. What counts is blocks on the disk.
  *
  * `besideBytes` stay in the cache all the while (the compressed file): what can never fit beside them is TooLarge, and not a wait
  * without end for others to make room.
  *
- * @returns a signal that fires, with the cache's Failure, when there is no more space; `stop` ends the watch
+ * @returns a signal that fires, with the cache's Failure, when there is no more space; `complete` ends the watch when all is written,
+ * and fails unless there is space for all of it, or when its signal fires; `stop` just ends the watch
  */
 export function keepAhead(
   reservation: Reservation,
-  path: string,
+  paths: readonly string[],
   clock: Clock,
-  { quotaBytes, besideBytes }: { quotaBytes: number; besideBytes: number },
-): { signal: AbortSignal; stop(): void } {
+  { quotaBytes, besideBytes }: Bounds,
+): { signal: AbortSignal; complete(signal: AbortSignal): Promise<void>; stop(): void } {
   const abort = new AbortController();
   let cancel = () => {};
   let stopped = false;
   let granted = reservation.bytes;
   const step = spaceStep(quotaBytes);
+  const most = quotaBytes - besideBytes;
+  const taken = async (): Promise<number> => {
+    const bytes = (await Promise.all(paths.map(allocatedBytes))).reduce((sum, each) => sum + each, 0);
+    if (bytes > granted && bytes > most) throw tooLarge(most);
+    return bytes;
+  };
+  const grow = async (bytes: number): Promise<void> => {
+    if (bytes > granted) await reservation.resize(bytes);
+    granted = Math.max(granted, bytes);
+  };
   const look = async (): Promise<void> => {
-    const taken = await stat(path).then(
-      (found) => found.blocks * 512,
-      () => 0,
-    );
-    if (granted - taken < Math.min(step, granted) / 2) {
-      const most = quotaBytes - besideBytes;
-      if (taken > most) {
-        throw new Failure(
-          'TooLarge',
-          `what comes out of the compressed file has more than the ${Math.max(0, most)} bytes that the whole cache may hold beside it: give the cache more (--cache-quota)`,
-        );
-      }
-      // The last step before the bound is what is left up to it.
-      const wanted = Math.max(taken, Math.min(Math.max(granted, taken) + step, most));
-      if (wanted > granted) await reservation.resize(wanted);
-      granted = Math.max(granted, wanted);
-    }
+    const bytes = await taken();
+    // The last step before the bound is what is left up to it.
+    if (granted - bytes < Math.min(step, granted) / 2)
+      await grow(Math.max(bytes, Math.min(Math.max(granted, bytes) + step, most)));
     if (!stopped) cancel = clock.after(LOOK_MS, next);
   };
-  const next = () => void look().catch((error: unknown) => abort.abort(error));
+  let looking = Promise.resolve();
+  const next = () => {
+    looking = look().catch((error: unknown) => abort.abort(error));
+  };
+  const stop = () => {
+    stopped = true;
+    cancel();
+  };
   cancel = clock.after(LOOK_MS, next);
   return {
     signal: abort.signal,
-    stop: () => {
-      stopped = true;
-      cancel();
+    async complete(signal) {
+      stop();
+      signal.throwIfAborted();
+      // Whoever waits for more is let go by the end of its reservation; nothing is written in it any more.
+      const release = () => reservation.release();
+      signal.addEventListener('abort', release);
+      try {
+        await looking;
+        abort.signal.throwIfAborted();
+        // What was written since the last look, or all of it where there was none.
+        await grow(await taken());
+      } finally {
+        signal.removeEventListener('abort', release);
+      }
     },
+    stop,
   };
+}
+
+function tooLarge(most: number): Failure {
+  return new Failure(
+    'TooLarge',
+    `what comes out of the compressed file has more than the ${Math.max(0, most)} bytes that the whole cache may hold beside it: give the cache more (--cache-quota)`,
+  );
 }

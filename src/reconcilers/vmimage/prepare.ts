@@ -3,6 +3,7 @@ import { type Algorithm, type Digests, sameBytes, strongest } from '../../api/di
 import { Failure } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
+import { archiveBeside } from '../../images/images.ts';
 import type { Deps } from '../deps.ts';
 import { HAND_OVER_MS, headOf } from './admission.ts';
 import { keepAhead } from './growing.ts';
@@ -137,7 +138,7 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
     Math.max(2 * published.size, 2 ** 20),
     deps,
     job.signal,
-    async (to, limited) => {
+    async (to, limited, complete) => {
       const produced = await images.decompress(
         {
           from: published.path,
@@ -150,6 +151,7 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
         },
         limited,
       );
+      await complete();
       checkContent(part, produced.digests, published);
       const { compression: inner } = images.recognise(await headOf(to));
       if (inner !== 'None')
@@ -188,11 +190,12 @@ async function convert(
   // Metadata of every format stays below a few percent of the disk it describes; sparse disks take less than this.
   const bound = Math.ceil((content.virtualSize ?? content.size) * 1.05) + 64 * 2 ** 20;
   const bid = Math.min(bound, Math.max(2 * content.size, 64 * 2 ** 20));
-  await transform('Convert', published, content, bid, deps, job.signal, async (to, limited) => {
+  await transform('Convert', published, content, bid, deps, job.signal, async (to, limited, complete) => {
     const produced = await images.convert(
       { from: content.path, fromFormat, to, toFormat, limits: { maxOutputBytes: bound }, progress },
       limited,
     );
+    await complete();
     cache.pin(produced.digests.sha256 ?? '', holder);
     return cache.admitTransform(content.sha256, step, to, produced.digests.sha256 ?? '', {
       digests: produced.digests,
@@ -206,9 +209,9 @@ async function convert(
 }
 
 /**
- * Makes one new file of a blob: space is set aside and kept ahead of what is written, the source stays while it is read (a
- * transform is known by it), and nothing is left when it fails. The space is asked for in the name of what was published, by which the
- * row that waits for it is found again when there is some (room.ts).
+ * Makes one new file of a blob: space is set aside and kept ahead of what is written (`make` says when that is complete), the source
+ * stays while it is read (a transform is known by it), and nothing is left when it fails. The space is asked for in the name of what
+ * was published, by which the row that waits for it is found again when there is some (room.ts).
  */
 async function transform(
   kind: 'Decompress' | 'Convert',
@@ -217,21 +220,22 @@ async function transform(
   bid: number,
   deps: WorkDeps,
   signal: AbortSignal,
-  make: (to: string, signal: AbortSignal) => Promise<Blob>,
+  make: (to: string, signal: AbortSignal, complete: () => Promise<void>) => Promise<Blob>,
 ): Promise<Blob> {
   const { cache, clock, metrics } = deps;
   const reservation = await cache.reserve(bid, spaceFor(published.sha256));
   const to = cache.scratch(`.${kind.toLowerCase()}`);
-  reservation.cover(to);
+  const written = [to, archiveBeside(to)];
+  for (const path of written) reservation.cover(path);
   cache.pin(source.sha256, to);
   const { quotaBytes } = cache.stats();
-  const space = keepAhead(reservation, to, clock, { quotaBytes, besideBytes: source.size });
+  const space = keepAhead(reservation, written, clock, { quotaBytes, besideBytes: source.size });
   const started = clock.now();
   try {
     // What is made of bytes that have rotted would have a digest of its own, and nothing would tell.
     const old = started - Date.parse(source.fetchedAt) > FRESH_MS;
     if (old && !(await isIntact(source, deps, signal))) throw damaged('the image');
-    const made = await make(to, AbortSignal.any([signal, space.signal]));
+    const made = await make(to, AbortSignal.any([signal, space.signal]), () => space.complete(signal));
     metrics.transferred({ step: kind, bytes: made.size, seconds: (clock.now() - started) / 1000 });
     return made;
   } catch (error) {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -14,6 +14,7 @@ import { prepare } from '../../../src/reconcilers/vmimage/prepare.ts';
 import { giveUpRoomToPrepare, isRoomToPrepare, spaceFor } from '../../../src/reconcilers/vmimage/room.ts';
 import { holds, recordSiteFailure } from '../../../src/reconcilers/vmimage/rows.ts';
 import { createLogger } from '../../../src/telemetry/log.ts';
+import { settled } from '../../support/clock.ts';
 import { vmimage } from './objects.ts';
 import { Workbench } from './workbench.ts';
 
@@ -144,5 +145,39 @@ describe('an image that is unpacked or converted', () => {
     Object.assign(bench.deps, { images: failing });
     await expect(prepare(part, blob, ['Vdi'], bench.deps, job)).rejects.toMatchObject({ reason: 'ToolFailed' });
     expect(cache.stats().pinnedBytes).toBe(0);
+  });
+
+  it('does not fill the volume with the archive that its disk is taken out of', async () => {
+    const bench = new Workbench();
+    const bomb = async ({ to }: { to: string }, signal: AbortSignal): Promise<Produced> => {
+      await writeFile(`${to}.tar`, Buffer.alloc(90 * MIB));
+      for (let turn = 0; turn < 10_000 && !signal.aborted; turn++) {
+        bench.clock.advance(250);
+        await settled();
+      }
+      await rm(`${to}.tar`);
+      signal.throwIfAborted();
+      return write(to, disk);
+    };
+    Object.assign(bench.deps, { cache, images: { ...images, decompress: bomb } });
+    const published = await publish();
+    const unpacked = prepare({ ...part, member: 'filesystem' }, published, ['Raw'], bench.deps, job);
+    await expect(unpacked).rejects.toMatchObject({ reason: 'TooLarge' });
+    expect(cache.stats()).toMatchObject({ blobs: 1, reservedBytes: 0, pinnedBytes: 0 });
+  });
+
+  it('becomes no blob where it was written faster than anybody looked, and there is no room for it', async () => {
+    const bench = new Workbench();
+    const bomb = async ({ to }: { to: string }) => write(to, Buffer.alloc(90 * MIB));
+    Object.assign(bench.deps, { cache, images: { ...images, decompress: bomb } });
+    const published = await publish();
+    await expect(prepare(part, published, ['Raw'], bench.deps, job)).rejects.toMatchObject({ reason: 'TooLarge' });
+    expect(cache.stats()).toMatchObject({ blobs: 1, reservedBytes: 0, pinnedBytes: 0 });
+    const other = await cache.reserve(60 * MIB, 'other');
+    const grown = async ({ to }: { to: string }) => write(to, Buffer.alloc(30 * MIB));
+    Object.assign(bench.deps, { cache, images: { ...images, decompress: grown } });
+    await expect(prepare(part, published, ['Raw'], bench.deps, job)).rejects.toMatchObject({ reason: 'CacheFull' });
+    other.release();
+    await expect(prepare(part, published, ['Raw'], bench.deps, job)).resolves.toMatchObject({ format: 'Raw' });
   });
 });
