@@ -30,6 +30,19 @@ export function provable(digests: Digests): boolean {
   return STRONG.some((name) => digests[name] !== undefined);
 }
 
+/** Those of the declared digests that nobody has computed of the bytes yet. */
+export function uncompared(declared: Digests, known: Digests): Algorithm[] {
+  return ALGORITHMS.filter((name) => declared[name] !== undefined && known[name] === undefined);
+}
+
+/** The strongest declared digest that the bytes do not have. */
+export function contradicted(declared: Digests, known: Digests): Algorithm | undefined {
+  return ALGORITHMS.find((name) => {
+    const [wanted, has] = [declared[name], known[name]];
+    return wanted !== undefined && has !== undefined && wanted.toLowerCase() !== has.toLowerCase();
+  });
+}
+
 /** Two sets name the same bytes when a strong digest agrees and none disagrees (adding sha512 to a spec is no replacement). */
 export function sameBytes(a: Digests, b: Digests): boolean {
   let agreed = false;

@@ -1,5 +1,5 @@
 import { open, readFile, rm } from 'node:fs/promises';
-import { type Algorithm, sameBytes } from '../../api/digest.ts';
+import type { Algorithm } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Blob, Cache } from '../../cache/cache.ts';
 import type { Compression } from '../../images/format.ts';
@@ -9,7 +9,7 @@ import type { Clock } from '../../runtime/clock.ts';
 import type { FetchResult } from '../../transfers/transfers.ts';
 import { keepAhead } from './growing.ts';
 import type { Part } from './plan.ts';
-import { contentMismatch } from './verdicts.ts';
+import { isContentOf } from './verdicts.ts';
 
 const MiB = 2 ** 20;
 /** By then whoever asked for a blob has taken it, or has gone. */
@@ -104,10 +104,12 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
       reservation.release();
     }
   }
-  if (!sameBytes(digests, part.content)) {
+  try {
+    if (!isContentOf(part, digests, source)) throw new Failure('InternalError', 'a digest of the content is missing');
+  } catch (error) {
     await rm(path, { force: true });
     await cache.dropPartial(part.key);
-    throw contentMismatch(part, digests, source);
+    throw error;
   }
   const sha256 = digests.sha256 ?? '';
   const inspected = await lookInto(keptOf(part), path, deps, signal);

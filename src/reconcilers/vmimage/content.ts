@@ -1,5 +1,5 @@
 import { timestamp } from '../../api/conditions.ts';
-import { strongest } from '../../api/digest.ts';
+import { strongest, uncompared } from '../../api/digest.ts';
 import { Failure, type FailureClass } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
@@ -104,7 +104,8 @@ async function here(part: Part, round: Round): Promise<Blob | undefined> {
   const wanted = Object.keys(part.declared).length > 0 ? part.declared : part.content;
   if (Object.keys(wanted).length > 0) {
     const blob = await cache.find(wanted, part.scope);
-    return blob !== undefined && looked(blob, part) ? blob : undefined;
+    // What is missing to it, a job finds out.
+    return blob !== undefined && looked(blob, part) && uncompared(wanted, blob.digests).length === 0 ? blob : undefined;
   }
   const kept = round.status.artifacts?.find((artifact) => artifact.role === part.role);
   const sha256 = kept?.digest?.startsWith('sha256:') === true ? kept.digest.slice(7) : undefined;

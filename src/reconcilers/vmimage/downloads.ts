@@ -1,11 +1,12 @@
-import { sameBytes } from '../../api/digest.ts';
+import { contradicted, type Digests, sameBytes, uncompared } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Blob, Validators } from '../../cache/cache.ts';
 import type { JobHandle } from '../../runtime/jobs.ts';
 import type { SourceSpec } from '../../sources/source.ts';
-import { inspected } from './admission.ts';
+import { HAND_OVER_MS, inspected } from './admission.ts';
 import { Download, type DownloadDeps, type DownloadOptions, type DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
+import { withDigests } from './intact.ts';
 import { Memories } from './memory.ts';
 import type { Part } from './plan.ts';
 import { Rate } from './rate.ts';
@@ -126,8 +127,24 @@ export class Downloads {
     const wanted = Object.keys(part.declared).length > 0 ? part.declared : part.content;
     if (Object.keys(wanted).length === 0) return undefined;
     const blob = await cache.find(wanted, part.scope);
-    if (blob === undefined) return undefined;
-    return inspected(part, blob, this.#deps, signal);
+    const compared = blob === undefined ? undefined : await this.#compared(blob, wanted, part, signal);
+    return compared === undefined ? undefined : inspected(part, compared, this.#deps, signal);
+  }
+
+  /**
+   * The blob, if it has every digest that is declared; those that nobody has asked of it yet are computed. If not, the part is fetched
+   * as it would be without the blob, and fails as it would.
+   */
+  async #compared(blob: Blob, wanted: Digests, part: Part, signal: AbortSignal): Promise<Blob | undefined> {
+    if (uncompared(wanted, blob.digests).length === 0) return blob;
+    const { cache, clock } = this.#deps;
+    cache.pin(blob.sha256, part.key);
+    try {
+      const known = await withDigests(blob, uncompared(wanted, blob.digests), this.#deps, signal);
+      return known !== undefined && contradicted(wanted, known.digests) === undefined ? known : undefined;
+    } finally {
+      clock.after(HAND_OVER_MS, () => cache.unpinAll(part.key));
+    }
   }
 
   async #fetch(running: Running, options: DownloadOptions, handle: JobHandle): Promise<Blob> {

@@ -1,7 +1,14 @@
 import type { Algorithm } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
-import type { Blob } from '../../cache/cache.ts';
-import type { Deps } from '../deps.ts';
+import type { Blob, Cache } from '../../cache/cache.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import type { Transfers } from '../../transfers/transfers.ts';
+
+interface ReadingDeps {
+  cache: Cache;
+  transfers: Transfers;
+  log: Logger;
+}
 
 /** The largest image, read slowly. */
 const DIGEST_MS = 3_600_000;
@@ -12,17 +19,44 @@ const DIGEST_MS = 3_600_000;
  */
 export async function isIntact(
   blob: Blob,
-  { cache, transfers, log }: Pick<Deps, 'cache' | 'transfers' | 'log'>,
+  { cache, transfers, log }: ReadingDeps,
   signal: AbortSignal,
 ): Promise<boolean> {
   const { sha256 } = await transfers.digest(blob.path, ['sha256'], signal);
   if (sha256 === blob.sha256) return true;
-  log.error(
-    { sha256: blob.sha256, found: sha256, path: blob.path },
-    'a blob is damaged: it is dropped; look at the disk',
-  );
-  await cache.drop(blob.sha256);
+  await dropDamaged(blob, sha256, { cache, log });
   return false;
+}
+
+async function dropDamaged(
+  { sha256, path }: Blob,
+  found: string | undefined,
+  { cache, log }: Pick<ReadingDeps, 'cache' | 'log'>,
+): Promise<void> {
+  log.error({ sha256, found, path }, 'a blob is damaged: it is dropped; look at the disk');
+  await cache.drop(sha256);
+}
+
+/**
+ * The blob with these digests, too: those that nobody wanted when its bytes came are computed, and remembered. Undefined where the
+ * bytes are not what was proven then: it is dropped.
+ */
+export async function withDigests(
+  blob: Blob,
+  algorithms: readonly Algorithm[],
+  { cache, transfers, log }: ReadingDeps,
+  signal: AbortSignal,
+): Promise<Blob | undefined> {
+  const missing = algorithms.filter((name) => blob.digests[name] === undefined);
+  if (missing.length === 0) return blob;
+  const found = await transfers.digest(blob.path, [...new Set<Algorithm>(['sha256', ...missing])], signal);
+  if (found.sha256 !== blob.sha256) {
+    await dropDamaged(blob, found.sha256, { cache, log });
+    return undefined;
+  }
+  const digests = { ...blob.digests, ...found };
+  await cache.annotate(blob.sha256, { digests });
+  return { ...blob, digests };
 }
 
 /** What is told of a damaged blob; the next try fetches it. */
@@ -42,7 +76,7 @@ export function damaged(what: string, cause?: unknown): Failure {
 export async function digestOf(
   blob: Blob,
   algorithm: Algorithm,
-  { cache, transfers }: Pick<Deps, 'cache' | 'transfers'>,
+  { cache, transfers }: Pick<ReadingDeps, 'cache' | 'transfers'>,
 ): Promise<string> {
   const wanted = [...new Set([algorithm, 'sha256'] as const)];
   const digests = await transfers.digest(blob.path, wanted, AbortSignal.timeout(DIGEST_MS));

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { type Algorithm, type Digests, sameBytes, strongest } from '../../api/digest.ts';
+import type { Algorithm } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
@@ -7,9 +7,10 @@ import { archiveBeside } from '../../images/images.ts';
 import type { Deps } from '../deps.ts';
 import { HAND_OVER_MS, headOf } from './admission.ts';
 import { keepAhead } from './growing.ts';
-import { damaged, isIntact } from './intact.ts';
+import { damaged, isIntact, withDigests } from './intact.ts';
 import type { Part } from './plan.ts';
 import { spaceFor } from './room.ts';
+import { isContentOf } from './verdicts.ts';
 
 /** What is sent to a site that takes these formats. */
 export interface Prepared {
@@ -36,7 +37,7 @@ const FRESH_MS = 3_600_000;
 
 /**
  * What the site gets, if all of it is in the cache already.
- * @throws Failure FormatMismatch | ToolMissing
+ * @throws Failure DigestMismatch | FormatMismatch | ToolMissing
  */
 export async function prepared(
   part: Part,
@@ -44,9 +45,6 @@ export async function prepared(
   formats: readonly Format[],
   deps: PrepareDeps,
 ): Promise<Prepared | undefined> {
-  if (part.role !== 'Disk' && (published.compression ?? 'None') === 'None') {
-    return { blob: published, format: 'Raw', transform: AS_PUBLISHED };
-  }
   const steps: string[] = [];
   let blob = published;
   const { compression = 'None' } = published;
@@ -57,6 +55,8 @@ export async function prepared(
     steps.push(step);
     blob = unpacked;
   }
+  // Each image has it compared with what that image declares: it may have been unpacked for another.
+  if (!isContentOf(part, blob.digests, nameOf(published))) return undefined;
   if (part.role !== 'Disk') return { blob, format: 'Raw', transform: steps.join('+') || AS_PUBLISHED };
   if (blob.format === undefined) return undefined;
   checkFormat(part, blob.format);
@@ -109,7 +109,9 @@ export async function prepare(
       if (accepts(formats, content.format) === undefined)
         await convert(published, content, targetOf(formats), deps, job);
     }
-    const result = await prepared(part, published, formats, deps);
+    // Its digests may have been completed.
+    const known = await cache.get(published.sha256);
+    const result = known === undefined ? undefined : await prepared(part, known, formats, deps);
     if (result === undefined) throw new Failure('Conflict', `${part.field}: the prepared image was dropped meanwhile`);
     clock.after(HAND_OVER_MS, () => cache.unpinAll(job.holder));
     return result;
@@ -123,13 +125,10 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
   const { cache, images } = deps;
   const { holder, progress } = job;
   const { compression = 'None' } = published;
-  if (compression === 'None') {
-    checkContent(part, published.digests, published);
-    return published;
-  }
+  if (compression === 'None') return compared(part, published, published, deps, job);
   const step = await unpackId(part, compression, deps);
   const known = await cache.findTransform(published.sha256, step);
-  if (known !== undefined) return known;
+  if (known !== undefined) return compared(part, known, published, deps, job);
   // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
   return transform(
     'Decompress',
@@ -152,12 +151,12 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
         limited,
       );
       await complete();
-      checkContent(part, produced.digests, published);
+      isContentOf(part, produced.digests, nameOf(published));
       const { compression: inner } = images.recognise(await headOf(to));
       if (inner !== 'None')
         throw new Failure(
           'NotSupported',
-          `${part.field}: ${published.source ?? 'the file'} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
+          `${part.field}: ${nameOf(published)} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
         );
       const facts =
         part.role === 'Disk'
@@ -173,6 +172,21 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
       });
     },
   );
+}
+
+/** Content that is here already, compared with all that this image declares of it. */
+async function compared(
+  part: Part,
+  content: Blob,
+  published: Blob,
+  deps: WorkDeps,
+  { holder, signal }: Preparing,
+): Promise<Blob> {
+  deps.cache.pin(content.sha256, holder);
+  const known = await withDigests(content, Object.keys(part.content) as Algorithm[], deps, signal);
+  if (known === undefined) throw damaged('the image');
+  isContentOf(part, known.digests, nameOf(published));
+  return known;
 }
 
 async function convert(
@@ -273,12 +287,6 @@ function checkFormat(part: Part, format: Format): void {
   );
 }
 
-function checkContent(part: Part, digests: Digests, published: Blob): void {
-  if (Object.keys(part.content).length === 0 || sameBytes(digests, part.content)) return;
-  const wanted = strongest(part.content) ?? '';
-  const algorithm = wanted.split(':')[0] as Algorithm;
-  throw new Failure(
-    'DigestMismatch',
-    `${part.field}.contentChecksums: the content of ${published.source ?? 'the file'} has ${algorithm} ${digests[algorithm] ?? '(unknown)'}, not ${wanted.slice(wanted.indexOf(':') + 1)}`,
-  );
+function nameOf({ source = 'the file' }: Blob): string {
+  return source;
 }

@@ -1,4 +1,4 @@
-import { type Algorithm, type Digests, strongest } from '../../api/digest.ts';
+import { contradicted, type Digests, uncompared } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { Recognition } from '../../images/format.ts';
 import type { SourceSpec } from '../../sources/source.ts';
@@ -39,11 +39,16 @@ export function verdictOf(failures: readonly Failure[]): Failure {
   });
 }
 
-export function contentMismatch(part: Part, actual: Digests, name: string): Failure {
-  const algorithm = (strongest(part.content) ?? '').split(':')[0] as Algorithm;
-  return new Failure(
+/**
+ * Whether the content has every digest that is declared of it; false while one of them has not been computed.
+ * @throws Failure DigestMismatch
+ */
+export function isContentOf(part: Part, actual: Digests, name: string): boolean {
+  const algorithm = contradicted(part.content, actual);
+  if (algorithm === undefined) return uncompared(part.content, actual).length === 0;
+  throw new Failure(
     'DigestMismatch',
-    `${part.field}.contentChecksums.${algorithm}: the content of ${name} has ${algorithm} ${actual[algorithm] ?? '(not computed)'}, not ${part.content[algorithm]}`,
+    `${part.field}.contentChecksums.${algorithm}: the content of ${name} has ${algorithm} ${actual[algorithm]}, not ${part.content[algorithm]}`,
   );
 }
 

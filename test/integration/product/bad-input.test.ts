@@ -470,7 +470,7 @@ describe('an image', () => {
       {
         what: 'a wrong digest of the content',
         reason: 'DigestMismatch',
-        says: /spec\.contentChecksums: the content of .* has sha256 [0-9a-f]{64}, not 0{64}/,
+        says: /spec\.contentChecksums\.sha256: the content of .* has sha256 [0-9a-f]{64}, not 0{64}/,
         bad: (p) => ({
           ...at(p, { body: p.packed.bytes }),
           checksums: { sha256: p.packed.sha256 },

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import { settled } from '../../support/clock.ts';
@@ -9,6 +10,40 @@ const MIB = 2 ** 20;
 const body = Buffer.from('a disk');
 const declared = { sha256: sha256(body) };
 const [ONE, TWO] = ['https://one.example/disk', 'https://two.example/disk'];
+
+describe('bytes that are here by fewer digests than are declared now', () => {
+  const sha512 = createHash('sha512').update(body).digest('hex');
+  async function here() {
+    const bench = await DownloadBench.open();
+    bench.origins.serve(ONE, { etag: '"1"', body });
+    await bench.download(partFrom([ONE], declared)).blob;
+    bench.origins.asked.length = 0;
+    return bench;
+  }
+
+  it('are compared with the others, and taken', async () => {
+    const bench = await here();
+    const blob = await bench.download(partFrom([ONE], { ...declared, sha512 })).blob;
+    expect(blob.digests).toMatchObject({ ...declared, sha512 });
+    expect(bench.origins.asked).toEqual([]);
+  });
+
+  it('are no proof of one that is wrong: what is declared is fetched, and refused', async () => {
+    const bench = await here();
+    const { blob } = bench.download(partFrom([ONE], { ...declared, sha512: '0'.repeat(128) }));
+    await expect(blob).rejects.toMatchObject({ reason: 'DigestMismatch' });
+    expect(bench.origins.asked).toEqual([ONE]);
+  });
+
+  it('are dropped and fetched where they have rotted', async () => {
+    const bench = await here();
+    const cached = await bench.cache.find(declared, 'public');
+    bench.origins.rot = true;
+    const { blob } = bench.download(partFrom([ONE], { ...declared, sha512 }));
+    expect(await blob).toMatchObject({ sha256: cached?.sha256 });
+    expect(bench.origins.asked).toEqual([ONE]);
+  });
+});
 
 describe('a download of bytes that another brings from elsewhere', () => {
   async function rivals() {

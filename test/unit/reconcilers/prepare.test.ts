@@ -10,7 +10,7 @@ import type { Format } from '../../../src/images/format.ts';
 import type { Images, Produced } from '../../../src/images/images.ts';
 import { Failure } from '../../../src/api/failure.ts';
 import type { Part } from '../../../src/reconcilers/vmimage/plan.ts';
-import { prepare } from '../../../src/reconcilers/vmimage/prepare.ts';
+import { prepare, prepared } from '../../../src/reconcilers/vmimage/prepare.ts';
 import { giveUpRoomToPrepare, isRoomToPrepare, spaceFor } from '../../../src/reconcilers/vmimage/room.ts';
 import { holds, recordSiteFailure } from '../../../src/reconcilers/vmimage/rows.ts';
 import { createLogger } from '../../../src/telemetry/log.ts';
@@ -90,6 +90,42 @@ describe('an image that is unpacked or converted', () => {
     });
     expect(await cache.get(published.sha256)).toBeUndefined();
     expect(cache.stats()).toMatchObject({ blobs: 0, reservedBytes: 0 });
+  });
+
+  describe('is compared with all that the image declares of its content', () => {
+    const sha512 = (bytes: Uint8Array) => createHash('sha512').update(bytes).digest('hex');
+    const wrong = { reason: 'DigestMismatch', message: expect.stringContaining('spec.contentChecksums.sha512: ') };
+    const bench = new Workbench();
+    const open = async (compression: 'None' | 'Gzip'): Promise<{ blob: Blob; content: Uint8Array }> => {
+      const transfers = { digest: async () => ({ sha256: sha256(content), sha512: sha512(content) }) };
+      Object.assign(bench.deps, { cache, images, transfers });
+      const content = compression === 'Gzip' ? disk : packed;
+      if (compression === 'Gzip') return { blob: await publish(), content };
+      const blob = await publish();
+      await cache.annotate(blob.sha256, { compression, format: 'Raw' });
+      return { blob: (await cache.get(blob.sha256)) ?? blob, content };
+    };
+
+    it.each(['None', 'Gzip'] as const)('also when it lay there before (%s)', async (compression) => {
+      const { blob, content } = await open(compression);
+      await prepare(part, blob, ['Raw'], bench.deps, job);
+      const other = { ...part, content: { sha256: sha256(content), sha512: '0'.repeat(128) } };
+      expect(await prepared(other, blob, ['Raw'], bench.deps)).toBeUndefined();
+      await expect(prepare(other, blob, ['Raw'], bench.deps, job)).rejects.toMatchObject(wrong);
+      const known = (await cache.get(blob.sha256)) ?? blob;
+      await expect(prepared(other, known, ['Raw'], bench.deps)).rejects.toMatchObject(wrong);
+      const right = { ...part, content: { sha512: sha512(content) } };
+      expect(await prepared(right, known, ['Raw'], bench.deps)).toBeDefined();
+    });
+
+    it('once, by a digest that nobody had asked for', async () => {
+      const { blob, content } = await open('None');
+      const right = { ...part, content: { sha512: sha512(content) } };
+      expect(await prepared(right, blob, ['Raw'], bench.deps)).toBeUndefined();
+      await expect(prepare(right, blob, ['Raw'], bench.deps, job)).resolves.toMatchObject({
+        transform: 'as-published',
+      });
+    });
   });
 
   it('and waits for room after the first of both is taken up as soon as there is some, not when it is looked at next', async () => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sameBytes } from '../../../src/api/digest.ts';
+import { type Algorithm, contradicted, type Digests } from '../../../src/api/digest.ts';
 import { Failure } from '../../../src/api/failure.ts';
 import { nameOf } from '../../../src/reconcilers/vmimage/verdicts.ts';
 import type { FetchListener, FetchRequest, FetchResult, Transfers } from '../../../src/transfers/transfers.ts';
@@ -27,8 +27,12 @@ export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
+function digestsOf(bytes: Uint8Array, algorithms: readonly Algorithm[]): Digests {
+  return Object.fromEntries(algorithms.map((name) => [name, createHash(name).update(bytes).digest('hex')]));
+}
+
 /** The transfer thread and the origins behind it, in memory: they send and fail as the test says, when it says so. */
-export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
+export class ScriptedOrigins implements Pick<Transfers, 'fetch' | 'digest'> {
   readonly #origins = new Map<string, Origin | Failure>();
   readonly #streams = new Map<string, PromiseWithResolvers<Stream>>();
   /** Places that were asked at all, and those whose bytes were fetched, in order. */
@@ -36,6 +40,8 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
   readonly fetched: string[] = [];
   /** Where each of those fetches began. */
   readonly offsets: number[] = [];
+  /** What lies on the disk is not any more what was written there. */
+  rot = false;
 
   serve(url: string, origin: Origin | Failure): void {
     this.#origins.set(url, origin);
@@ -74,11 +80,15 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch'> {
       listener.onProgress?.({ bytes, durable: bytes });
       throw new Failure('Truncated', `${url}: cut`);
     }
-    const digests = { sha256: sha256(body) };
-    if (request.declared.sha256 !== undefined && !sameBytes(digests, request.declared))
+    const digests = digestsOf(body, [...(Object.keys(request.declared) as Algorithm[]), 'sha256']);
+    if (contradicted(request.declared, digests) !== undefined)
       throw new Failure('DigestMismatch', `${url}: other bytes`);
     listener.onProven?.({ generation, size: body.length, digests });
     return { generation, path, size: body.length, digests, validators, source: url, fromZero: offset === 0 };
+  }
+
+  async digest(path: string, algorithms: readonly Algorithm[]): Promise<Digests> {
+    return digestsOf(this.rot ? Buffer.from('rotten') : await readFile(path), algorithms);
   }
 
   async #drive(url: string, listener: FetchListener, signal: AbortSignal): Promise<void> {

@@ -22,9 +22,9 @@ class Asker {
   readonly part: Part;
   #image: VMImage;
 
-  constructor(bench: DownloadBench) {
+  constructor(bench: DownloadBench, declared: Part['declared'] = { sha256: sha256(body) }) {
     this.bench = bench;
-    this.part = partFrom([ONE, TWO], { sha256: sha256(body) });
+    this.part = partFrom([ONE, TWO], declared);
     this.#image = bench.add(vmimage());
   }
 
@@ -116,4 +116,15 @@ it('that were a page of text are seen when an image is there instead', async () 
   expect(await asker.rounds()).toBe('NotAnImage');
   bench.origins.serve(ONE, right);
   expect(await asker.later()).toMatchObject({ step: 'Ready', fetched: [ONE] });
+});
+
+it('A wrong checksum is found beside a right one by which the bytes are here already', async () => {
+  const bench = await DownloadBench.open();
+  bench.origins.serve(ONE, right);
+  expect(await new Asker(bench).rounds()).toBe('Ready');
+  const declared = { sha256: sha256(body), sha512: '0'.repeat(128) };
+  const asker = new Asker(bench, declared);
+  asker.part.key = 'another';
+  expect(await asker.rounds()).toBe('DigestMismatch');
+  expect(await asker.later()).toMatchObject({ step: 'DigestMismatch', fetched: [] });
 });
