@@ -4,7 +4,7 @@ import { noteLook } from './drift.ts';
 import { isAllowed } from './limits.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
 import { isAskedOf, lookAgain, note, type Round, stamp } from './round.ts';
-import { clearImage, tell } from './rows.ts';
+import { loseImage, tell } from './rows.ts';
 
 const DAY_MS = 24 * 3_600_000;
 /** An image that is gone is registered again; somebody who removes it again and again means it. */
@@ -120,7 +120,7 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
   }
   row.losses = [...recent, stamp(round)];
   note(round, 'Warning', 'Lost', `${ids} is gone from ${row.name}: it is registered again`);
-  clearImage(row);
+  loseImage(row, gone);
   return true;
 }
 

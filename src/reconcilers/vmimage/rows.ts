@@ -176,12 +176,10 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   // What came back into service is no longer among the retired; neither is a kernel that a retired disk once shared with it, or
   // the trimming of that one would take the kernel out of service.
   const previous = former.filter((each) => !ids.has(each.imageID)).map((each) => withoutParts(each, ids));
-  // A kernel whose disk stays or comes back without it. The last place: it is no version to go back to, and trimmed first.
+  // A kernel whose disk stays or comes back without it.
   const named = new Set([...ids, ...previous.flatMap((each) => each.artifacts.map((part) => part.id))]);
   const left = [...before, ...former.flatMap((each) => each.artifacts ?? [])].filter((part) => !named.has(part.id));
-  const [first] = left;
-  if (first !== undefined) previous.push({ imageID: first.id, artifacts: left });
-  setPrevious(row, previous);
+  setPrevious(row, [...previous, ...leftOver(left)]);
   row.artifacts = artifacts;
   row.digest = digest;
   const idOf = (role: Role) => artifacts.find((part) => part.role === role)?.id;
@@ -205,6 +203,12 @@ function withoutParts({ digest, ...former }: PreviousRegistration, ids: Readonly
   return { ...former, ...(isWhole ? { digest } : {}), artifacts };
 }
 
+/** Parts of what is no more a whole. Their place is the last: they are no version to go back to, and trimmed first. */
+function leftOver(parts: RegisteredArtifact[]): PreviousRegistration[] {
+  const first = parts.find(({ role }) => role === 'Disk') ?? parts[0];
+  return first === undefined ? [] : [{ imageID: first.id, artifacts: parts }];
+}
+
 /** As many former registrations as the CRD lets a row name; there are more only where the cloud does not let go of them. */
 const MOST_PREVIOUS = 16;
 
@@ -214,6 +218,16 @@ export function setPrevious(row: SiteRow, previous: readonly PreviousRegistratio
   const named = previous.toReversed().filter((each) => each.retiredAt === undefined || excess-- <= 0);
   if (named.length === 0) delete row.previous;
   else row.previous = named.toReversed().slice(0, MOST_PREVIOUS);
+}
+
+/**
+ * Parts of the row's image have gone from the cloud. The others stay named: they are in service until the image is whole again, and
+ * where its bytes do not come nothing else would have them removed with it.
+ */
+export function loseImage(row: SiteRow, gone: readonly string[]): void {
+  const left = (row.artifacts ?? []).filter((part) => !gone.includes(part.id));
+  clearImage(row);
+  setPrevious(row, [...(row.previous ?? []), ...leftOver(left)]);
 }
 
 /** The row's image has gone from the cloud: nothing of it is left to name. */

@@ -182,6 +182,26 @@ describe('an image that somebody has removed at its site', () => {
     expect(visible()).toEqual([`${again.status.sites?.[0]?.imageID}.qcow2`]);
     expect(readFileSync(join(house.shelf, 'index.json'), 'utf8')).toContain('edited');
   });
+
+  test('in part is made whole again with what is left of it, and nothing of it stays when it is deleted', async () => {
+    const kernel = gzipped(ext4('kernel'));
+    origin.route('/vmlinuz', { body: kernel.bytes });
+    const boot = { source: { http: { urls: [`${origin.url}/vmlinuz`] } }, checksums: { sha256: kernel.sha256 } };
+    await house.write('h.yaml', vmimage('h', specOf(1, { kernel: boot })));
+    const [before] = (await house.ready('h')).status.sites ?? [];
+    for (const folder of ['.', '.records'])
+      for (const name of readdirSync(join(house.shelf, folder)))
+        if (name.startsWith(before?.kernelID ?? '')) rmSync(join(house.shelf, folder, name));
+    await house.ask('h', '1');
+    const again = await house.until('h', (now) => now.status.sites?.[0]?.losses?.length === 1 && isTrue(now, 'Ready'));
+    const [row] = again.status.sites ?? [];
+    expect(row?.imageID).toBe(before?.imageID);
+    expect(row?.previous).toBeUndefined();
+    expect(new Set(visible())).toEqual(new Set([`${row?.imageID}.qcow2`, `${row?.kernelID}.kernel`]));
+    await house.delete('h');
+    await house.gone('h');
+    expect([visible(), retired(), records()]).toEqual([[], [], []]);
+  });
 });
 
 describe('an image that expires', () => {

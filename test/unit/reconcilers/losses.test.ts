@@ -1,14 +1,21 @@
 import { describe, expect, it, test } from 'vitest';
 import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
 import type { Look } from '../../../src/clouds/cloud.ts';
+import { Failure } from '../../../src/api/failure.ts';
+import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
 import { holds } from '../../../src/reconcilers/vmimage/rows.ts';
-import { servingRow, vmimage } from './objects.ts';
+import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
+import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
+import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
+import { servingRow, vmimage, wantedAs } from './objects.ts';
 import { ScriptedCloud } from './scripted-cloud.ts';
 import { Workbench } from './workbench.ts';
 
 const CONFIRM_MS = 60_000;
-const DAY_MS = 24 * 3_600_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const clean: Look = { gone: [], changed: [] };
 
 interface Scene {
@@ -113,6 +120,50 @@ describe('an image that is not found', () => {
     expect(row.missingSince).toBeUndefined();
     expect(row.losses).toEqual([iso(NOW)]);
     expect(notes).toEqual(['Lost']);
+  });
+
+  const artifacts = ['Kernel', 'Ramdisk', 'Disk'].map((role) => ({ role, id: role === 'Disk' ? 'id-nova' : role }));
+
+  it.each([
+    [['Kernel'], [{ imageID: 'id-nova', artifacts: [artifacts[1], artifacts[2]] }]],
+    [['Kernel', 'id-nova'], [{ imageID: 'Ramdisk', artifacts: [artifacts[1]] }]],
+    [['Kernel', 'Ramdisk', 'id-nova'], []],
+  ])('in parts (%j) has the others named on, in the last place: nobody else would remove them', (gone, left) => {
+    const previous = [{ imageID: 'old', artifacts: [], retiredAt: iso(NOW) }];
+    const { row } = judge({ row: { ...MISSING, artifacts, previous }, look: { gone }, census: [] });
+    expect(row.imageID).toBeUndefined();
+    expect(row.artifacts).toBeUndefined();
+    expect(row.previous).toEqual([...previous, ...left]);
+  });
+
+  it('in parts, whose bytes do not come again, is removed as a whole when it is deleted', async () => {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    cloud.add({ id: 'id-nova' });
+    cloud.look = async () => ({ gone: ['Kernel'], changed: [] });
+    const image = vmimage({ spec: { source: { metafile: { url: 'https://origin.example.org/image.xml' } } } });
+    const registrationHash = registrationHashOf(registrationOf(image, undefined));
+    const row = servingRow('nova', { artifacts, registrationHash });
+    const failure = new Failure('NotFound', '404');
+    const wanted: Wanted = { ...wantedAs(row), content: async () => ({ step: 'Failed', failure, stalled: true }) };
+    let now = bench.add({ ...image, status: { ...image.status, sites: [row] } });
+    for (let n = 0; n < 5; n++) {
+      bench.clock.advance(HOUR_MS);
+      const round = bench.round(now);
+      await serve(bench.work(round), wanted);
+      now = await bench.conclude(round);
+    }
+    expect(now.status.sites).toMatchObject([{ reason: 'NotFound' }]);
+    expect(now.status.sites?.[0]?.imageID).toBeUndefined();
+    now = bench.add({ ...now, metadata: { ...now.metadata, deletionTimestamp: iso(NOW) } });
+    for (let n = 0; n < 3; n++) {
+      const round = bench.round(now);
+      finish(round);
+      now = await bench.conclude(round);
+    }
+    expect(now.status.sites).toEqual([]);
+    expect(cloud.visible).toEqual([]);
   });
 
   it('is registered again where it was the only one of the site', () => {
