@@ -70,6 +70,9 @@ export function begin(
 ): void {
   const { row, round } = work;
   row.operation = { ...operation, startedAt: stamp(round) };
+  // How much of it has come to the cloud nobody knows before it has ended well: it is drift until then, looked at before each other
+  // try, and also where the edit is taken back.
+  if (operation.kind === 'Update') delete row.registrationHash;
   // A row that held nothing may have been of the place that the site was before.
   row.siteIdentity = work.connection.identity;
   const { phase, message } = inWords(operation.kind);

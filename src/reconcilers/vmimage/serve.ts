@@ -72,6 +72,8 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
       begin(work, { kind: 'Tidy' });
       return startTidy(work);
     }
+    // From the first request on it may be in service: where this is cut and taken back, it is retired again.
+    delete former.retiredAt;
     begin(work, { kind: 'Reactivate', id: former.imageID });
     return startReactivate(work, former.artifacts ?? [], wanted.digest ?? former.digest ?? '');
   }

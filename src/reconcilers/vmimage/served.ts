@@ -80,7 +80,8 @@ function sameParts(former: PreviousRegistration, wanted: Wanted): boolean {
 }
 
 /**
- * A retired registration of the very thing that is wanted, which we have sent. One that was only found is claimed by an image that is
+ * A former registration of the very thing that is wanted, which we have sent; also one that is on its way back already, or not retired
+ * yet. One that was only found is claimed by an image that is
  * no more, and nothing here can prove its bytes: it is taken up where the image is registered anew.
  */
 export function formerOf(row: SiteRow, wanted: Wanted): PreviousRegistration | undefined {
@@ -88,7 +89,6 @@ export function formerOf(row: SiteRow, wanted: Wanted): PreviousRegistration | u
   return (row.previous ?? []).find(
     (each) =>
       each.digest === wanted.digest &&
-      each.retiredAt !== undefined &&
       each.artifacts?.every((part) => part.sentDigest !== undefined) === true &&
       sameParts(each, wanted),
   );

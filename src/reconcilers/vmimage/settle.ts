@@ -161,7 +161,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
   // bytes are wrong, which the download tells for all sites; a kernel that was sent before the disk may be there all the same.
   if (view?.follows === true && (failure.reason === 'UploadCut' || isVerdictOnBytes(failure))) return;
   if (view?.kind === 'Reactivate' && (failure.failureClass === 'VerificationFailed' || failure.reason === 'Gone')) {
-    forgetFormer(row);
+    forgetFormer(row, failure);
     delete row.operation;
     note(round, 'Warning', failure.reason, failure.message);
     return;
@@ -175,8 +175,6 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     return;
   }
   const isRepair = view?.kind === 'Update';
-  // How much of it has come to the cloud nobody knows, so it is drift from now on, looked at before each try.
-  if (isRepair) delete row.registrationHash;
   recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check', isRepair });
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined && !mayBeLeft(row)) delete row.operation;
@@ -203,12 +201,17 @@ function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
   return failureClass === 'UnsafeImage' || (failureClass === 'VerificationFailed' && reason !== 'CloudDigestMismatch');
 }
 
-/** A retired registration that has gone, or whose bytes are not what they were, cannot come back; it is registered anew. */
-function forgetFormer(row: SiteRow): void {
+/**
+ * A retired registration that has gone, or whose bytes are not what they were, cannot come back; it is registered anew. What is still
+ * there goes on being named, for it may be in service from a try before.
+ */
+function forgetFormer(row: SiteRow, { reason }: Failure): void {
   const id = row.operation?.id;
   if (id === row.imageID) clearImage(row);
+  const previous = row.previous ?? [];
+  for (const each of previous) if (each.imageID === id) delete each.digest;
   setPrevious(
     row,
-    (row.previous ?? []).filter((each) => each.imageID !== id),
+    previous.filter((each) => each.imageID !== id || reason !== 'Gone'),
   );
 }

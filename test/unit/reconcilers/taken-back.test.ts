@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Failure } from '../../../src/api/failure.ts';
 import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
 import type { Role } from '../../../src/images/format.ts';
 import { guidOf, ownerOf } from '../../../src/reconcilers/vmimage/identity.ts';
@@ -63,21 +64,29 @@ function interrupted(more: Partial<SiteRow>) {
     ...more,
   });
   let now = bench.add(vmimage({}, { sites: [row] }));
-  /** Rounds until nothing happens any more; `wanted` undefined: `spec.state: Deactivated`. */
+  /** A round; `wanted` undefined: `spec.state: Deactivated`. */
+  const round = async (wanted: Wanted | undefined): Promise<void> => {
+    const begun = bench.round(now);
+    const work = bench.work(begun);
+    const { row, site, registration } = work;
+    if (wanted !== undefined) await serve(work, wanted);
+    else withdraw(begun, { name: 'nova', optional: false, registration, site }, row, 'Deactivated', 'inputs');
+    now = await bench.conclude(begun);
+  };
+  /** Rounds until nothing happens any more. */
   const rounds = async (wanted: Wanted | undefined): Promise<SiteRow> => {
-    for (let n = 0; n < 6; n++) {
-      const round = bench.round(now);
-      const work = bench.work(round);
-      const { row, site, registration } = work;
-      if (wanted !== undefined) await serve(work, wanted);
-      else withdraw(round, { name: 'nova', optional: false, registration, site }, row, 'Deactivated', 'inputs');
-      now = await bench.conclude(round);
-    }
+    for (let n = 0; n < 6; n++) await round(wanted);
     const [is] = now.status.sites ?? [];
     if (is === undefined) throw new Error('no row');
     return is;
   };
-  return { bench, cloud, add, rounds };
+  const edit = (name: string) => {
+    const { metadata, spec } = now;
+    const generation = (metadata.generation ?? 0) + 1;
+    const registration = { ...spec.registration, name };
+    now = bench.add({ ...now, metadata: { ...metadata, generation }, spec: { ...spec, registration } });
+  };
+  return { bench, cloud, add, edit, round, rounds };
 }
 
 describe('an interrupted upload that is taken back', () => {
@@ -120,4 +129,79 @@ describe('an interrupted upload that is taken back', () => {
     await rounds(disk('one'));
     expect([...cloud.records.keys()]).toEqual(['d1', 'old']);
   });
+});
+
+describe('an interrupted return to a former version that is taken back', () => {
+  const former = {
+    imageID: 'd0',
+    digest: digestOf('zero'),
+    artifacts: [part('Disk', 'd0', 'zero')],
+    retiredAt: STARTED,
+  };
+
+  /** The reactivation was carried out, and killed before that was written. */
+  async function cut() {
+    const { bench, cloud, add, rounds, round } = interrupted({ previous: [former] });
+    add('Disk', 'd0', 'zero', false);
+    Object.assign(cloud.records.get('d0') ?? {}, { state: 'Deactivated' });
+    const publish = cloud.publish.bind(cloud);
+    cloud.publish = async (image) => {
+      await publish(image);
+      throw new Failure('Aborted', 'killed');
+    };
+    await round(disk('zero'));
+    expect(cloud.visible).toEqual(['d1=one', 'd0=zero']);
+    cloud.publish = publish;
+    return { bench, cloud, rounds };
+  }
+
+  it('leaves it out of service', async () => {
+    const { cloud, rounds } = await cut();
+    const row = await rounds(disk('one'));
+    expect(cloud.visible).toEqual(['d1=one']);
+    expect(row).toMatchObject({ imageID: 'd1', phase: 'Ready', previous: [{ retiredAt: expect.any(String) }] });
+    expect(row).not.toHaveProperty('operation');
+  });
+
+  it('by a deactivation leaves neither in service', async () => {
+    const { cloud, rounds } = await cut();
+    expect(await rounds(undefined)).toMatchObject({ phase: 'Deactivated' });
+    expect(cloud.visible).toEqual([]);
+  });
+
+  it('not, is gone on with without the bytes', async () => {
+    const { cloud, rounds } = await cut();
+    expect(await rounds(disk('zero'))).toMatchObject({ imageID: 'd0', phase: 'Ready' });
+    expect(cloud.visible).toEqual(['d0=zero']);
+  });
+
+  it('because its bytes are others now, leaves it out of service', async () => {
+    const { cloud, rounds, bench } = await cut();
+    Object.assign(cloud.records.get('d0') ?? {}, { text: 'altered' });
+    const other: Wanted = {
+      ...disk('zero'),
+      content: async () => ({ step: 'Fetching', blobs: new Map(), views: new Map() }),
+    };
+    await rounds(other);
+    expect(bench.told.map(({ reason }) => reason)).toContain('CloudDigestMismatch');
+    await rounds(disk('one'));
+    expect(cloud.visible).toEqual(['d1=one']);
+  });
+});
+
+it('an interrupted edit that is taken back is looked for at the cloud', async () => {
+  const { cloud, rounds, round, edit } = interrupted({});
+  let name = 'ubuntu';
+  cloud.publish = async ({ registration }) => {
+    ({ name } = registration);
+    throw new Failure('Aborted', 'killed');
+  };
+  edit('other');
+  await round(disk('one'));
+  expect(name).toBe('other');
+  cloud.look = async ({ registration }) => ({ gone: [], changed: registration.name === name ? [] : ['name'] });
+  cloud.publish = async ({ registration }) => void ({ name } = registration);
+  edit('ubuntu');
+  expect(await rounds(disk('one'))).toMatchObject({ phase: 'Ready' });
+  expect(name).toBe('ubuntu');
 });
