@@ -16,7 +16,7 @@ export const MARK = {
   attempt: 'imageproxy_attempt',
   digest: 'imageproxy_digest',
   role: 'imageproxy_role',
-  /** `staged`, `published`, `retired`, or `held`: retired while the cloud's own people had it deactivated. */
+  /** `staged`, `published`, `retired`, or `held`: retired while the cloud's own people had it deactivated or hidden. */
   state: 'imageproxy_state',
   /** sha256 of what was sent; set only after Glance's own hash was compared with ours. */
   sent: 'imageproxy_sent_sha256',

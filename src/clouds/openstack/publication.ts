@@ -17,7 +17,7 @@ import {
   type RecordPhase,
   stateOf,
 } from './mapping.ts';
-import { assertClaim, belongs, hiddenAs, isGone, phaseOutside, type Records } from './records.ts';
+import { assertClaim, belongs, hiddenAs, isGone, isHiddenByOthers, phaseOutside, type Records } from './records.ts';
 
 /** A disk is never visible before what it boots from, and goes before it. */
 const ORDER: readonly Role[] = ['Kernel', 'Ramdisk', 'Disk'];
@@ -54,7 +54,7 @@ export class Publication {
       if (difference !== undefined) look.tampered ??= difference;
       const desired = desiredFor(part, image);
       if (phaseOf(record) === 'published' && state === 'Deactivated') look.held = 'Deactivated';
-      else if (hiddenByOthers(record, desired)) look.held ??= 'Hidden';
+      else if (!desired.hidden && isHiddenByOthers(record)) look.held ??= 'Hidden';
       for (const operation of this.#operations(record, part, image, desired)) changed.add(fieldOf(operation));
       const members = await this.#memberChanges(record, desired, signal);
       if (members.add.length > 0 || members.remove.length > 0) changed.add('members');
@@ -85,7 +85,7 @@ export class Publication {
       if (deactivated && ['held', 'published'].includes(phaseOf(record))) {
         throw new Failure(
           'HeldByCloud',
-          `image ${part.id} was deactivated in the cloud, not by us: ask its admin to reactivate it`,
+          `image ${part.id} was deactivated or hidden in the cloud, not by us: ask its admin to reactivate it`,
         );
       }
       records.push(record);
@@ -138,7 +138,7 @@ export class Publication {
       [MARK.managed]: managedText(desired),
       [MARK.state]: 'published' satisfies RecordPhase,
     };
-    return changesOf(record, { ...desired, hidden: desired.hidden || hiddenByOthers(record, desired), marks });
+    return changesOf(record, { ...desired, hidden: desired.hidden || isHiddenByOthers(record), marks });
   }
 
   async #memberChanges(
@@ -175,11 +175,6 @@ function desiredFor(part: PartRef, { parts, registration }: PublishImage): Desir
     kernel: parts.find(({ role }) => role === 'Kernel')?.id,
     ramdisk: parts.find(({ role }) => role === 'Ramdisk')?.id,
   });
-}
-
-/** We published it to be seen, and it is hidden: somebody else did that. */
-function hiddenByOthers(record: Image, desired: Desired): boolean {
-  return phaseOf(record) === 'published' && record.os_hidden && !desired.hidden && !managedOf(record).hidden;
 }
 
 /** Nothing becomes visible that is not ours, not complete, or was never compared. */

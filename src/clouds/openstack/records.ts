@@ -3,7 +3,7 @@ import { Failure } from '../../api/failure.ts';
 import type { Ownership } from '../cloud.ts';
 import type { Glance, Image, PatchOperation } from './glance.ts';
 import type { Keystone } from './keystone.ts';
-import { MARK, phaseOf, property, type RecordPhase, stateOf } from './mapping.ts';
+import { managedOf, MARK, phaseOf, property, type RecordPhase, stateOf } from './mapping.ts';
 
 /** What was opened for a deletion is closed again also when we were stopped: a lost Lease leaves 10 s at the least. */
 const UNDO_MS = 8_000;
@@ -122,10 +122,16 @@ export class Records {
   }
 }
 
-/** Deactivated by the cloud's own people before we came: remembered, so that going back does not undo it. */
+/** Deactivated or hidden by the cloud's own people before we came: remembered, so that going back does not undo it. */
 export function phaseOutside(record: Image): 'retired' | 'held' {
   const phase = phaseOf(record);
-  return phase === 'held' || (phase === 'published' && record.status === 'deactivated') ? 'held' : 'retired';
+  const isHeld = phase === 'published' && (record.status === 'deactivated' || isHiddenByOthers(record));
+  return phase === 'held' || isHeld ? 'held' : 'retired';
+}
+
+/** We published it to be seen, and it is hidden: somebody else did that. */
+export function isHiddenByOthers(record: Image): boolean {
+  return phaseOf(record) === 'published' && record.os_hidden && !managedOf(record).hidden;
 }
 
 /** Also one that is active: we were stopped, or Glance went away, between activating it for its removal and closing it again. */

@@ -210,6 +210,20 @@ describe.skipIf(!openstackAvailable())('publishing in a real Glance', () => {
     await expect(cloud.reactivate(image.parts, calm())).rejects.toMatchObject({ reason: 'HeldByCloud' });
   });
 
+  test("what the cloud's admin has hidden does not come back by our taking it out of service and putting it back", async () => {
+    const { image, id } = await published({});
+    await openstack.image('admin', 'PATCH', `/images/${id}`, [{ op: 'replace', path: '/os_hidden', value: true }]);
+
+    await cloud.retire(image.parts, calm());
+    await expect(cloud.reactivate(image.parts, calm())).rejects.toMatchObject({ reason: 'HeldByCloud' });
+    expect(await show(id)).toMatchObject({ os_hidden: true, status: 'deactivated' });
+
+    await openstack.image('admin', 'POST', `/images/${id}/actions/reactivate`);
+    await cloud.reactivate(image.parts, calm());
+    await cloud.publish(image, calm());
+    expect(await show(id)).toMatchObject({ os_hidden: false, status: 'active' });
+  });
+
   test('hidden is the registration’s to say, both ways', async () => {
     const { image, id } = await published({ hidden: true });
     expect(await show(id)).toMatchObject({ os_hidden: true });
