@@ -2,7 +2,7 @@
  * When is an object that is no longer in the manifests meant to be deleted? After two clean scans that are some time apart, and
  * not when too many are gone at once: a folder that was not mounted, a checkout half done or a wrong `--manifests` must not empty a cloud.
  */
-const APART_MS = 5_000;
+export const APART_MS = 5_000;
 const ALWAYS_ALLOWED = 10;
 const ALLOWED_SHARE = 0.25;
 /** Deletions of the last while count too: a slow `rm -r` is one deletion, not many small ones. */

@@ -5,7 +5,6 @@ import {
   API_VERSION,
   DEFAULT_NAMESPACE,
   GROUP,
-  idOf,
   isClusterScoped,
   isStoredKind,
   kindOf,
@@ -34,8 +33,8 @@ export interface Problem {
   object?: string;
 }
 
-/** What a manifest says of one object, validated and defaulted. Secrets and ConfigMaps are decoded. */
-export interface ManifestObject {
+/** Where an object is written. */
+export interface Mention {
   kind: Kind;
   key: ObjectKey;
   file: string;
@@ -43,6 +42,10 @@ export interface ManifestObject {
   line: number;
   /** Its place in a v1 List. */
   item?: number;
+}
+
+/** What a manifest says of one object, validated and defaulted. Secrets and ConfigMaps are decoded. */
+export interface ManifestObject extends Mention {
   content: Draft | Pick<Secret, 'kind' | 'data'> | Pick<ConfigMap, 'kind' | 'data'>;
   labels: Record<string, string>;
   annotations: Record<string, string>;
@@ -50,8 +53,8 @@ export interface ManifestObject {
 
 export interface ParsedManifest {
   objects: ManifestObject[];
-  /** Ids of objects that are there, but wrong: their last good state stays. */
-  refused: string[];
+  /** Objects that are there, but wrong: their last good state stays. */
+  refused: Mention[];
   problems: Problem[];
   /** Something in the file could not be told to be any object: none of the file's former objects may be taken as gone. */
   uncertain: boolean;
@@ -167,23 +170,11 @@ function readObject(
   const named = { object: nameOf(kind, key) };
   for (const note of errors) result.problems.push({ ...place.problem(note, 'error'), ...named });
   for (const note of warnings) result.problems.push({ ...place.problem(note, 'warning'), ...named });
-  if (content === undefined || errors.length > 0) {
-    result.refused.push(idOf(kind, key));
-    return;
-  }
   const { file, document, item } = place;
-  const object: ManifestObject = {
-    kind,
-    key,
-    file,
-    document: document.number,
-    line: place.lineOf(''),
-    content,
-    labels,
-    annotations,
-  };
-  if (item !== undefined) object.item = item;
-  result.objects.push(deepFreeze(object));
+  const mention: Mention = { kind, key, file, document: document.number, line: place.lineOf('') };
+  if (item !== undefined) mention.item = item;
+  if (content === undefined || errors.length > 0) result.refused.push(mention);
+  else result.objects.push(deepFreeze<ManifestObject>({ ...mention, content, labels, annotations }));
 }
 
 type Identity = { kind: Kind; key: ObjectKey } | { fault: FieldNote; foreign: boolean };

@@ -1,7 +1,7 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { makerMarks } from '../../api/maker.ts';
-import { AbsenceLedger } from './absence.ts';
+import { AbsenceLedger, APART_MS } from './absence.ts';
 import { intentOf, transitionFaults, withIntent } from './change.ts';
 import { inParallel } from './concurrency.ts';
 import type { Disk } from './disk.ts';
@@ -38,6 +38,8 @@ export class Merger {
   >();
   /** Number of the scan during which an object was removed: that scan may have read its manifest before. */
   readonly #removedIn = new Map<string, number>();
+  /** Since when another file says of an object something else than its own, which is gone: milliseconds. */
+  readonly #steppingIn = new Map<string, number>();
   #scan = 0;
   #present: ReadonlySet<string> = new Set();
   /** Folder that the objects were last read from. */
@@ -74,9 +76,10 @@ export class Merger {
       if (!isStoredKind(manifest.kind)) return;
       if (this.#merged.get(id) === manifest) return;
       if (this.#removedIn.get(id) === this.#scan) again = true;
-      else await this.#take(id, manifest, scan);
+      else await this.#take(id, manifest, scan, startedAt);
     });
     for (const id of this.#rejected.keys()) if (!scan.objects.has(id)) this.#rejected.delete(id);
+    for (const id of this.#steppingIn.keys()) if (!scan.objects.has(id)) this.#steppingIn.delete(id);
     const problems = [...this.#rejected.values()].flatMap(({ problems }) => problems);
     const due = await this.#absent(scan, startedAt);
     const { held } = this.#ledger;
@@ -97,12 +100,15 @@ export class Merger {
     return this.#ledger.confirm();
   }
 
-  async #take(id: string, manifest: ManifestObject, scan: ScanResult): Promise<void> {
+  async #take(id: string, manifest: ManifestObject, scan: ScanResult, at: number): Promise<void> {
     const { table, validate, now } = this.#options;
     const intent = intentOf(manifest);
     let faults: { field: string; message: string }[] = [];
+    let early = false;
     const record = await table.change(manifest.kind, manifest.key, (record) => {
       const outcome = withIntent(record, intent, now());
+      early = outcome.type === 'Write' && this.#isEarly(id, record, manifest, scan, at);
+      if (early) return { type: 'Unchanged' };
       if (record === undefined || outcome.type === 'Unchanged') return outcome;
       const known = this.#rejected.get(id);
       const { uid, generation } = record.object.metadata;
@@ -117,6 +123,8 @@ export class Merger {
           : [owned];
       return faults.length === 0 ? outcome : { type: 'Unchanged' };
     });
+    if (early) return;
+    this.#steppingIn.delete(id);
     if (faults.length === 0) {
       this.#rejected.delete(id);
       this.#merged.set(id, manifest);
@@ -125,6 +133,20 @@ export class Merger {
     if (record === undefined || this.#rejected.get(id)?.problems === faults) return;
     const { uid, generation } = record.object.metadata;
     this.#rejected.set(id, { manifest, uid, generation, problems: await withLines(manifest, faults) });
+  }
+
+  /** A file that is gone may come back, as in the ledger: a later one that says something else steps in at the second look. */
+  #isEarly(
+    id: string,
+    record: ObjectRecord | undefined,
+    manifest: ManifestObject,
+    scan: ScanResult,
+    at: number,
+  ): boolean {
+    if (record?.origin !== 'manifest' || record.file === undefined || record.file >= manifest.file) return false;
+    const since = this.#steppingIn.get(id);
+    if (since === undefined && scan.clean) this.#steppingIn.set(id, at);
+    return !scan.clean || since === undefined || at - since < APART_MS;
   }
 
   async #absent(scan: ScanResult, at: number): Promise<ObjectRecord[]> {

@@ -4,7 +4,7 @@ import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inParallel } from './concurrency.ts';
 import { idOf, nameOf, type Validate } from './kinds.ts';
-import { type ManifestObject, type ParsedManifest, type Problem, parseManifest } from './manifest.ts';
+import { type ManifestObject, type Mention, type ParsedManifest, type Problem, parseManifest } from './manifest.ts';
 import { briefly, codeOf, type Now } from './seams.ts';
 
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
@@ -111,10 +111,18 @@ export class Scanner {
 /** A file in which something cannot be read keeps the objects that it had and that are not found in it now. */
 function withFormer(parsed: ParsedManifest, former: ParsedManifest | undefined): ParsedManifest {
   if (!parsed.uncertain || former === undefined) return parsed;
-  const found = new Set([...parsed.objects.map((object) => idOf(object.kind, object.key)), ...parsed.refused]);
-  const kept = former.objects.filter((object) => !found.has(idOf(object.kind, object.key)));
-  const refused = former.refused.filter((id) => !found.has(id));
-  return { ...parsed, objects: [...parsed.objects, ...kept], refused: [...parsed.refused, ...refused] };
+  const found = new Set([...parsed.objects, ...parsed.refused].map(({ kind, key }) => idOf(kind, key)));
+  const isMissing = ({ kind, key }: Mention): boolean => !found.has(idOf(kind, key));
+  return {
+    ...parsed,
+    objects: [...parsed.objects, ...former.objects.filter(isMissing)],
+    refused: [...parsed.refused, ...former.refused.filter(isMissing)],
+  };
+}
+
+function inOrder({ objects, refused }: ParsedManifest): readonly (ManifestObject | Mention)[] {
+  if (refused.length === 0) return objects;
+  return [...objects, ...refused].sort((a, b) => a.document - b.document || (a.item ?? 0) - (b.item ?? 0));
 }
 
 function assemble(
@@ -123,22 +131,23 @@ function assemble(
   problems: Problem[],
 ): Omit<ScanResult, 'clean'> {
   const objects = new Map<string, ManifestObject>();
-  const present = new Set<string>();
+  // The wrong ones, too: no second document steps in for one with a typo.
+  const found = new Map<string, Mention>();
   const refusals = new Map<string, string>();
   for (const path of [...files.keys()].sort()) {
     const { parsed, exposed } = files.get(path) as FileEntry;
     problems.push(...parsed.problems);
     if (parsed.uncertain) uncertainFiles.add(path);
-    for (const id of parsed.refused) present.add(id);
-    for (const object of parsed.objects) {
+    for (const object of inOrder(parsed)) {
       const id = idOf(object.kind, object.key);
-      const first = objects.get(id);
+      const first = found.get(id);
+      found.set(id, first ?? object);
+      if (!('content' in object)) continue;
       if (first !== undefined) {
         const message = `${nameOf(object.kind, object.key)} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
         problems.push({ ...at(object), field: 'metadata.name', message, severity: 'error' });
         continue;
       }
-      present.add(id);
       if (object.kind === 'Secret' && exposed) {
         const message = `${nameOf('Secret', object.key)} is not used, because others can read or change its file: chmod 600 ${path}`;
         refusals.set(id, message);
@@ -146,10 +155,10 @@ function assemble(
       } else objects.set(id, object);
     }
   }
-  return { objects, present, refusals, uncertainFiles, problems };
+  return { objects, present: new Set(found.keys()), refusals, uncertainFiles, problems };
 }
 
-function at(object: ManifestObject): Pick<Problem, 'file' | 'document' | 'line' | 'field'> {
+function at(object: Mention): Pick<Problem, 'file' | 'document' | 'line' | 'field'> {
   return { file: object.file, document: object.document, line: object.line, field: '' };
 }
 

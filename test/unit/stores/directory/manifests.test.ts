@@ -248,6 +248,57 @@ describe('A folder of manifests', () => {
   });
 
   it.each([
+    ['in a later file', 'b.yaml', ''],
+    ['later in its file', 'a.yaml', '---\n'],
+  ])(
+    'with an object twice, the second %s, keeps what the first said while the first is wrong, after a restart, too',
+    async (_, file, mark) => {
+      const put = async (first: string): Promise<void> => {
+        const second = imageYaml('a', { url: 'second' });
+        await write('a.yaml', file === 'a.yaml' ? `${first}${mark}${second}` : first);
+        if (file !== 'a.yaml') await write(file, second);
+      };
+      const url = (store: { get: typeof first.get }) => store.get<TestObject>('VMImage', key)?.spec.url;
+      const key = { namespace: 'default', name: 'a' };
+      await put(imageYaml('a', { url: 'first' }));
+      const first = await bench.started();
+      await put(imageYaml('a', { url: 7 }));
+      await bench.lookTwice(first);
+      expect(url(first)).toBe('first');
+      expect(first.problems().map(({ message }) => message)).toEqual([
+        'is required: name the image',
+        expect.stringContaining('is also in'),
+      ]);
+      await first.close();
+      const second = await bench.started();
+      await bench.lookTwice(second);
+      expect(url(second)).toBe('first');
+    },
+  );
+
+  it('with an object twice has the second when the first is gone for two looks, and not before', async () => {
+    await write('a.yaml', imageYaml('a', { url: 'first' }));
+    await write('b.yaml', imageYaml('a', { url: 'second' }));
+    const store = await bench.started();
+    const url = () => store.get<TestObject>('VMImage', { namespace: 'default', name: 'a' })?.spec.url;
+    await rm(join(bench.manifests, 'a.yaml'));
+    await store.scan();
+    bench.clock.advance(4_999);
+    await store.scan();
+    expect(url()).toBe('first');
+    await write('a.yaml', imageYaml('a', { url: 'first' }));
+    bench.clock.advance(1);
+    await store.scan();
+    await rm(join(bench.manifests, 'a.yaml'));
+    await store.scan();
+    expect(url()).toBe('first');
+    bench.clock.advance(5_000);
+    await store.scan();
+    expect(url()).toBe('second');
+    expect(store.problems()).toEqual([]);
+  });
+
+  it.each([
     ['too large', (): string => `# ${'x'.repeat(4 * 1024 * 1024)}\n`, 'split it'],
     ['not UTF-8', (): Buffer => Buffer.from([0xff, 0xfe, 0x00]), 'UTF-8'],
   ])('with a file that is %s keeps what that file last said', async (_, content, message) => {
