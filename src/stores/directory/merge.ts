@@ -44,6 +44,8 @@ export class Merger {
   #present: ReadonlySet<string> = new Set();
   /** Folder that the objects were last read from. */
   #home: string | undefined;
+  /** Ids of what another folder has brought since: that it is there does not say that the folder is the right one. */
+  #newcomers: ReadonlySet<string> = new Set();
 
   constructor(options: MergerOptions) {
     this.#options = options;
@@ -51,7 +53,9 @@ export class Merger {
 
   async open(): Promise<void> {
     const kept = await readJson(join(this.#options.state, 'manifests.json'));
-    if (isMapping(kept) && typeof kept.home === 'string') this.#home = kept.home;
+    if (!isMapping(kept)) return;
+    if (typeof kept.home === 'string') this.#home = kept.home;
+    if (Array.isArray(kept.newcomers)) this.#newcomers = new Set(kept.newcomers.map(String));
   }
 
   /** To be called before a scan begins to read. */
@@ -72,6 +76,8 @@ export class Merger {
   ): Promise<{ problems: Problem[]; due: ObjectRecord[]; again: boolean }> {
     let again = false;
     this.#present = scan.present;
+    const home = await this.#homeOf(scan);
+    await this.#meet(home, scan);
     await inParallel(scan.objects, WRITES_AT_ONCE, async ([id, manifest]) => {
       if (!isStoredKind(manifest.kind)) return;
       if (this.#merged.get(id) === manifest) return;
@@ -81,7 +87,7 @@ export class Merger {
     for (const id of this.#rejected.keys()) if (!scan.objects.has(id)) this.#rejected.delete(id);
     for (const id of this.#steppingIn.keys()) if (!scan.objects.has(id)) this.#steppingIn.delete(id);
     const problems = [...this.#rejected.values()].flatMap(({ problems }) => problems);
-    const due = await this.#absent(scan, startedAt);
+    const due = await this.#absent(scan, home, startedAt);
     const { held } = this.#ledger;
     if (held !== undefined) problems.push(this.#heldProblem(held));
     return { problems, due, again };
@@ -149,8 +155,8 @@ export class Merger {
     return !scan.clean || since === undefined || at - since < APART_MS;
   }
 
-  async #absent(scan: ScanResult, at: number): Promise<ObjectRecord[]> {
-    const { table, root, log } = this.#options;
+  async #absent(scan: ScanResult, home: string | undefined, at: number): Promise<ObjectRecord[]> {
+    const { table, log } = this.#options;
     const expected = [...table.records()].filter(
       ({ origin, object }) => origin === 'manifest' && object.metadata.deletionTimestamp === undefined,
     );
@@ -160,7 +166,6 @@ export class Merger {
       if (scan.present.has(id) || (record.file !== undefined && scan.uncertainFiles.has(record.file))) continue;
       absent.set(id, record);
     }
-    const home = scan.root === undefined ? undefined : `${await realpath(root).catch(() => root)}:${scan.root}`;
     const elsewhere = this.#isElsewhere(home, expected, absent);
     const due = this.#ledger.observe({
       at,
@@ -169,8 +174,8 @@ export class Merger {
       total: expected.length,
       elsewhere,
     });
-    if (home !== undefined && home !== this.#home && scan.clean && !elsewhere && expected.length > 0)
-      await this.#settle(home);
+    const isSettled = home === this.#home && this.#newcomers.size === 0;
+    if (home !== undefined && !isSettled && scan.clean && !elsewhere && expected.length > 0) await this.#keep(home, []);
     return due.flatMap((id) => {
       const record = absent.get(id);
       if (record === undefined) return [];
@@ -185,13 +190,31 @@ export class Merger {
     const noneOf = (records: ObjectRecord[]): boolean =>
       records.length > 0 && records.every(({ object }) => absent.has(idOf(object.kind, object)));
     const strays = expected.filter(({ file }) => file !== undefined && !file.startsWith(this.#options.root + sep));
-    return noneOf(strays) || (this.#home !== undefined && home !== this.#home && noneOf(expected));
+    const known = expected.filter(({ object }) => !this.#newcomers.has(idOf(object.kind, object)));
+    return noneOf(strays) || (this.#home !== undefined && home !== this.#home && noneOf(known));
   }
 
-  async #settle(home: string): Promise<void> {
+  async #homeOf({ root: identity }: ScanResult): Promise<string | undefined> {
+    const { root } = this.#options;
+    return identity === undefined ? undefined : `${await realpath(root).catch(() => root)}:${identity}`;
+  }
+
+  /** Before they are made: after a kill they would count as known. */
+  async #meet(home: string | undefined, { objects }: ScanResult): Promise<void> {
+    if (home === undefined || this.#home === undefined || home === this.#home) return;
+    const { table } = this.#options;
+    const met = [...objects].flatMap(([id, { kind, key }]) =>
+      isStoredKind(kind) && table.get(kind, key)?.origin !== 'manifest' && !this.#newcomers.has(id) ? [id] : [],
+    );
+    if (met.length > 0) await this.#keep(this.#home, [...this.#newcomers, ...met]);
+  }
+
+  async #keep(home: string, newcomers: string[]): Promise<void> {
     const { state, disk } = this.#options;
-    await disk.replace(join(state, 'manifests.json'), `${JSON.stringify({ home })}\n`, true);
+    const kept = { home, ...(newcomers.length === 0 ? {} : { newcomers }) };
+    await disk.replace(join(state, 'manifests.json'), `${JSON.stringify(kept)}\n`, true);
     this.#home = home;
+    this.#newcomers = new Set(newcomers);
   }
 
   #heldProblem({ count, total, elsewhere }: { count: number; total: number; elsewhere: boolean }): Problem {

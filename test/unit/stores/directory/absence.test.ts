@@ -181,6 +181,26 @@ describe('A folder of manifests that', () => {
     expect(store.problems()).toEqual([]);
   });
 
+  it('is another one of the same path, with a manifest of its own, deletes nothing, after restarts neither', async () => {
+    await write('a');
+    await (await bench.started()).close();
+    await rename(bench.manifests, `${bench.manifests}.away`);
+    await mkdir(bench.manifests);
+    await write('b');
+    for (let run = 0; run < 2; run++) {
+      const store = await bench.started();
+      await bench.lookTwice(store);
+      await bench.lookTwice(store);
+      expect(count(store)).toBe(2);
+      expect(store.problems()).toMatchObject([{ message: expect.stringContaining('1 of 2 objects are not in it') }]);
+      await store.close();
+    }
+    const store = await bench.started();
+    expect(await store.confirmDeletions()).toEqual(['VMImage/default/a']);
+    expect(store.list('VMImage').map(({ metadata }) => metadata.name)).toEqual(['b']);
+    expect(store.problems()).toEqual([]);
+  });
+
   it('is the wrong one, with other objects in it, deletes nothing, after a restart neither', async () => {
     await write('a');
     await (await bench.started()).close();
