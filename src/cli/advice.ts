@@ -18,11 +18,13 @@ export interface Situation {
 /** What a person can do now; the most urgent first. */
 export function adviceOn({ object, target, problems, unattended, typed, verdict }: Situation): string[] {
   const lines: string[] = [];
-  const error = problems.find(({ severity }) => severity === 'error');
+  const error = problems.find(({ severity, held }) => severity === 'error' && held !== true);
   if (error !== undefined) {
     const place = error.line > 0 ? `${error.file}, line ${error.line}` : error.file;
     lines.push(`Correct ${place}; until then the last good state of it counts.`);
   }
+  if (problems.some(({ held }) => held))
+    lines.push(`Put the missing manifests back; if their objects are to be deleted: ${typed('confirm-deletions')}`);
   const settled = verdict === 'Current' || verdict === 'Failed';
   if (unattended !== undefined && !settled) lines.push(unattended);
   if (object.spec.suspend) return [...lines, 'It is suspended: set spec.suspend: false to go on.'];

@@ -1,3 +1,4 @@
+import { sep } from 'node:path';
 import { readCrd } from '../api/crds.ts';
 import { kstatus, READY } from '../api/conditions.ts';
 import type { ApiObject, Artifact, Condition, ImageSite, ImageSubscription, SiteRow, VMImage } from '../api/types.ts';
@@ -73,11 +74,14 @@ async function eventsOf(place: Place, object: StoredResource, now: number): Prom
   }
 }
 
-/** An object's problems are those that name it, and those of its file that name none: what cannot be read may have been meant for it. */
-function concerns({ file, message, object }: Problem, { kind, key }: Target, manifest: string | undefined): boolean {
-  const name = `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
-  if (object !== undefined) return object === name;
-  return message.includes(name) || (manifest !== undefined && file === manifest);
+/**
+ * An object's problems are those that name it, and those of its file or of a folder above it that name none: what cannot be read may have
+ * been meant for it.
+ */
+function concerns({ file, object, held }: Problem, target: Target, manifest: string | undefined): boolean {
+  if (object !== undefined) return object === titleOf(target);
+  if (manifest === undefined) return false;
+  return held === true || file === manifest || manifest.startsWith(file.endsWith(sep) ? file : file + sep);
 }
 
 /** Characters; what is shorter is read sooner than looked up. */

@@ -31,6 +31,8 @@ export interface Problem {
   severity: 'error' | 'warning';
   /** `VMImage default/ubuntu`, where the document says so much: a file may hold many, and the others are well. */
   object?: string;
+  /** Deletions are held: it concerns all objects that come from manifests, wherever these were. */
+  held?: true;
 }
 
 /** Where an object is written. */

@@ -222,7 +222,7 @@ export class Merger {
       ? `this is another folder than before (another path, or a volume that is not mounted), and ${count} of ${total} objects are not in it`
       : `${count} of ${total} objects are gone at once`;
     const message = `${what}; nothing of them is deleted: put the manifests back, or run "imageproxy confirm-deletions"`;
-    return { file: this.#options.root, document: 0, line: 0, field: '', message, severity: 'error' };
+    return { file: this.#options.root, document: 0, line: 0, field: '', message, severity: 'error', held: true };
   }
 }
 
@@ -253,12 +253,13 @@ function heldByAnotherFile(
 }
 
 async function withLines(manifest: ManifestObject, faults: { field: string; message: string }[]): Promise<Problem[]> {
-  const { file, document } = manifest;
+  const { kind, key, file, document } = manifest;
+  const object = nameOf(kind, key);
   const text = await readFile(file, 'utf8').catch(() => undefined);
   const problems: Problem[] = [];
   for (const { field, message } of faults) {
     const line = text === undefined ? manifest.line : await lineOfField(manifest, text, field);
-    problems.push({ file, document, line, field, message, severity: 'error' });
+    problems.push({ file, document, line, field, message, severity: 'error', object });
   }
   return problems;
 }

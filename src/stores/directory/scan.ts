@@ -158,8 +158,8 @@ function assemble(
   return { objects, present: new Set(found.keys()), refusals, uncertainFiles, problems };
 }
 
-function at(object: Mention): Pick<Problem, 'file' | 'document' | 'line' | 'field'> {
-  return { file: object.file, document: object.document, line: object.line, field: '' };
+function at({ kind, key, file, document, line }: Mention): Omit<Problem, 'message' | 'severity'> {
+  return { file, document, line, field: '', object: nameOf(kind, key) };
 }
 
 function whole(file: string): Omit<Problem, 'message'> {

@@ -249,7 +249,9 @@ describe('Many objects gone at once', () => {
     await bench.lookTwice(store);
     await bench.lookTwice(store);
     expect(count(store)).toBe(40);
-    expect(store.problems()).toMatchObject([{ message: expect.stringContaining('11 of 40 objects are gone at once') }]);
+    expect(store.problems()).toMatchObject([
+      { held: true, message: expect.stringContaining('11 of 40 objects are gone at once') },
+    ]);
     await writeMany(2);
     await bench.lookTwice(store);
     expect(count(store)).toBe(31);

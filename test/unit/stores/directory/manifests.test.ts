@@ -243,7 +243,11 @@ describe('A folder of manifests', () => {
     const store = await bench.started();
     expect(store.get<TestObject>('VMImage', { namespace: 'default', name: 'a' })?.spec.url).toBe('first');
     expect(store.problems()).toMatchObject([
-      { file: join(bench.manifests, 'b.yaml'), message: expect.stringContaining('a.yaml') },
+      {
+        file: join(bench.manifests, 'b.yaml'),
+        object: 'VMImage default/a',
+        message: expect.stringContaining('a.yaml'),
+      },
     ]);
   });
 
