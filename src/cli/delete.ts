@@ -29,8 +29,9 @@ export async function deleteObjects(
     if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
     found.push({ target, object });
   }
-  for (const { target } of found)
-    await takeOutOfManifest(target, await place.manifestOf(target.kind, target.key), context);
+  const files = await Promise.all(found.map(({ target }) => place.manifestOf(target.kind, target.key)));
+  for (const [i, { target }] of found.entries()) await refuseSecondFile(target, files[i], place);
+  for (const [i, { target }] of found.entries()) await takeOutOfManifest(target, files[i], context);
 
   const session = await place.act();
   try {
@@ -52,6 +53,19 @@ export async function deleteObjects(
     return EXIT.ok;
   } finally {
     await session.close();
+  }
+}
+
+/** @throws CommandError where another file holds the object as well, and would make it again */
+async function refuseSecondFile(target: Target, first: string | undefined, place: Place): Promise<void> {
+  const { mayBeInManifest } = await import('../stores/directory/edit.ts');
+  for (const { object, file } of await place.problems()) {
+    // They may be of a process that has ended.
+    if (object !== titleOf(target) || file === first || !(await mayBeInManifest(file, target))) continue;
+    throw new CommandError(
+      EXIT.failed,
+      `${titleOf(target)} is also in ${file}, which would make it again: take it out there, then delete it`,
+    );
   }
 }
 

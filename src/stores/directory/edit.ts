@@ -4,7 +4,7 @@ import { isMap, isSeq, type Node, parseDocument, Parser } from 'yaml';
 import { Failure } from '../../api/failure.ts';
 import type { ObjectKey } from '../store.ts';
 import { DEFAULT_NAMESPACE, isClusterScoped, kindOf, nameOf } from './kinds.ts';
-import { briefly, isMapping } from './seams.ts';
+import { briefly, codeOf, isMapping } from './seams.ts';
 import { readDocuments } from './yaml.ts';
 
 export interface ManifestTarget {
@@ -13,7 +13,7 @@ export interface ManifestTarget {
 }
 
 /**
- * Takes one document out of a manifest file, by its number (from 1) or by the object that it holds. Comments and the other documents
+ * Takes one document out of a manifest file, by its number (from 1), or all that hold an object. Comments and the other documents
  * stay byte for byte; the file goes when nothing else was in it. Written beside the file and renamed over it.
  * @throws Failure NotFound when the document is not there; Rejected when it is one of several in a List, or the file cannot be changed.
  */
@@ -23,15 +23,21 @@ export async function removeFromManifest(file: string, which: number | ManifestT
     throw new Failure('NotFound', `${file} cannot be read: ${briefly(error)}`, { cause: error });
   });
   const text = await readFile(path, 'utf8');
-  const number = typeof which === 'number' ? which : await documentOf(file, text, which);
+  const numbers = typeof which === 'number' ? [which] : await documentsOf(text, which);
+  if (typeof which !== 'number' && numbers.length === 0)
+    throw new Failure('NotFound', `${nameOf(which.kind, which.key)} is not in ${file} any more`);
   const segments = split(text);
-  const segment = segments[number - 1];
-  if (segment === undefined) throw new Failure('NotFound', `${file} has no document ${number}`);
-  refuseSharedList(file, number, text.slice(segment.start, segment.end));
-  const others = segments.some((other) => other !== segment && !other.empty);
+  for (const number of numbers) {
+    const segment = segments[number - 1];
+    if (segment === undefined) throw new Failure('NotFound', `${file} has no document ${number}`);
+    refuseSharedList(file, number, text.slice(segment.start, segment.end));
+  }
+  const others = segments.filter((_, index) => !numbers.includes(index + 1));
   try {
-    if (others) await replaceInPlace(path, text.slice(0, segment.start) + text.slice(segment.end));
-    else await unlink(path);
+    if (others.some(({ empty }) => !empty)) {
+      const head = text.slice(0, segments[0]?.start);
+      await replaceInPlace(path, head + others.map(({ start, end }) => text.slice(start, end)).join(''));
+    } else await unlink(path);
   } catch (error) {
     throw new Failure(
       'Rejected',
@@ -41,12 +47,22 @@ export async function removeFromManifest(file: string, which: number | ManifestT
   }
 }
 
-async function documentOf(file: string, text: string, { kind, key }: ManifestTarget): Promise<number> {
+/** Whether a file holds the object, right or wrong, or cannot be read and may hold it. */
+export async function mayBeInManifest(file: string, target: ManifestTarget): Promise<boolean> {
+  try {
+    return (await documentsOf(await readFile(file, 'utf8'), target)).length > 0;
+  } catch (error) {
+    return codeOf(error) !== 'ENOENT';
+  }
+}
+
+async function documentsOf(text: string, { kind, key }: ManifestTarget): Promise<number[]> {
+  const numbers: number[] = [];
   for await (const { number, value } of readDocuments(text)) {
     const items: unknown[] = value?.kind === 'List' && Array.isArray(value.items) ? value.items : [value];
-    if (items.some((item) => isObject(item, kind, key))) return number;
+    if (items.some((item) => isObject(item, kind, key))) numbers.push(number);
   }
-  throw new Failure('NotFound', `${nameOf(kind, key)} is not in ${file} any more`);
+  return numbers;
 }
 
 function isObject(item: unknown, kind: string, key: ObjectKey): boolean {

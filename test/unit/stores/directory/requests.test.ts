@@ -285,6 +285,12 @@ describe('Taking an object out of its manifest', () => {
       1,
       `# licence\n\n---\n# of b\n${b}`,
     ],
+    [
+      'all of an object that is there twice, right or wrong',
+      `# licence\n---\n${a}---\n${b}---\n${imageYaml('a', { url: 7 })}`,
+      { kind: 'VMImage', key: { namespace: 'default', name: 'a' } },
+      `# licence\n---\n${b}`,
+    ],
     ['the first, with a mark', `# licence\n---\n${a}---\n${b}`, 1, `# licence\n---\n${b}`],
     ['the last', `${a}# end of a\n---\n# of b\n${b}`, 2, `${a}# end of a\n`],
     ['one in the middle', `${a}---\n${b}---\n# c\nc: 1\n`, 2, `${a}---\n# c\nc: 1\n`],
