@@ -34,7 +34,6 @@ export class ProblemBoard {
     const before = this.#known;
     const changed = next.size !== before.size || [...next.keys()].some((key) => !before.has(key));
     this.#current = Object.freeze(sorted.map((problem) => Object.freeze({ ...problem })));
-    this.#known = next;
     if (!changed && this.#written) return;
     for (const [key, { message, severity, ...where }] of next) {
       if (!before.has(key)) this.#log[severity === 'error' ? 'error' : 'warn'](where, message);
@@ -42,8 +41,11 @@ export class ProblemBoard {
     for (const [key, { message, severity: _, ...where }] of before) {
       if (!next.has(key)) this.#log.info(where, `no longer: ${message}`);
     }
-    this.#written = true;
+    this.#known = next;
+    // A disk that is full now takes it at a later scan.
+    this.#written = false;
     await this.#disk.replace(join(this.#state, FILE), `${JSON.stringify(sorted)}\n`, false);
+    this.#written = true;
   }
 }
 
