@@ -16,6 +16,9 @@ import { isVerdictOnBytes, nameOf, verdictOf } from './verdicts.ts';
 const RIVAL_BYTES_PER_SECOND = 2 ** 20;
 const RIVAL_LOOK_MS = 3000;
 
+/** A mirror that was cut again is stayed with where it has brought this part of the whole: so many pauses at most, then all is there. */
+const LEAST_ADVANCE = 16;
+
 type View = DownloadView & { done: PromiseWithResolvers<Blob> };
 
 interface Running {
@@ -101,7 +104,7 @@ export class Downloads {
 
   /**
    * Brings one part into the cache: from the cache itself, from another download of the same bytes, or from its mirrors in
-   * order. The returned blob is proven and, where it is a disk as published, inspected.
+   * turn. The returned blob is proven and, where it is a disk as published, inspected.
    */
   async run(part: Part, options: DownloadOptions, handle: JobHandle, view: View): Promise<Blob> {
     const running: Running = { part, view, supersede: new AbortController() };
@@ -154,7 +157,7 @@ export class Downloads {
     if (cached !== undefined) return cached;
 
     const failures: Failure[] = [];
-    for (const source of part.candidates) {
+    for (const source of this.#inTurn(part)) {
       const name = nameOf(source);
       const { condemned } = this.#memories.of(part.key);
       const before = condemned.get(name);
@@ -165,6 +168,7 @@ export class Downloads {
         }
         condemned.delete(name);
       }
+      const come = this.#comeFrom(part, name);
       try {
         return await this.#fetchFrom(running, source, options, handle);
       } catch (error) {
@@ -183,9 +187,23 @@ export class Downloads {
         if (isVerdictOnBytes(failure) || failure.reason === 'TooLarge') await this.#forget(part, name);
         // Another mirror gives no more space.
         if (failure.failureClass === 'Waiting') break;
+        // Another mirror would begin from zero, and what has come from this one would go: two that cut would never end.
+        if (come > 0 && this.#comeFrom(part, name) - come >= (view.totalBytes ?? Infinity) / LEAST_ADVANCE) break;
       }
     }
     throw verdictOf(failures);
+  }
+
+  /** The mirrors in the order of the manifest, but first the one whose bytes are there in part: no other can go on with them. */
+  #inTurn(part: Part): readonly SourceSpec[] {
+    const begun = this.#deps.cache.partial(part.key)?.source;
+    return [...part.candidates].sort((a, b) => Number(nameOf(b) === begun) - Number(nameOf(a) === begun));
+  }
+
+  /** Bytes from this mirror that a next try goes on with. */
+  #comeFrom(part: Part, name: string): number {
+    const partial = this.#deps.cache.partial(part.key);
+    return partial?.source === name ? partial.watermark : 0;
   }
 
   /** Whether a mirror of wrong bytes has others now. Another mirror that fails for a time would else keep it condemned for as long. */

@@ -174,6 +174,31 @@ describe('a mirror whose bytes were wrong', () => {
 });
 
 describe('a download that was cut', () => {
+  async function cutting(bytes: { one: number; two: number }) {
+    const bench = await DownloadBench.open();
+    bench.origins.serve(ONE, { etag: '"1"', body, cutAfter: bytes.one });
+    bench.origins.serve(TWO, { etag: '"2"', body, cutAfter: bytes.two });
+    return { bench, part: partFrom([ONE, TWO], declared) };
+  }
+
+  it('goes on where most recently bytes came from, and is complete although every mirror cuts it', async () => {
+    const { bench, part } = await cutting({ one: 2, two: 2 });
+    for (let n = 0; n < 2; n++) await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'Truncated' });
+    expect(await bench.download(part).blob).toMatchObject({ source: TWO });
+    expect(bench.origins.fetched).toEqual([ONE, TWO, TWO, TWO]);
+    expect(bench.origins.offsets).toEqual([0, 0, 2, 4]);
+  });
+
+  it('is fetched elsewhere where hardly anything more comes from the mirror that began', async () => {
+    const { bench, part } = await cutting({ one: body.length, two: 2 });
+    bench.origins.serve(ONE, new Failure('ServerError', 'down'));
+    await expect(bench.download(part).blob).rejects.toMatchObject({ reason: 'ServerError' });
+    bench.origins.serve(TWO, { etag: '"2"', body, announced: 64, cutAfter: 2 });
+    bench.origins.serve(ONE, { etag: '"1"', body });
+    expect(await bench.download(part).blob).toMatchObject({ source: ONE });
+    expect(bench.origins.fetched).toEqual([TWO, TWO, ONE]);
+  });
+
   it('begins anew at once when what had come was evicted before it could go on', async () => {
     const bench = await DownloadBench.open();
     const part = partFrom([ONE], declared);
