@@ -26,6 +26,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
   delete row.missingSince;
   for (const each of look.notes ?? []) note(round, 'Normal', 'Pending', `${row.name}: ${each}`);
   if (look.tampered !== undefined) {
+    row.lookFound = 'Tampered';
     tell(
       row,
       'Failed',
@@ -36,6 +37,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
     return false;
   }
   if (look.held !== undefined) {
+    row.lookFound = 'Held';
     const done = look.held === 'Deactivated' ? 'deactivated' : 'hidden';
     tell(
       row,
@@ -45,6 +47,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
     );
     return true;
   }
+  delete row.lookFound;
   if (row.phase === 'Held' || row.reason === 'Tampered' || row.reason === 'Drifted') tell(row, 'Ready');
   if (look.changed.length > 0) {
     const fields = look.changed.join(', ');

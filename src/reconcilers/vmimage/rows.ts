@@ -190,6 +190,7 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   row.lastCheckedTime = stamp(round);
   delete row.retired;
   delete row.missingSince;
+  delete row.lookFound;
 }
 
 /**
@@ -241,6 +242,7 @@ export function clearImage(row: SiteRow): void {
     'registeredAt',
     'registrationHash',
     'missingSince',
+    'lookFound',
     'retired',
   ] as const) {
     delete row[field];

@@ -143,6 +143,11 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     begin(work, { kind: 'Reactivate', id: row.imageID ?? '' });
     return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
   }
+  // The row told of other bytes meanwhile, and no look has ended what the last one found: it is Ready after the next at the earliest.
+  if (row.lookFound !== undefined && !isStanding(row)) {
+    if (result?.kind !== 'Check') return startCheck(work);
+    return lookAgain(round, round.now + STANDING_LOOK_MS);
+  }
   // (What has been altered is not ours to be brought up to date: that would be told as if it were well. And of what is missing a look
   // decides first: what has gone could never be brought up to date.)
   const mayBeUpdated = row.reason !== 'Tampered' && row.missingSince === undefined;

@@ -47,6 +47,7 @@ function isAvailable(row: SiteRow | undefined): boolean {
     row.retired !== true &&
     row.phase !== 'Held' &&
     row.phase !== 'Missing' &&
+    row.lookFound === undefined &&
     row.reason !== 'Tampered'
   );
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it, test } from 'vitest';
+import { findCondition } from '../../../src/api/conditions.ts';
 import { Failure } from '../../../src/api/failure.ts';
-import type { PreviousRegistration, SiteRow, VMImage } from '../../../src/api/types.ts';
+import type { PreviousRegistration, SiteRow, VMImage, VMImageStatus } from '../../../src/api/types.ts';
 import type { Look } from '../../../src/clouds/cloud.ts';
 import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
@@ -9,6 +10,7 @@ import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
 import { lookAfter, serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
+import { isReady, summarize } from '../../../src/reconcilers/vmimage/summary.ts';
 import { registrationOf } from '../../../src/reconcilers/vmimage/targets.ts';
 import { servingRow, vmimage, wantedAs } from './objects.ts';
 import { hash, ScriptedCloud } from './scripted-cloud.ts';
@@ -76,6 +78,75 @@ describe('an image that was altered at its site', () => {
     await serve(work, wantedAs(row));
     expect(work.row).toEqual(row);
   });
+});
+
+describe('what the last look found, while other bytes are asked for', () => {
+  test.each<[string, Partial<Look>, string]>([
+    ['bytes that are not ours', { tampered: 'another hash' }, 'Tampered'],
+    ['an image that the cloud holds', { held: 'Hidden' }, 'HeldByCloud'],
+  ])(
+    '%s: it is not Available meanwhile, and when they are asked for no more, not Ready before a look',
+    async (_, found, reason) => {
+      const bench = new Workbench();
+      const cloud = new ScriptedCloud();
+      bench.site('nova', cloud);
+      let look: Partial<Look> = found;
+      cloud.look = async () => ({ gone: [], changed: [], ...look });
+      const there = served(vmimage());
+      let now = bench.add(vmimage({}, { sites: [there] }));
+      const rounds = async (wanted: Wanted, count: number) => {
+        for (let n = 0; n < count; n++) {
+          const round = bench.round(now);
+          await serve(bench.work(round), wanted);
+          now = await bench.conclude(round);
+          expect(isReady(now.status.sites?.[0], 1) && look === found).toBe(false);
+        }
+        return now.status.sites?.[0];
+      };
+      bench.clock.advance(3_600_000);
+      expect(isReady(there, 1)).toBe(true);
+      const asIs = wantedAs(there);
+      const first = bench.round(now);
+      const work = bench.work(first);
+      judgeLook(work, {
+        kind: 'Check',
+        look: { gone: [], changed: [], ...found },
+        census: undefined,
+        asked: undefined,
+      });
+      now = await bench.conclude(first);
+      const [part] = asIs.plan.parts;
+      if (part === undefined) throw new Error('no part');
+      const other: Wanted = {
+        plan: { ...asIs.plan, parts: [{ ...part, declared: { sha256: 'b'.repeat(64) } }] },
+        digest: `sha256:${'b'.repeat(64)}`,
+        content: async () => ({ step: 'Failed', failure: new Failure('Timeout', 'no answer'), stalled: false }),
+      };
+      const meanwhile = await rounds(other, 2);
+      expect(meanwhile).toMatchObject({ reason: 'Timeout', imageID: 'id-nova' });
+      const status: VMImageStatus = { observedGeneration: -1 };
+      summarize(
+        {
+          image: now,
+          guid: 'guid',
+          rows: now.status.sites ?? [],
+          required: ['nova'],
+          optional: [],
+          fetched: false,
+          disposition: 'Serve',
+        },
+        status,
+        bench.clock.now(),
+      );
+      expect(findCondition(status.conditions, 'Available')).toMatchObject({ status: 'False' });
+      expect(await rounds(asIs, 4)).toMatchObject({ reason });
+      look = {};
+      bench.clock.advance(3_600_000);
+      const well = await rounds(asIs, 4);
+      expect(well).toMatchObject({ phase: 'Ready' });
+      expect(well).not.toHaveProperty('lookFound');
+    },
+  );
 });
 
 describe('while nobody can say where the bytes would come from', () => {
