@@ -11,6 +11,7 @@ import { type DownloadView } from './download.ts';
 import { dateLooks, keepWaiting } from './drift.ts';
 import { endOf, withdrawAll } from './end.ts';
 import { endHolds, isClosed } from './held.ts';
+import { inherit } from './heirs.ts';
 import { hashOf } from './identity.ts';
 import { clear, FINALIZER, finish, holdupOf, leaveUnwanted } from './leave.ts';
 import { jobKey, type SiteWork } from './operations.ts';
@@ -99,6 +100,7 @@ async function work(round: Round, asked: readonly Target[]): Promise<Facts> {
     ...more,
   });
 
+  inherit(round, targets);
   if (image.spec.suspend) {
     // Nothing that runs may publish any more; partial files stay for the day it is taken up again.
     deps.jobs.leaveAll(round.key);

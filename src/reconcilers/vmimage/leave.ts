@@ -1,6 +1,7 @@
 import { isRemovalConfirmed } from '../../api/removal.ts';
 import { FINALIZERS, type ImageSite, type SiteRow, type VMImage } from '../../api/types.ts';
 import { howToConfirm, isElsewhere } from './held.ts';
+import { heirOf, isInherited } from './heirs.ts';
 import { hashOf } from './identity.ts';
 import { begin, jobKey, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
 import { giveUpRoomToPrepare } from './room.ts';
@@ -160,7 +161,7 @@ function whyUnselected({ image, deps, namespace }: Round, { name }: SiteRow): { 
  */
 export function finish(round: Round): boolean {
   const { image, deps } = round;
-  const heir = deps.siblings.of(image).find((other) => other.metadata.deletionTimestamp === undefined);
+  const heir = heirOf(image, deps.siblings);
   // Nobody would ever look at, or remove, what was handed over at a site that the heir does not ask for.
   const inherited = new Set(heir === undefined ? [] : targetsOf(heir, deps.store).map((target) => target.name));
   const keepAt = (site: string) =>
@@ -192,6 +193,10 @@ export function finish(round: Round): boolean {
   }
   // Last, for as long as this image is there its heir waits, and may go before it has taken over.
   if (round.status.sites.every((row) => keepAt(row.name) === 'HandedOver')) {
+    if (!round.status.sites.every((row) => isInherited(row, heir))) {
+      lookAgain(round, round.now + 500);
+      return false;
+    }
     const why = `handed over to VMImage ${heir?.metadata.name}, which has the same guid`;
     for (const row of [...round.status.sites]) letGo(round, row, 'HandedOver', why);
   }

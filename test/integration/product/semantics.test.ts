@@ -605,6 +605,21 @@ describe('registrations', () => {
     expect(published(house.shelf)).toEqual(files);
   });
 
+  test('that went to a younger image which never gets its bytes are removed with that one', async () => {
+    await house.write('old.yaml', vmimage('old', { ...specOf('left'), guid: 'left-guid' }));
+    await house.ready('old');
+    const source = { http: { urls: [urlOf('nowhere')] } };
+    await house.write('young.yaml', vmimage('young', { ...specOf('left'), source, guid: 'left-guid' }));
+    await house.stalled('young');
+    const files = published(house.shelf);
+    await house.delete('old');
+    await house.gone('old');
+    expect(published(house.shelf)).toEqual(files);
+    await house.delete('young');
+    await house.gone('young');
+    expect(published(house.shelf)).toEqual([]);
+  });
+
   test('are found again when the state is lost and the instance keeps its name', async () => {
     await house.close();
     house = new House();

@@ -1,6 +1,7 @@
 import { describe, expect, it, test } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { ImageSite, SiteRow, VMImage } from '../../../src/api/types.ts';
+import { inherit } from '../../../src/reconcilers/vmimage/heirs.ts';
 import { finish, holdupOf, leaveUnwanted, withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
 import { serve } from '../../../src/reconcilers/vmimage/serve.ts';
 import { settle } from '../../../src/reconcilers/vmimage/settle.ts';
@@ -76,6 +77,20 @@ class Scene {
         await settled();
       },
     };
+  }
+
+  /** A younger image of the same guid. */
+  heir(spec: Partial<VMImage['spec']> = {}): VMImage {
+    const metadata = { name: 'heir', uid: 'uid-heir', creationTimestamp: '2026-11-21T11:30:00Z' };
+    this.image = this.bench.add({ ...this.image, metadata: { ...this.image.metadata, deletionTimestamp: CREATED } });
+    return this.bench.add(vmimage({ metadata, spec: { guid: this.guid, ...spec } }));
+  }
+
+  /** A round of the heir's. */
+  async inherits(heir: VMImage): Promise<VMImage['status']> {
+    const round = this.bench.round(heir);
+    inherit(round, targetsOf(heir, this.bench.deps.store));
+    return (await this.bench.conclude(round)).status;
   }
 
   /** One round; `act` is the reconciler's step. */
@@ -439,15 +454,39 @@ describe('an image that is deleted', () => {
 
   it('hands over to a living image of the same guid instead of deleting', async () => {
     const scene = new Scene({}, servingRow());
-    scene.bench.add(
-      vmimage({
-        metadata: { name: 'heir', uid: 'uid-heir', creationTimestamp: '2026-11-21T11:30:00Z' },
-        spec: { guid: scene.guid },
-      }),
-    );
+    const heir = scene.heir();
+    expect(await scene.rest('finish')).toBe(false);
+    await scene.inherits(heir);
     expect(await scene.rest('finish')).toBe(true);
     expect(scene.cloud.visible).toHaveLength(1);
     expect(scene.cloud.calls).toEqual([]);
+  });
+
+  test.each<[string, SiteRow, Partial<SiteRow>]>([
+    [
+      'what serves and what it replaced',
+      servingRow('nova', {
+        previous: [{ imageID: 'old', retiredAt: CREATED, artifacts: [{ role: 'Disk', id: 'old' }] }],
+      }),
+      { previous: [expect.objectContaining({ imageID: 'id-nova' }), expect.objectContaining({ imageID: 'old' })] },
+    ],
+    ['what was begun', UPLOADING as SiteRow, { operation: expect.objectContaining({ kind: 'Withdraw' }) }],
+  ])('hands over %s so that it goes with an heir that never gets its bytes', async (_, row, inherited) => {
+    const scene = new Scene({}, row);
+    const { owner } = scene.bench.round(scene.image);
+    for (const id of ['half', 'old']) scene.cloud.add({ id, owner, guid: scene.guid, claim: 'uid-ubuntu' });
+    const heir = scene.heir();
+    await scene.inherits(heir);
+    expect(scene.row).toEqual(row);
+    // Once, however often it looks.
+    const { sites } = await scene.inherits(heir);
+    expect(sites).toMatchObject([{ name: 'nova', siteIdentity: 'nova', ...inherited }]);
+    expect(await scene.rest('finish')).toBe(true);
+    scene.bench.images.delete('uid-ubuntu');
+    scene.bench.siblings.note({ type: 'Deleted', object: scene.image });
+    scene.image = scene.bench.images.get('uid-heir') as VMImage;
+    expect(await scene.rest('finish')).toBe(true);
+    expect(scene.cloud.records.size).toBe(0);
   });
 
   it('removes what the heir does not ask for, and hands the rest over last', async () => {
@@ -461,12 +500,8 @@ describe('an image that is deleted', () => {
       await removed.promise;
       await remove(parts);
     };
-    scene.bench.add(
-      vmimage({
-        metadata: { name: 'heir', uid: 'uid-heir', creationTimestamp: '2026-11-21T11:30:00Z' },
-        spec: { guid: scene.guid, sites: [{ name: 'nova', optional: false }] },
-      }),
-    );
+    const heir = scene.heir({ sites: [{ name: 'nova', optional: false }] });
+    await scene.inherits(heir);
     await scene.rest('finish');
     // The heir may still go before it has taken over: until then nothing is forgotten.
     expect(scene.rows.map(({ name }) => name)).toEqual(['nova', 'east']);
