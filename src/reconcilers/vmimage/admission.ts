@@ -7,7 +7,7 @@ import type { Images } from '../../images/images.ts';
 import { HEAD_BYTES } from '../../images/recognise.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { FetchResult } from '../../transfers/transfers.ts';
-import { keepAhead } from './growing.ts';
+import { allocatedBytes, firstBid, keepAhead } from './growing.ts';
 import type { Part } from './plan.ts';
 import { isContentOf } from './verdicts.ts';
 
@@ -78,11 +78,12 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
   let path = fetched.path;
   let { digests, size } = fetched;
   if (compression !== 'None') {
-    const reservation = await cache.reserve(Math.max(size, MiB), part.key);
+    const besideBytes = Math.max(size, await allocatedBytes(fetched.path));
+    const bounds = { quotaBytes: cache.stats().quotaBytes, besideBytes };
+    const reservation = await cache.reserve(firstBid(Math.max(size, MiB), bounds), part.key);
     path = cache.scratch('.content');
     reservation.cover(path);
-    const { quotaBytes } = cache.stats();
-    const space = keepAhead(reservation, [path], clock, { quotaBytes, besideBytes: size });
+    const space = keepAhead(reservation, [path], clock, bounds);
     try {
       const produced = await images.decompress(
         {

@@ -19,11 +19,21 @@ interface Bounds {
 }
 
 /** What the file takes on the disk, in bytes; none where it is not there. Honest disks are mostly holes. */
-async function allocatedBytes(path: string): Promise<number> {
+export async function allocatedBytes(path: string): Promise<number> {
   return stat(path).then(
     (found) => found.blocks * 512,
     () => 0,
   );
+}
+
+/**
+ * What is asked for at first: no more than can be had beside what stays, for that would be waited for without end.
+ * @throws Failure TooLarge when nothing can be had
+ */
+export function firstBid(bytes: number, { quotaBytes, besideBytes }: Bounds): number {
+  const most = quotaBytes - besideBytes;
+  if (most <= 0) throw tooLarge(most);
+  return Math.min(bytes, most);
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Format } from '../../images/format.ts';
 import { archiveBeside } from '../../images/images.ts';
 import type { Deps } from '../deps.ts';
 import { HAND_OVER_MS, headOf } from './admission.ts';
-import { keepAhead } from './growing.ts';
+import { allocatedBytes, firstBid, keepAhead } from './growing.ts';
 import { damaged, isIntact, withDigests } from './intact.ts';
 import type { Part } from './plan.ts';
 import { spaceFor } from './room.ts';
@@ -129,7 +129,7 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
   const step = await unpackId(part, compression, deps);
   const known = await cache.findTransform(published.sha256, step);
   if (known !== undefined) return compared(part, known, published, deps, job);
-  // What comes out is not known before it has come out; twice the packed size is a fair first bid, and the bound is what is free.
+  // What comes out is not known before it has come out; twice the packed size is a fair first bid, where there can be so much.
   return transform(
     'Decompress',
     published,
@@ -237,13 +237,16 @@ async function transform(
   make: (to: string, signal: AbortSignal, complete: () => Promise<void>) => Promise<Blob>,
 ): Promise<Blob> {
   const { cache, clock, metrics } = deps;
-  const reservation = await cache.reserve(bid, spaceFor(published.sha256));
+  // What was published stays as well: what is made of it is found by it.
+  const stay = [...new Set([published.path, source.path])];
+  const besideBytes = (await Promise.all(stay.map(allocatedBytes))).reduce((sum, each) => sum + each, 0);
+  const bounds = { quotaBytes: cache.stats().quotaBytes, besideBytes };
+  const reservation = await cache.reserve(firstBid(bid, bounds), spaceFor(published.sha256));
   const to = cache.scratch(`.${kind.toLowerCase()}`);
   const written = [to, archiveBeside(to)];
   for (const path of written) reservation.cover(path);
   cache.pin(source.sha256, to);
-  const { quotaBytes } = cache.stats();
-  const space = keepAhead(reservation, written, clock, { quotaBytes, besideBytes: source.size });
+  const space = keepAhead(reservation, written, clock, bounds);
   const started = clock.now();
   try {
     // What is made of bytes that have rotted would have a digest of its own, and nothing would tell.

@@ -71,11 +71,11 @@ describe('an image that is unpacked or converted', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  const publish = async (): Promise<Blob> => {
+  const publish = async (bytes: Uint8Array = packed): Promise<Blob> => {
     const path = cache.scratch('.packed');
-    await write(path, packed);
-    const facts = { digests: {}, size: packed.length, compression: 'Gzip', fetchedAt: '2026-11-21T12:00:00Z' } as const;
-    return cache.admit(path, sha256(packed), facts, 'public');
+    await write(path, bytes);
+    const facts = { digests: {}, size: bytes.length, compression: 'Gzip', fetchedAt: '2026-11-21T12:00:00Z' } as const;
+    return cache.admit(path, sha256(bytes), facts, 'public');
   };
 
   it('is not made of bytes that have rotted since they were fetched: they are dropped', async () => {
@@ -215,5 +215,23 @@ describe('an image that is unpacked or converted', () => {
     await expect(prepare(part, published, ['Raw'], bench.deps, job)).rejects.toMatchObject({ reason: 'CacheFull' });
     other.release();
     await expect(prepare(part, published, ['Raw'], bench.deps, job)).resolves.toMatchObject({ format: 'Raw' });
+  });
+
+  it.each([30, 50])(
+    'is made where there is room for it beside the file of %i MiB, though not for twice that',
+    async (size) => {
+      const bench = new Workbench();
+      Object.assign(bench.deps, { cache, images });
+      const published = await publish(Buffer.alloc(size * MIB));
+      await expect(prepare(part, published, ['Raw'], bench.deps, job)).resolves.toMatchObject({ format: 'Raw' });
+    },
+  );
+
+  it('is too large, and waits for nobody, where the file alone takes all that the cache may hold', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const published = await publish(Buffer.alloc(80 * MIB));
+    await expect(prepare(part, published, ['Raw'], bench.deps, job)).rejects.toMatchObject({ reason: 'TooLarge' });
+    expect(cache.stats()).toMatchObject({ blobs: 1, reservedBytes: 0, pinnedBytes: 0 });
   });
 });
