@@ -130,10 +130,10 @@ export interface Cache {
   giveUp(holder: string): void;
   /**
    * Whether this holder, who was refused with CacheFull and keeps a place, would be served now: it is its turn, and what it asked for
-   * fits. So that of all those that `onSpace` wakes only one asks again. `kept` is a blob that stays though nobody pins it now: what
-   * is to be made of it cannot have its room.
+   * fits. So that of all those that `onSpace` wakes only one asks again. `kept` are blobs that stay though nobody pins them now: what
+   * is to be made of them, or used with them, cannot have their room.
    */
-  isRoomFor(holder: string, kept?: string): boolean;
+  isRoomFor(holder: string, kept?: Iterable<string>): boolean;
   /** Calls back when space may have become free; for those who wait after CacheFull. Returns the way to end it. */
   onSpace(listener: () => void): () => void;
 

@@ -181,7 +181,7 @@ export class VolumeCache implements Cache {
     return this.#do(() => this.#space.reserve(bytes, holder, partial));
   }
 
-  isRoomFor(holder: string, kept?: string): boolean {
+  isRoomFor(holder: string, kept?: Iterable<string>): boolean {
     return this.#space.isRoomFor(holder, kept);
   }
 

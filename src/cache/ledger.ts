@@ -118,7 +118,7 @@ export class Ledger {
   }
 
   /** Whether who waits in the queue would be served now, if so many bytes that could be evicted stayed. */
-  isRoomFor(holder: string, keptBytes = 0): boolean {
+  isRoomFor(holder: string, keptBytes: number): boolean {
     const place = this.#queue.place(holder);
     if (place === undefined || this.#queue.ahead(holder) > 0 || this.#growing().length > 0) return false;
     const entry: Entry = { holder, ...place, files: new Set(), growth: undefined };

@@ -70,10 +70,12 @@ export class Space {
     return this.#ledger.reserve(bytes, holder, partial);
   }
 
-  isRoomFor(holder: string, kept?: string): boolean {
+  isRoomFor(holder: string, kept: Iterable<string> = []): boolean {
     const { residents } = this.#deps;
-    const keeps = kept !== undefined && !residents.isPinned(kept);
-    return this.#ledger.isRoomFor(holder, keeps ? residents.get(kept)?.allocated : 0);
+    let keptBytes = 0;
+    for (const sha256 of new Set(kept))
+      if (!residents.isPinned(sha256)) keptBytes += residents.get(sha256)?.allocated ?? 0;
+    return this.#ledger.isRoomFor(holder, keptBytes);
   }
 
   giveUp(holder: string): void {

@@ -10,7 +10,7 @@ import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { lookAgain, type Round, stamp } from './round.ts';
+import { jobKey, lookAgain, type Round, stamp } from './round.ts';
 
 const FETCH_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 /** A named thing that is missing wakes its image itself; this is the look in case that is missed. */
@@ -22,7 +22,13 @@ const STALLED_LOOK_MS = 6 * 3_600_000;
 export type Content =
   | { step: 'Ready'; blobs: ReadonlyMap<Role, Blob> }
   | { step: 'Fetching'; blobs: ReadonlyMap<Role, Blob>; views: ReadonlyMap<Role, DownloadView> }
-  | { step: 'Failed'; failure: Failure; stalled: boolean };
+  | Failed;
+
+interface Failed {
+  step: 'Failed';
+  failure: Failure;
+  stalled: boolean;
+}
 
 /** Classes that nothing but a changed input can mend. */
 export const STALLING: readonly FailureClass[] = ['InvalidSpec', 'VerificationFailed', 'UnsafeImage', 'Unauthorized'];
@@ -52,6 +58,7 @@ export async function gather(
   const { deps, status } = round;
   const blobs = new Map<Role, Blob>();
   const missing: Part[] = [];
+  let came = false;
   if (status.failure !== undefined && status.failure.inputsHash !== inputsHash) {
     delete status.failure;
     for (const part of parts) deps.downloads.forgive(part);
@@ -61,18 +68,27 @@ export async function gather(
     const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
     if (outcome?.ok === false && !isOthersBound(outcome.error, bound, options.maxBytes))
       recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(parts));
+    if (outcome?.ok === true) came = true;
     const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
   }
-  for (const blob of blobs.values()) deps.cache.pin(blob.sha256, round.image.metadata.uid);
+  const isFull = status.failure?.reason === 'CacheFull';
+  // That stands for what the metafile names, and has not ended because the metafile is here.
+  if (isFull && !came && missing.length === 0 && parts.some((part) => part.metafile)) return { step: 'Ready', blobs };
+  // While it waits for space, others may have what it holds: of two that wait for each other's parts neither would else go on. What an
+  // earlier spec had, and this very image does not want any more, goes with it.
+  const waits = isFull && missing.length > 0 && !isAtWork(round, missing);
+  if (waits) deps.cache.unpinAll(round.image.metadata.uid);
+  const failed = missing.length === 0 ? undefined : standing(round, missing, blobs);
+  if (!waits || failed === undefined)
+    for (const blob of blobs.values()) deps.cache.pin(blob.sha256, round.image.metadata.uid);
   // The download's own pin has done its duty.
   for (const part of parts) if (blobs.has(part.role)) deps.cache.unpinAll(part.key);
   if (missing.length === 0) {
     delete status.failure;
     return { step: 'Ready', blobs };
   }
-  const failed = standing(round, missing);
   if (failed !== undefined) return failed;
 
   giveUpRoomToPrepare(round);
@@ -140,11 +156,22 @@ function recordFailure(round: Round, failure: Failure, inputsHash: string, told:
   };
 }
 
-/** The recorded failure, while it stands. */
-function standing(round: Round, parts: readonly Part[]): Content | undefined {
+/** A site is being sent something of the image, or one of the parts is on its way: what is here stays until that has ended. */
+function isAtWork(round: Round, missing: readonly Part[]): boolean {
+  const { jobs } = round.deps;
+  return (
+    missing.some((part) => jobs.runs(Downloads.key(part))) ||
+    round.status.sites.some(({ name }) => jobs.runs(jobKey(round, name)))
+  );
+}
+
+/** The recorded failure, while it stands for the parts that are missing beside those that are here. */
+function standing(round: Round, parts: readonly Part[], blobs: ReadonlyMap<Role, Blob>): Failed | undefined {
   const { failure } = round.status;
   if (failure === undefined) return undefined;
-  if (failure.reason === 'CacheFull' && parts.some((part) => round.deps.cache.isRoomFor(part.key))) return undefined;
+  const kept = [...blobs.values()].map(({ sha256 }) => sha256);
+  if (failure.reason === 'CacheFull' && parts.some((part) => round.deps.cache.isRoomFor(part.key, kept)))
+    return undefined;
   const next = Date.parse(failure.nextAttemptTime ?? '');
   const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
   if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) return undefined;

@@ -14,7 +14,7 @@ import { endHolds, isClosed } from './held.ts';
 import { inherit } from './heirs.ts';
 import { hashOf } from './identity.ts';
 import { clear, FINALIZER, finish, holdupOf, leaveUnwanted } from './leave.ts';
-import { jobKey, type SiteWork } from './operations.ts';
+import type { SiteWork } from './operations.ts';
 import {
   describeFromRows,
   isHeldByNothing,
@@ -31,6 +31,7 @@ import {
   beginRound,
   endLooks,
   isAskedOf,
+  jobKey,
   lookAgain,
   note,
   remember,

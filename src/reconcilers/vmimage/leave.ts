@@ -3,9 +3,9 @@ import { FINALIZERS, type ImageSite, type SiteRow, type VMImage } from '../../ap
 import { howToConfirm, isElsewhere } from './held.ts';
 import { heirOf, isInherited } from './heirs.ts';
 import { hashOf } from './identity.ts';
-import { begin, jobKey, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
+import { begin, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { lookAgain, note, type Round } from './round.ts';
+import { jobKey, lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import { dropRow, holds, tell } from './rows.ts';
 import { matchesSelector, notAdmitted, registrationOf, type Target, targetsOf } from './targets.ts';

@@ -6,7 +6,7 @@ import type { Connection } from '../imagesite/connections.ts';
 import { hashOf } from './identity.ts';
 import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
-import { awaitedAt, type Round, stamp } from './round.ts';
+import { awaitedAt, jobKey, type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
 import { tell } from './rows.ts';
 
@@ -52,10 +52,6 @@ export interface SiteWork {
   registration: Registration;
   /** A failed step is tried again when this changes. */
   inputsHash: string;
-}
-
-export function jobKey(round: Round, site: string): string {
-  return `site/${round.image.metadata.uid}/${site}`;
 }
 
 /** Hash of all that `publish` is given. */

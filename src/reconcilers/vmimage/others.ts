@@ -1,7 +1,6 @@
 import type { SiteRow, VMImage } from '../../api/types.ts';
 import type { Duties } from '../duties.ts';
-import { jobKey } from './operations.ts';
-import type { Round } from './round.ts';
+import { jobKey, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';
 import type { Facts } from './summary.ts';
 import type { Target } from './targets.ts';

@@ -14,7 +14,7 @@ export function spaceFor(sha256: string): string {
  * waits and would be counted as room.
  */
 export function isRoomToPrepare(round: Round): boolean {
-  return published(round).some((sha256) => round.deps.cache.isRoomFor(spaceFor(sha256), sha256));
+  return published(round).some((sha256) => round.deps.cache.isRoomFor(spaceFor(sha256), [sha256]));
 }
 
 /**

@@ -41,6 +41,11 @@ export interface Round {
   lookAgainAt: number | undefined;
 }
 
+/** The job that works for this image at this site. */
+export function jobKey(round: Round, site: string): string {
+  return `site/${round.image.metadata.uid}/${site}`;
+}
+
 export function beginRound(image: VMImage, requestedAt: string | undefined, deps: Deps): Round {
   const namespace = image.metadata.namespace ?? 'default';
   const { sites = [], ...rest } = image.status ?? {};

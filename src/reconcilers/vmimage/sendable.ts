@@ -6,11 +6,12 @@ import { type Content, sourceDigestOf } from './content.ts';
 import type { DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
 import { digestOf, isIntact } from './intact.ts';
-import { jobKey, type SiteWork } from './operations.ts';
+import type { SiteWork } from './operations.ts';
 import type { Part } from './plan.ts';
 import { AS_PUBLISHED, prepare, prepared, type Prepared, sendableAsPublished } from './prepare.ts';
 import { percentOf } from './progress.ts';
 import { mayStillFinish } from './release.ts';
+import { jobKey } from './round.ts';
 import { recordSiteFailure, tell } from './rows.ts';
 
 /** An upload that follows a download is begun when both should end together, or a little before. */

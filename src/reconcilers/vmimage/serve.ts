@@ -5,7 +5,6 @@ import { isAllowed } from './limits.ts';
 import { judgeLook } from './losses.ts';
 import {
   begin,
-  jobKey,
   type OperationResult,
   registrationHashOf,
   type SiteWork,
@@ -19,7 +18,7 @@ import {
 } from './operations.ts';
 import type { SitePart } from './register.ts';
 import { mayStillPublish } from './release.ts';
-import { awaitedAt, lookAgain } from './round.ts';
+import { awaitedAt, jobKey, lookAgain } from './round.ts';
 import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
 import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';

@@ -5,16 +5,9 @@ import { type Deps, LEASE_MARGIN_MS } from '../deps.ts';
 import { howToConfirm } from './held.ts';
 import { hashOf } from './identity.ts';
 import { holdsAnything } from './named.ts';
-import {
-  jobKey,
-  type OperationResult,
-  type OperationView,
-  registrationHashOf,
-  type SiteWork,
-  inWords,
-} from './operations.ts';
+import { type OperationResult, type OperationView, registrationHashOf, type SiteWork, inWords } from './operations.ts';
 import { showProgress } from './progress.ts';
-import { answer, lookAgain, type Round } from './round.ts';
+import { answer, jobKey, lookAgain, type Round } from './round.ts';
 import { clearFailure, isSiteTrouble, isStanding, tell, tellWaiting } from './rows.ts';
 import { settle } from './settle.ts';
 import { admits, notAdmitted, type Target } from './targets.ts';

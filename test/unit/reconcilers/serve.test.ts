@@ -5,7 +5,8 @@ import type { PreviousRegistration, SiteRow, VMImage, VMImageStatus } from '../.
 import type { Look } from '../../../src/clouds/cloud.ts';
 import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
-import { jobKey, registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import { jobKey } from '../../../src/reconcilers/vmimage/round.ts';
 import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
 import { lookAfter, serve } from '../../../src/reconcilers/vmimage/serve.ts';
