@@ -10,13 +10,15 @@ import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
-import { jobKey, lookAgain, type Round, stamp } from './round.ts';
+import { isDue, jobKey, lookAgain, type Round, stamp } from './round.ts';
 
 const FETCH_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 /** A named thing that is missing wakes its image itself; this is the look in case that is missed. */
 const WAITING_LOOK_MS = 5 * 60_000;
 /** What stalled is looked at again this often: the origin may have been mended without anybody telling us. */
 const STALLED_LOOK_MS = 6 * 3_600_000;
+/** No pause is longer, whatever an origin asks for. */
+const LONGEST_PAUSE_MS = 24 * 3_600_000;
 
 /** Where the bytes of an image are on their way. */
 export type Content =
@@ -174,7 +176,7 @@ function standing(round: Round, parts: readonly Part[], blobs: ReadonlyMap<Role,
     return undefined;
   const next = Date.parse(failure.nextAttemptTime ?? '');
   const verdict = failure.class === 'VerificationFailed' || failure.class === 'UnsafeImage';
-  if (next <= round.now && !(verdict && sourcesAreTheSame(round, parts))) return undefined;
+  if (isDue(round, next, LONGEST_PAUSE_MS) && !(verdict && sourcesAreTheSame(round, parts))) return undefined;
   lookAgain(round, Date.parse(round.status.failure?.nextAttemptTime ?? ''));
   const stalled = STALLING.includes(failure.class as FailureClass);
   return { step: 'Failed', failure: new Failure(failure.reason as Failure['reason'], failure.message ?? ''), stalled };

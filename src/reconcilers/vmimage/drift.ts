@@ -13,8 +13,11 @@ const WRITTEN_MS = 12 * 3_600_000;
  */
 export function nextLook(round: Round, row: SiteRow, intervalMs: number): number {
   // Not in the moment after a look or a registration, wherever in the interval that came.
-  const rested = lastLook(round, row) + intervalMs / 2;
-  const from = Math.max(Number.isNaN(rested) ? 0 : rested, round.deps.looks.startedAt);
+  const { looks } = round.deps;
+  const dates = [Date.parse(row.lastCheckedTime ?? ''), looks.at(round.key, row.name) ?? Number.NaN];
+  const rested = dates.map((at) => at + intervalMs / 2);
+  // Dates that are further ahead were written while the clock was: no look would be made until then.
+  const from = Math.max(0, ...[...rested, looks.startedAt].filter((at) => at <= round.now + 2 * intervalMs));
   const own = Math.floor(shareOf(round, row) * intervalMs);
   return Math.ceil((from - own) / intervalMs) * intervalMs + own;
 }
@@ -25,12 +28,14 @@ export function dateLooks(round: Round): void {
   for (const row of round.status.sites) {
     const at = deps.looks.at(key, row.name);
     const written = Date.parse(row.lastCheckedTime ?? '');
+    const isAhead = written > now + WRITTEN_MS;
     // A row without either is no registration that could have been looked at.
-    if (at === undefined || at <= written || (row.imageID === undefined && Number.isNaN(written))) continue;
+    if (at === undefined || (at <= written && !isAhead) || (row.imageID === undefined && Number.isNaN(written)))
+      continue;
     const before = image.status.sites?.find(({ name }) => name === row.name);
     const age = now - written;
     // At rows' own ages: else ten thousand that were written together would be written together again.
-    if (isDeepStrictEqual(before, row) && age < WRITTEN_MS * (0.5 + shareOf(round, row))) continue;
+    if (!isAhead && isDeepStrictEqual(before, row) && age < WRITTEN_MS * (0.5 + shareOf(round, row))) continue;
     row.lastCheckedTime = timestamp(at);
   }
 }
@@ -53,12 +58,6 @@ export function keepWaiting(round: Round): void {
 
 export function noteLook(round: Round, row: SiteRow): void {
   round.deps.looks.note(round.key, row.name, round.now);
-}
-
-function lastLook(round: Round, row: SiteRow): number {
-  const written = Date.parse(row.lastCheckedTime ?? '');
-  const known = round.deps.looks.at(round.key, row.name);
-  return known === undefined || known < written ? written : known;
 }
 
 /** A number from 0 to 1, without 1, that stays the row's own. */

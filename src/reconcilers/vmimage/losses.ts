@@ -110,7 +110,10 @@ function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<
     lookAgain(round, round.now + 5 * 60_000);
     return false;
   }
-  const recent = (row.losses ?? []).filter((at) => Date.parse(at) > round.now - DAY_MS);
+  const recent = (row.losses ?? []).filter((at) => {
+    const age = round.now - Date.parse(at);
+    return age >= 0 && age < DAY_MS;
+  });
   if (recent.length >= MAX_LOSSES_A_DAY && !isAskedOf(round, row)) {
     tell(
       row,

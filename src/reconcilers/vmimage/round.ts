@@ -143,6 +143,15 @@ export function lookAgain(round: Round, at: number): void {
   if (round.lookAgainAt === undefined || at < round.lookAgainAt) round.lookAgainAt = at;
 }
 
+/**
+ * Whether a date that was written earlier has come. One that is further away than it was ever set was written while the clock was
+ * ahead: to wait for it would take as long as the clock was wrong by.
+ * @param at milliseconds since the epoch
+ */
+export function isDue({ now }: Round, at: number, longestMs: number): boolean {
+  return at <= now || at > now + longestMs;
+}
+
 export function stamp(round: Round): string {
   return timestamp(round.now);
 }

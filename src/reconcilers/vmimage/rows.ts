@@ -5,10 +5,12 @@ import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { STALLING } from './content.ts';
 import { isRoomToPrepare } from './room.ts';
-import { isAskedOf, lookAgain, type Round, stamp } from './round.ts';
+import { isAskedOf, isDue, lookAgain, type Round, stamp } from './round.ts';
 
 const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 const WAITING_LOOK_MS = 5 * 60_000;
+/** No pause is longer, whatever a cloud asks for. */
+const LONGEST_PAUSE_MS = 24 * 3_600_000;
 /** Whether the site itself is in trouble, its next probe tells. */
 const SITE_LOOK_MS = 10_000;
 
@@ -156,7 +158,7 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
   }
   if (row.nextAttemptTime === undefined) return true;
   const next = Math.max(Date.parse(row.nextAttemptTime), round.deps.looks.waitsUntil(round.key, row.name) ?? 0);
-  if (next <= round.now) return false;
+  if (isDue(round, next, LONGEST_PAUSE_MS)) return false;
   lookAgain(round, next);
   return true;
 }

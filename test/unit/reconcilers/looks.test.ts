@@ -167,6 +167,30 @@ describe('the next look', () => {
   });
 });
 
+describe('dates from a time in which the clock was a year ahead', () => {
+  const AHEAD = iso(T0 + 365 * 24 * HOUR_MS);
+
+  test.each<[string, Partial<SiteRow>]>([
+    ['the last look', { lastCheckedTime: AHEAD }],
+    ['the next try', { nextAttemptTime: AHEAD, inputsHash: 'inputs', reason: 'Timeout', attempts: 1 }],
+  ])('keep nobody from looking: %s', async (_, row) => {
+    const rest = new Rest(row);
+    await rest.until(T0 + 5 * HOUR_MS);
+    expect(rest.cloud.looks).toBeGreaterThanOrEqual(9);
+    expect(rest.cloud.looks).toBeLessThanOrEqual(11);
+    expect(rest.row?.nextAttemptTime).toBeUndefined();
+    expect(Date.parse(rest.row?.lastCheckedTime ?? '')).toBeLessThanOrEqual(rest.bench.clock.now());
+  });
+
+  test('of this very process do not, either', async () => {
+    const rest = new Rest();
+    rest.bench.deps.looks = new Looks(Date.parse(AHEAD));
+    rest.bench.deps.looks.note('default/ubuntu', 'nova', Date.parse(AHEAD));
+    await rest.until(T0 + 5 * HOUR_MS);
+    expect(rest.cloud.looks).toBeGreaterThanOrEqual(9);
+  });
+});
+
 test('a look at a row that has gone is not remembered', () => {
   const { bench, image } = new Rest();
   const round = bench.round(image);

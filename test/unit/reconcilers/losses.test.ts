@@ -238,6 +238,12 @@ describe('an image that somebody removes again and again', () => {
     expect(row.losses).toHaveLength(2);
   });
 
+  it('has losses forgotten that a clock has dated that was ahead', () => {
+    const { row } = judge({ ...gone, row: { ...MISSING, losses: losses(-48, -47, -46) } });
+    expect(row.imageID).toBeUndefined();
+    expect(row.losses).toEqual(losses(0));
+  });
+
   it('is made again when a person asks for it who has read that it was not', () => {
     const bench = new Workbench();
     bench.site('nova', new ScriptedCloud());
