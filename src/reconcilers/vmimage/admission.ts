@@ -113,7 +113,10 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
     throw error;
   }
   const sha256 = digests.sha256 ?? '';
-  const inspected = await lookInto(keptOf(part), path, deps, signal);
+  const inspected = await lookInto(keptOf(part), path, deps, signal).catch(async (error: unknown) => {
+    if (path !== fetched.path) await rm(path, { force: true });
+    throw error;
+  });
   keepForAskers(part, sha256, deps);
   const blob = await cache.admit(
     path,
@@ -127,19 +130,31 @@ async function admitContent(arrival: Arrival, deps: AdmissionDeps, signal: Abort
 
 /** A blob of the cache with all that looking into it tells; looked into once. */
 export async function inspected(part: Part, blob: Blob, deps: AdmissionDeps, signal: AbortSignal): Promise<Blob> {
-  const { compression, format } = blob;
-  if (
-    compression !== undefined &&
-    (compression !== 'None' || format !== undefined || part.role !== 'Disk' || part.metafile === true)
-  )
-    return blob;
+  if (isLookedInto(part, blob)) return blob;
   const found = await lookInto(keptOf(part), blob.path, deps, signal);
   await deps.cache.annotate(blob.sha256, found);
   return { ...blob, ...found };
 }
 
+/** Whether all that this part needs to know of the blob is known. */
+export function isLookedInto(part: Part, blob: Blob): boolean {
+  if (blob.compression === undefined) return false;
+  return (
+    blob.format !== undefined || part.role !== 'Disk' || part.metafile === true || packingOf(part, blob) !== 'None'
+  );
+}
+
 /**
- * Compression and, where there is none, the facts of a safe image.
+ * What has to be unpacked of the blob for this part. The blob's own compression is what its bytes say, whoever asked first: it counts only
+ * for a part that leaves the question to the bytes. Of a part that is declared by its content alone, the content is what is kept.
+ */
+export function packingOf(part: Part, { compression = 'None' }: Pick<Blob, 'compression'>): Compression {
+  const { compression: said } = keptOf(part);
+  return said === 'Auto' ? compression : said;
+}
+
+/**
+ * What the bytes are compressed with and, where nothing of that is to be unpacked, the facts of a safe image.
  * @throws Failure UnsafeImage | CorruptImage | FormatMismatch | NotAnImage | ToolMissing
  */
 export async function lookInto(
@@ -148,9 +163,9 @@ export async function lookInto(
   { images }: { images: Images },
   signal: AbortSignal,
 ): Promise<Looked> {
-  if (part.metafile === true) return { compression: 'None' };
-  const compression = await compressionOf(part, path, { images });
-  if (compression !== 'None') return { compression };
+  const { compression } = images.recognise(await headOf(path));
+  const unpacked = part.compression === 'Auto' ? compression : part.compression;
+  if (part.metafile === true || unpacked !== 'None') return { compression };
   const format = part.role === 'Disk' ? part.format : 'Raw';
   const checksumDeclared = Object.keys(part.declared).length + Object.keys(part.content).length > 0;
   const facts = await images.inspect(path, { format, role: part.role, checksumDeclared }, signal);
@@ -167,7 +182,7 @@ async function compressionOf(part: Part, path: string, { images }: { images: Ima
  */
 function keptOf(part: Part): Part {
   return Object.keys(part.declared).length === 0 && Object.keys(part.content).length > 0
-    ? { ...part, compression: 'Auto' }
+    ? { ...part, compression: 'None' }
     : part;
 }
 

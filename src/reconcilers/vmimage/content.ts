@@ -5,7 +5,7 @@ import type { Blob } from '../../cache/cache.ts';
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { MAX_METAFILE_BYTES } from '../../sources/metafile/parse.ts';
-import { contentOf } from './admission.ts';
+import { contentOf, isLookedInto } from './admission.ts';
 import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
@@ -123,16 +123,13 @@ async function here(part: Part, round: Round): Promise<Blob | undefined> {
   if (Object.keys(wanted).length > 0) {
     const blob = await cache.find(wanted, part.scope);
     // What is missing to it, a job finds out.
-    return blob !== undefined && looked(blob, part) && uncompared(wanted, blob.digests).length === 0 ? blob : undefined;
+    return blob !== undefined && isLookedInto(part, blob) && uncompared(wanted, blob.digests).length === 0
+      ? blob
+      : undefined;
   }
   const kept = round.status.artifacts?.find((artifact) => artifact.role === part.role);
   const sha256 = kept?.digest?.startsWith('sha256:') === true ? kept.digest.slice(7) : undefined;
   return sha256 === undefined || kept?.inputsHash !== part.key ? undefined : cache.get(sha256);
-}
-
-function looked(blob: Blob, part: Part): boolean {
-  if (blob.compression === undefined) return false;
-  return part.role !== 'Disk' || part.metafile === true || blob.compression !== 'None' || blob.format !== undefined;
 }
 
 /** Remembers a failed fetch in the status, so that a restart neither forgets a back-off nor fetches wrong bytes again. */

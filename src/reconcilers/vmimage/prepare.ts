@@ -5,7 +5,7 @@ import type { Blob } from '../../cache/cache.ts';
 import type { Format } from '../../images/format.ts';
 import { archiveBeside } from '../../images/images.ts';
 import type { Deps } from '../deps.ts';
-import { HAND_OVER_MS, headOf } from './admission.ts';
+import { HAND_OVER_MS, headOf, inspected, packingOf } from './admission.ts';
 import { allocatedBytes, firstBid, keepAhead } from './growing.ts';
 import { damaged, isIntact, withDigests } from './intact.ts';
 import type { Part } from './plan.ts';
@@ -47,7 +47,7 @@ export async function prepared(
 ): Promise<Prepared | undefined> {
   const steps: string[] = [];
   let blob = published;
-  const { compression = 'None' } = published;
+  const compression = packingOf(part, published);
   if (compression !== 'None') {
     const step = await unpackId(part, compression, deps);
     const unpacked = await deps.cache.findTransform(blob.sha256, step);
@@ -124,7 +124,7 @@ export async function prepare(
 async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparing): Promise<Blob> {
   const { cache, images } = deps;
   const { holder, progress } = job;
-  const { compression = 'None' } = published;
+  const compression = packingOf(part, published);
   if (compression === 'None') return compared(part, published, published, deps, job);
   const step = await unpackId(part, compression, deps);
   const known = await cache.findTransform(published.sha256, step);
@@ -186,7 +186,8 @@ async function compared(
   const known = await withDigests(content, Object.keys(part.content) as Algorithm[], deps, signal);
   if (known === undefined) throw damaged('the image');
   isContentOf(part, known.digests, nameOf(published));
-  return known;
+  // Unpacked for a kernel, nobody has looked at it as a disk.
+  return inspected({ ...part, compression: 'None' }, known, deps, signal);
 }
 
 async function convert(

@@ -2,6 +2,7 @@ import { type Algorithm, provable, strongest } from '../../api/digest.ts';
 import { Failure } from '../../api/failure.ts';
 import type { PartBytes } from '../../clouds/cloud.ts';
 import type { Format } from '../../images/format.ts';
+import { packingOf } from './admission.ts';
 import { type Content, sourceDigestOf } from './content.ts';
 import type { DownloadView } from './download.ts';
 import { hashOf } from './identity.ts';
@@ -75,7 +76,7 @@ async function preparedFor(
   const { deps } = round;
   const blob = content.blobs.get(part.role);
   if (blob === undefined) return undefined;
-  const key = `prepare/${hashOf([sha256, part.role, part.member, part.format, part.content, connection.formats])}`;
+  const key = `prepare/${hashOf([sha256, part.role, part.member, packingOf(part, blob), part.format, part.content, connection.formats])}`;
   const outcome = deps.jobs.take<Prepared>(key, round.key);
   if (outcome !== undefined && !outcome.ok) {
     recordSiteFailure(round, row, Failure.from(outcome.error), work.inputsHash);

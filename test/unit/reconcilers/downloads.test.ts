@@ -3,6 +3,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import { settled } from '../../support/clock.ts';
 import { spaceStep } from '../../../src/reconcilers/vmimage/growing.ts';
+import type { Part } from '../../../src/reconcilers/vmimage/plan.ts';
 import { DownloadBench, partFrom } from './downloading.ts';
 import { sha256 } from './scripted-origins.ts';
 
@@ -279,4 +280,21 @@ describe('a download that waits for room', () => {
     stream.end();
     await expect(blob).resolves.toMatchObject({ source: ONE });
   });
+});
+
+it('What a file is compressed with is what its bytes say, whatever it was fetched for', async () => {
+  const bench = await DownloadBench.open();
+  const inspect = async (_: string, { role }: { role: string }) => {
+    if (role === 'Disk') throw new Failure('FormatMismatch', 'still compressed');
+    return { format: 'Raw', virtualSize: 1 };
+  };
+  Object.assign(bench.deps, { images: { recognise: () => ({ compression: 'Gzip', judgedByHead: false }), inspect } });
+  bench.restart();
+  bench.origins.serve(ONE, { etag: '"1"', body });
+  const disk = partFrom([ONE], declared);
+  const ramdisk: Part = { ...disk, role: 'Ramdisk', compression: 'None', key: 'ramdisk' };
+  expect(await bench.download(ramdisk).blob).toMatchObject({ compression: 'Gzip' });
+  expect(await bench.download(disk).blob).toMatchObject({ compression: 'Gzip' });
+  const plain: Part = { ...disk, compression: 'None', key: 'plain' };
+  await expect(bench.download(plain).blob).rejects.toMatchObject({ reason: 'FormatMismatch' });
 });

@@ -128,6 +128,23 @@ describe('an image that is unpacked or converted', () => {
     });
   });
 
+  it('is unpacked for whom it shall be, whoever had the same file before', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const blob = await publish();
+    const ramdisk: Part = { ...part, role: 'Ramdisk', compression: 'None' };
+    const asPublished = { blob: { sha256: blob.sha256 }, format: 'Raw', transform: 'as-published' };
+    const unpacked = { blob: { sha256: sha256(disk) }, transform: 'compression' };
+    expect(await prepared(ramdisk, blob, ['Raw'], bench.deps)).toMatchObject(asPublished);
+    const wanted: Part = { ...ramdisk, compression: 'Gzip' };
+    await expect(prepare(wanted, blob, ['Raw'], bench.deps, job)).resolves.toMatchObject(unpacked);
+    await expect(prepare(part, blob, ['Raw'], bench.deps, job)).resolves.toMatchObject({ ...unpacked, format: 'Raw' });
+    expect(await prepared(ramdisk, blob, ['Raw'], bench.deps)).toMatchObject(asPublished);
+    // What is declared by its content alone lies in the cache as that content.
+    const content: Part = { ...ramdisk, declared: {}, content: { sha256: blob.sha256 }, compression: 'Gzip' };
+    expect(await prepared(content, blob, ['Raw'], bench.deps)).toMatchObject(asPublished);
+  });
+
   it('and waits for room after the first of both is taken up as soon as there is some, not when it is looked at next', async () => {
     const bench = new Workbench();
     Object.assign(bench.deps, { cache, images });
