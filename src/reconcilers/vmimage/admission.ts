@@ -202,6 +202,6 @@ export async function headOf(path: string): Promise<Uint8Array> {
 /** Reads a small blob whole. */
 export async function contentOf(blob: Blob, maxBytes: number): Promise<Uint8Array> {
   if (blob.size > maxBytes)
-    throw new Failure('TooLarge', `${blob.source ?? 'the file'} has ${blob.size} bytes; at most ${maxBytes} are read`);
+    throw new Failure('TooLarge', `the file has ${blob.size} bytes; at most ${maxBytes} are read`);
   return readFile(blob.path);
 }

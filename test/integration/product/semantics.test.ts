@@ -145,6 +145,20 @@ describe('bytes', () => {
     expect(house.lines.join('')).not.toContain('dXNlcjpwYXNz');
   });
 
+  test('that another namespace has fetched are served without its address being told', async () => {
+    const made = disk('shared');
+    origin.route('/theirs-alone.qcow2', { body: made.bytes });
+    const theirs = { ...specOf('shared'), source: { http: { urls: [urlOf('theirs-alone')] } } };
+    await house.write('t.yaml', vmimage('theirs', theirs));
+    await house.ready('theirs');
+    const ours = vmimage('ours', specOf('shared'));
+    await house.write('o.yaml', { ...ours, metadata: { name: 'ours', namespace: 'other' } });
+    await house.ready('ours');
+    expect(fetches('shared')).toBe(0);
+    expect(JSON.stringify(house.image('ours', 'other')?.status)).not.toContain('theirs-alone');
+    expect(house.image('theirs')?.status.artifacts?.[0]?.source).toBe(urlOf('theirs-alone'));
+  });
+
   test('need a Secret that says where it may be sent', async () => {
     const without: Manifest = { kind: 'Secret', metadata: { name: 'login' }, stringData: { token: 'x-very-secret' } };
     const image = vmimage('s', {
