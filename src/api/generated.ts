@@ -813,9 +813,9 @@ export interface SiteRow {
    */
   missingSince?: string;
   /**
-   * What the last look found amiss with the image in service here, until another finds it well: also while other bytes are on their way and the row tells of them.
+   * What the last look found amiss with the image in service here (Tampered or Held), until another finds it well: also while other bytes are on their way and the row tells of them.
    */
-  lookFound?: 'Tampered' | 'Held';
+  lookFound?: string;
   /**
    * Whether the image is out of service here because spec.state or its expiry asks for it.
    */

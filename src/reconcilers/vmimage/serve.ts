@@ -63,6 +63,8 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     }
   }
   if (row.operation?.kind === 'Tidy') return startTidy(work);
+  // What was begun here holds the site that is to go, whatever else it would be allowed.
+  if (isGoing(work) && row.operation?.kind === 'Register') return keepAway(work);
   if (!isAllowed(work)) return;
   const former = formerOf(row, wanted);
   if (former !== undefined) {

@@ -11,6 +11,7 @@ import { note, type Round, stamp } from './round.ts';
 import {
   clearFailure,
   clearImage,
+  loseImage,
   isOnItsWayOut,
   isSiteTrouble,
   putInService,
@@ -207,7 +208,11 @@ function isVerdictOnBytes({ failureClass, reason }: Failure): boolean {
  */
 function forgetFormer(row: SiteRow, { reason }: Failure): void {
   const id = row.operation?.id;
-  if (id === row.imageID) clearImage(row);
+  if (id === row.imageID) {
+    // Of several parts nobody knows which: those that are there would else be nobody's.
+    const isAlone = (row.artifacts?.length ?? 0) <= 1;
+    return loseImage(row, reason === 'Gone' && isAlone && id !== undefined ? [id] : []);
+  }
   const previous = row.previous ?? [];
   for (const each of previous) if (each.imageID === id) delete each.digest;
   setPrevious(

@@ -59,11 +59,14 @@ export class Siblings {
 
 /**
  * The older one first, in the same order for everyone who looks. Times of creation are whole seconds: of two that were made in the
- * same one, it is the one that has something registered already, then the lower uid.
+ * same one, it is the one that is on its way out, for the other waits for what it hands over; then the one that has something registered
+ * already, then the lower uid.
  */
 export function byAge(a: VMImage, b: VMImage): number {
   const [x, y] = [a.metadata.creationTimestamp, b.metadata.creationTimestamp];
   if (x !== y) return x < y ? -1 : 1;
+  const goes = (image: VMImage) => image.metadata.deletionTimestamp !== undefined;
+  if (goes(a) !== goes(b)) return goes(a) ? -1 : 1;
   const holds = (image: VMImage) => image.status.sites?.some(holdsAnything) === true;
   if (holds(a) !== holds(b)) return holds(a) ? -1 : 1;
   return a.metadata.uid < b.metadata.uid ? -1 : 1;

@@ -206,6 +206,17 @@ describe('a site that is being deleted', () => {
   }
   const anew: Wanted = { ...wantedAs({ name: 'nova' }), digest: `sha256:${'b'.repeat(64)}` };
 
+  it('is let go by an upload that its limits allow no longer: what that left is removed', async () => {
+    const { bench, image } = going({ operation: { kind: 'Register', id: 'd1', startedAt: '2026-11-21T12:00:00Z' } });
+    const site = bench.site('nova', new ScriptedCloud(), { limits: { visibilities: ['Community'] } });
+    site.metadata.deletionTimestamp = '2026-11-21T12:00:00Z';
+    const round = bench.round(image);
+    const work = bench.work(round);
+    await serve(work, anew);
+    expect(work.row.operation).toMatchObject({ kind: 'Tidy' });
+    expect(round.starts).toHaveLength(1);
+  });
+
   it('takes no upload, and its image is told why', async () => {
     const { bench, image } = going({});
     const round = bench.round(image);
@@ -715,6 +726,23 @@ describe('an image whose way out of service is taken back', () => {
     expect(is?.operation).toBeUndefined();
     expect(is?.previous).toEqual([former]);
     expect(bench.told.map(({ reason }) => reason)).toEqual(['Gone']);
+  });
+
+  it('and of which a part has gone in between keeps the others named, so that they go with it', () => {
+    const bench = new Workbench();
+    bench.site('nova', new ScriptedCloud());
+    const row = served(vmimage());
+    const id = row.imageID ?? '';
+    const artifacts = [
+      { role: 'Disk', id },
+      { role: 'Kernel', id: 'k' },
+    ];
+    const operation = { kind: 'Reactivate', id, startedAt: '2026-11-21T12:00:00Z' };
+    const round = bench.round(bench.add(vmimage({}, { sites: [{ ...row, retired: true, artifacts, operation }] })));
+    const work = bench.work(round);
+    settle(work, { ok: false, error: new Failure('Gone', 'k is not there') }, { kind: 'Reactivate' });
+    expect(work.row.imageID).toBeUndefined();
+    expect(work.row.previous).toEqual([{ imageID: id, artifacts }]);
   });
 
   it('keeps it written that this was begun, also where the cloud refuses to go on', () => {

@@ -64,6 +64,10 @@ describe('of two images that were made in the same second', () => {
     const registered = { ...b, status: { ...b.status, sites: [{ name: 'nova', imageID: 'id' }] } };
     expect(byAge(a, registered)).toBe(1);
     expect(byAge(registered, a)).toBe(-1);
+    // Who goes hands over: the other waits for it, whatever that has by now.
+    const going = { ...a, metadata: { ...a.metadata, deletionTimestamp: '2026-11-21T12:00:00Z' } };
+    expect(byAge(going, registered)).toBe(-1);
+    expect(byAge(registered, going)).toBe(1);
     // Another second goes before all of that.
     const older = image('z', 'g', { creationTimestamp: '2025-01-01T00:00:00Z' });
     expect(byAge(older, registered)).toBe(-1);
