@@ -11,7 +11,7 @@ import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
 import { giveUpRoomToPrepare } from './room.ts';
 import { isDue, jobKey, lookAgain, type Round, stamp } from './round.ts';
-import { nameOf } from './verdicts.ts';
+import { ownSource } from './verdicts.ts';
 
 const FETCH_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
 /** A named thing that is missing wakes its image itself; this is the look in case that is missed. */
@@ -209,6 +209,7 @@ export function describeArtifacts(round: Round, parts: readonly Part[], blobs: R
     const blob = blobs.get(part.role);
     const kept = before.find((artifact) => artifact.role === part.role);
     if (blob === undefined) return kept === undefined ? [] : [kept];
+    const source = ownSource(part, blob.source, kept?.source);
     return [
       {
         role: part.role,
@@ -216,19 +217,12 @@ export function describeArtifacts(round: Round, parts: readonly Part[], blobs: R
         size: blob.size,
         ...(blob.format === undefined ? {} : { format: blob.format }),
         ...(blob.virtualSize === undefined ? {} : { virtualSize: blob.virtualSize }),
-        ...sourceOf(part, blob, kept),
+        ...(source === undefined ? {} : { source }),
         fetchedAt: blob.fetchedAt.replace(/\.\d+Z$/, 'Z') || stamp(round),
         inputsHash: part.key,
       },
     ];
   });
-}
-
-/** Where the bytes come from, as far as the image names that place itself: another namespace's address is nobody else's to read. */
-function sourceOf(part: Part, blob: Blob, kept: { source?: string } | undefined): { source?: string } {
-  const own = part.candidates.map(nameOf);
-  const source = [blob.source, kept?.source].find((each) => each !== undefined && own.includes(each));
-  return source === undefined ? {} : { source };
 }
 
 /** `alg:hex` by which a part's registration is known: as published, else of its content, else of what was fetched. */

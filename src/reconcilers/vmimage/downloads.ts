@@ -261,7 +261,7 @@ export class Downloads {
       );
     const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
     for (let found = rival(); found !== undefined; found = rival()) {
-      running.view.note = `the same bytes are being fetched from ${found.view.source}`;
+      running.view.note = 'the same bytes are being fetched for another image';
       const ended = found.view.blob.then(
         () => undefined,
         () => undefined,

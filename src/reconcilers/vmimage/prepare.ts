@@ -10,7 +10,7 @@ import { allocatedBytes, firstBid, keepAhead } from './growing.ts';
 import { damaged, isIntact, withDigests } from './intact.ts';
 import type { Part } from './plan.ts';
 import { spaceFor } from './room.ts';
-import { isContentOf } from './verdicts.ts';
+import { isContentOf, ownSource } from './verdicts.ts';
 
 /** What is sent to a site that takes these formats. */
 export interface Prepared {
@@ -56,7 +56,7 @@ export async function prepared(
     blob = unpacked;
   }
   // Each image has it compared with what that image declares: it may have been unpacked for another.
-  if (!isContentOf(part, blob.digests, nameOf(published))) return undefined;
+  if (!isContentOf(part, blob.digests, nameOf(part, published))) return undefined;
   if (part.role !== 'Disk') return { blob, format: 'Raw', transform: steps.join('+') || AS_PUBLISHED };
   if (blob.format === undefined) return undefined;
   checkFormat(part, blob.format);
@@ -151,12 +151,12 @@ async function unpack(part: Part, published: Blob, deps: WorkDeps, job: Preparin
         limited,
       );
       await complete();
-      isContentOf(part, produced.digests, nameOf(published));
+      isContentOf(part, produced.digests, nameOf(part, published));
       const { compression: inner } = images.recognise(await headOf(to));
       if (inner !== 'None')
         throw new Failure(
           'NotSupported',
-          `${part.field}: ${nameOf(published)} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
+          `${part.field}: ${nameOf(part, published)} is compressed twice (${compression}, then ${inner}): publish it with one compression`,
         );
       const facts =
         part.role === 'Disk'
@@ -185,7 +185,7 @@ async function compared(
   deps.cache.pin(content.sha256, holder);
   const known = await withDigests(content, Object.keys(part.content) as Algorithm[], deps, signal);
   if (known === undefined) throw damaged('the image');
-  isContentOf(part, known.digests, nameOf(published));
+  isContentOf(part, known.digests, nameOf(part, published));
   // Unpacked for a kernel, nobody has looked at it as a disk.
   return inspected({ ...part, compression: 'None' }, known, deps, signal);
 }
@@ -291,6 +291,6 @@ function checkFormat(part: Part, format: Format): void {
   );
 }
 
-function nameOf({ source = 'the file' }: Blob): string {
-  return source;
+function nameOf(part: Part, { source }: Blob): string {
+  return ownSource(part, source) ?? 'the file';
 }

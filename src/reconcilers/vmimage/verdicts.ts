@@ -10,6 +10,15 @@ export function nameOf(source: SourceSpec): string {
   return source.kind === 'http' ? cleanUrl(source.url) : `file:${source.path}`;
 }
 
+/**
+ * Where bytes of the cache have come from, if the part names that place itself: the address that another namespace has used is nobody
+ * else's to read.
+ */
+export function ownSource({ candidates }: Part, ...sources: (string | undefined)[]): string | undefined {
+  const own = candidates.map(nameOf);
+  return sources.find((source) => source !== undefined && own.includes(source));
+}
+
 /** Whether the failure says something about the bytes themselves, and not about the way to them. */
 export function isVerdictOnBytes(failure: Failure): boolean {
   return (

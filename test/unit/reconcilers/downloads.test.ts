@@ -60,7 +60,7 @@ describe('a download of bytes that another brings from elsewhere', () => {
     };
     const waiting = async () => {
       const second = bench.download(partFrom([TWO], declared));
-      while (second.view.note?.includes(ONE) !== true) await settled();
+      while (second.view.note?.includes('for another image') !== true) await settled();
       return second;
     };
     return { bench, first, stream, come, waiting };

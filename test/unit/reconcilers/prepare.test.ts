@@ -114,6 +114,11 @@ describe('an image that is unpacked or converted', () => {
       await expect(prepare(other, blob, ['Raw'], bench.deps, job)).rejects.toMatchObject(wrong);
       const known = (await cache.get(blob.sha256)) ?? blob;
       await expect(prepared(other, known, ['Raw'], bench.deps)).rejects.toMatchObject(wrong);
+      // Where another namespace had the bytes from is nobody else's to read.
+      const theirs = { ...known, source: 'https://private.example/project' };
+      await expect(prepared(other, theirs, ['Raw'], bench.deps)).rejects.not.toMatchObject({
+        message: expect.stringContaining('private.example'),
+      });
       const right = { ...part, content: { sha512: sha512(content) } };
       expect(await prepared(right, known, ['Raw'], bench.deps)).toBeDefined();
     });
