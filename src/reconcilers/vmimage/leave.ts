@@ -32,11 +32,10 @@ export function withdraw(
     return;
   }
   if (holds(round, row, work.inputsHash)) return;
-  if (row.operation?.kind === 'Register' || row.operation?.kind === 'Tidy') {
-    begin(work, { kind: 'Tidy' });
-    return startTidy(work);
-  }
-  if (result?.kind !== 'Withdraw' && (!wasTakenOut || isInService(row))) {
+  // What an interrupted upload left is retired or removed with the rest, after what serves: where the cloud does not let it be removed,
+  // an image with a hole in it would stay in service until a person sees to that.
+  const isLeft = row.operation?.kind === 'Register' || row.operation?.kind === 'Tidy';
+  if (result?.kind !== 'Withdraw' && (!wasTakenOut || isInService(row) || isLeft)) {
     begin(work, { kind: 'Withdraw' });
     return startWithdraw(work);
   }

@@ -8,7 +8,7 @@ import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
 import { awaitedAt, jobKey, type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
-import { tell } from './rows.ts';
+import { isRefusal, tell } from './rows.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
 export type OperationKind =
@@ -38,8 +38,9 @@ export type OperationResult =
   | { kind: 'Reactivate'; registrationHash: string; digest: string; artifacts: RegisteredArtifact[] }
   | { kind: 'Update'; registrationHash: string }
   | { kind: 'Retire' | 'Delete'; ids: readonly string[] }
-  | { kind: 'Withdraw' | 'Tidy'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
+  | { kind: 'Withdraw'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
   /** What the cloud did not let go of is told beside what has gone. */
+  | { kind: 'Tidy'; ids: readonly string[]; forgotten: readonly CloudRecord[]; failed?: Failure }
   | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
   | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: string | undefined };
 
@@ -224,9 +225,10 @@ export function startWithdraw(work: SiteWork): void {
     await cloud.retire(refsOf(current), signal);
     const unnamed = (await recordsOf(work, signal)).ours.filter((record) => !known.has(record.id));
     const forgotten = unnamed.filter((record) => !isHalfMade(record));
-    await cloud.remove(unnamed.filter(isHalfMade), signal);
     const others = [...former.flatMap((each) => refsOf(each.artifacts)), ...forgotten];
     await cloud.retire(others, signal);
+    // Last: a removal that is refused keeps nothing in service.
+    await cloud.remove(unnamed.filter(isHalfMade), signal);
     return { kind: 'Withdraw', ids: [...current, ...others].map((part) => part.id), forgotten };
   });
 }
@@ -269,13 +271,22 @@ export function startTrim(work: SiteWork, excess: readonly PreviousRegistration[
 export function startTidy(work: SiteWork): void {
   const { round, row, connection } = work;
   const known = knownIds(row);
+  const hasImage = row.imageID !== undefined;
   startAfterWrite(work, { kind: 'Tidy' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
     const unnamed = records.filter((record) => record.claim === round.image.metadata.uid && !known.has(record.id));
     // (What is out of service is no upload's: it was retired so long ago that the row has forgotten it.)
     const left = unnamed.filter((record) => isHalfMade(record) || (record.state === 'Active' && !record.published));
-    await connection.cloud.remove(left, signal);
     const forgotten = unnamed.filter((record) => record.published && !isHalfMade(record));
+    try {
+      await connection.cloud.remove(left, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const failed = Failure.from(error);
+      // Beside an image that is there it keeps nothing from going on: its marks lead the next upload, and the deletion, to it.
+      if (!hasImage || !isRefusal(failed)) throw error;
+      return { kind: 'Tidy', ids: [], forgotten, failed };
+    }
     return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten };
   });
 }

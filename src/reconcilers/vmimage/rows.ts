@@ -95,6 +95,11 @@ function isOfTheSite(reason: string): boolean {
   return isSiteTrouble(reason) && reason !== 'Forbidden';
 }
 
+/** Whether a step failed so that time alone does not mend it: the cloud does not let us, or will not have it. */
+export function isRefusal({ failureClass, reason }: Failure): boolean {
+  return STALLING.includes(failureClass) && !isOfTheSite(reason);
+}
+
 /** Somebody asks for a fresh look: every back-off is void, whether or not the site can be looked at in this round. */
 export function askedAgain(row: SiteRow): void {
   // Who asks once more has read that the day's losses are used up.

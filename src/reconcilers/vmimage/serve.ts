@@ -68,8 +68,9 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   if (!isAllowed(work)) return;
   const former = formerOf(row, wanted);
   if (former !== undefined) {
-    if (row.operation?.kind === 'Register') {
+    if (row.operation?.kind === 'Register' || row.operation?.kind === 'Withdraw') {
       // Nothing would name what the upload of another version has left here, once its operation is forgotten.
+      if (isOnItsWayOut(row)) row.retired = true;
       begin(work, { kind: 'Tidy' });
       return startTidy(work);
     }
@@ -130,11 +131,8 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
   const { image } = round;
   // Its way out of service was begun and is taken back: how far it came nobody knows, so it is taken for out of service.
   if (isOnItsWayOut(row)) row.retired = true;
-  else if (
-    row.operation !== undefined &&
-    !['Reactivate', 'Update', 'Retire', 'Trim', 'Tidy'].includes(row.operation.kind)
-  ) {
-    // An upload of something that is no longer wanted was interrupted.
+  if (row.operation !== undefined && !['Reactivate', 'Update', 'Retire', 'Trim', 'Tidy'].includes(row.operation.kind)) {
+    // An upload of something that is no longer wanted was interrupted, perhaps by that way out of service.
     begin(work, { kind: 'Tidy' });
   }
   if (row.operation?.kind === 'Tidy') return startTidy(work);

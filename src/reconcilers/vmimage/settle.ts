@@ -86,6 +86,7 @@ export function settle(
       break;
     case 'Tidy':
       remember(row, result.forgotten);
+      if (result.failed !== undefined) leaveRefused(work, result.failed);
       break;
     case 'Check':
       break;
@@ -111,6 +112,15 @@ function keepRefused(work: SiteWork, failure: Failure): void {
   const message = `a registration beyond spec.history cannot be removed from ${row.name}, and is asked for again after the next look: ${failure.message}`;
   round.log.info({ site: row.name, operation: 'Trim', reason: failure.reason, err: failure.cause }, failure.message);
   row.operation = { kind: 'Trim', startedAt: stamp(round), message: clip(message) };
+  note(round, 'Warning', failure.reason, message);
+  suspectSite(work, failure);
+}
+
+/** Nor does what an upload has left and what cannot be removed: what serves goes on, and an upload that comes finds it again. */
+function leaveRefused(work: SiteWork, failure: Failure): void {
+  const { round, row } = work;
+  const message = `what an interrupted upload left cannot be removed from ${row.name}, and stays until the next upload or the image's deletion: ${failure.message}`;
+  round.log.info({ site: row.name, operation: 'Tidy', reason: failure.reason, err: failure.cause }, failure.message);
   note(round, 'Warning', failure.reason, message);
   suspectSite(work, failure);
 }
@@ -188,7 +198,8 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
  */
 function mayBeLeft(row: SiteRow): boolean {
   const { operation: _, ...rest } = row;
-  return row.operation?.kind === 'Register' || isOnItsWayOut(row) || !holdsAnything(rest);
+  const kind = row.operation?.kind;
+  return kind === 'Register' || kind === 'Withdraw' || isOnItsWayOut(row) || !holdsAnything(rest);
 }
 
 /** The site itself may be in trouble: it is asked, so that this is told once, there. */

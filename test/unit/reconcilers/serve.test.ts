@@ -691,11 +691,11 @@ describe('an image whose way out of service is taken back', () => {
       cloud.add({ id: 'id-nova', claim: 'uid-ubuntu', state: 'Deactivated', published: false });
       const operation = { kind, startedAt: '2026-11-21T12:00:00Z' };
       let now = bench.add(vmimage({}, { sites: [{ ...row, phase: 'Deactivating', artifacts: parts, operation }] }));
-      for (let n = 0; n < 3; n++) {
+      for (let n = 0; n < 4; n++) {
         const round = bench.round(now);
         await serve(bench.work(round), wantedAs(row));
         now = await bench.conclude(round);
-        expect(now.status.sites?.[0]?.phase === 'Ready').toBe(n > 0);
+        expect(now.status.sites?.[0]?.phase === 'Ready').toBe(n > 1);
       }
       expect(cloud.visible).toEqual(['id-nova=disk']);
       expect(now.status.sites?.[0]?.retired).toBeUndefined();
@@ -715,7 +715,7 @@ describe('an image whose way out of service is taken back', () => {
       ...wantedAs(row),
       content: async () => ({ step: 'Fetching', blobs: new Map(), views: new Map() }),
     };
-    for (let n = 0; n < 2; n++) {
+    for (let n = 0; n < 3; n++) {
       const round = bench.round(now);
       await serve(bench.work(round), wanted);
       now = await bench.conclude(round);

@@ -131,6 +131,66 @@ describe('an interrupted upload that is taken back', () => {
   });
 });
 
+describe('an upload whose last step was refused, and which the cloud does not let be removed', () => {
+  const zero = { imageID: 'd0', digest: digestOf('zero'), artifacts: [part('Disk', 'd0', 'zero')], retiredAt: STARTED };
+
+  function refused() {
+    const operation = { kind: 'Register', id: 'd2', digest: digestOf('two'), attempt: 1, startedAt: STARTED };
+    const is = { phase: 'Failed', reason: 'Forbidden', inputsHash: 'before' };
+    const scene = interrupted({ operation, ...is, previous: [zero] });
+    scene.add('Disk', 'd2', 'two', false);
+    scene.add('Disk', 'd0', 'zero', false);
+    Object.assign(scene.cloud.records.get('d0') ?? {}, { state: 'Deactivated' });
+    scene.cloud.remove = async (parts) => {
+      if (parts.length > 0) throw new Failure('Forbidden', 'delete_image');
+    };
+    return scene;
+  }
+
+  it('keeps nothing in service that is to be out of it', async () => {
+    const { cloud, add, rounds } = refused();
+    add('Disk', 'd3', 'three', true);
+    expect(await rounds(undefined)).toMatchObject({ phase: 'Deactivated', retired: true });
+    expect(cloud.visible).toEqual([]);
+  });
+
+  it('nor where it is half-made, which is told', async () => {
+    const { cloud, add, rounds } = refused();
+    add('Disk', 'd3', 'three', true);
+    Object.assign(cloud.records.get('d2') ?? {}, { state: 'Uploading' });
+    expect(await rounds(undefined)).toMatchObject({ phase: 'Failed', reason: 'Forbidden' });
+    expect(cloud.visible).toEqual([]);
+  });
+
+  it('keeps nothing from going on where it is taken back, and is told', async () => {
+    const { bench, rounds } = refused();
+    const row = await rounds(disk('one'));
+    expect(row).toMatchObject({ phase: 'Ready', imageID: 'd1' });
+    expect(row).not.toHaveProperty('operation');
+    expect(row).not.toHaveProperty('inputsHash');
+    expect(bench.told.filter(({ reason }) => reason === 'Forbidden')).toHaveLength(1);
+  });
+
+  it('does not keep a version of before from coming back', async () => {
+    const { cloud, rounds } = refused();
+    expect(await rounds(disk('zero'))).toMatchObject({ phase: 'Ready', imageID: 'd0' });
+    expect(cloud.visible).toEqual(['d0=zero']);
+  });
+
+  it('and was published is out of service where a deactivation that was cut is taken back', async () => {
+    const { cloud, round, rounds } = refused();
+    Object.assign(cloud.records.get('d2') ?? {}, { published: true });
+    const retire = cloud.retire.bind(cloud);
+    cloud.retire = async () => {
+      throw new Failure('Aborted', 'killed');
+    };
+    await round(undefined);
+    cloud.retire = retire;
+    expect(await rounds(disk('one'))).toMatchObject({ phase: 'Ready', imageID: 'd1' });
+    expect(cloud.visible).toEqual(['d1=one']);
+  });
+});
+
 describe('an interrupted return to a former version that is taken back', () => {
   const former = {
     imageID: 'd0',
