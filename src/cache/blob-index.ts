@@ -141,6 +141,19 @@ export class BlobIndex {
     return row === undefined ? undefined : String(row['result']);
   }
 
+  /** These blobs and all that was made of them, and of that. */
+  withResults(sources: readonly string[]): string[] {
+    return this.#db
+      .all(
+        `with recursive made (sha256) as (
+           select value from json_each(?) union
+           select transforms.result from transforms join made on transforms.source = made.sha256)
+         select sha256 from made`,
+        JSON.stringify(sources),
+      )
+      .map((row) => String(row['sha256']));
+  }
+
   recordTransform(source: string, transformId: string, result: string): void {
     this.#db.run(
       'insert or replace into transforms (source, transform, result) values (?, ?, ?)',

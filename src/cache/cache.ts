@@ -99,6 +99,8 @@ export interface Cache {
 
   /** Result of a transform (decompression, conversion), by source blob and transform id. Scope follows the source blob. */
   findTransform(sha256: string, transformId: string): Promise<Blob | undefined>;
+  /** These blobs and all that was made of them, and of that. One that is not there may be among them. */
+  withResults(sources: readonly string[]): string[];
   admitTransform(
     sha256: string,
     transformId: string,

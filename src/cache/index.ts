@@ -146,6 +146,10 @@ export class VolumeCache implements Cache {
     });
   }
 
+  withResults(sources: readonly string[]): string[] {
+    return this.#closed ? [...sources] : this.#index.withResults(sources);
+  }
+
   admitTransform(
     sha256: string,
     transformId: string,

@@ -10,11 +10,15 @@ export function spaceFor(sha256: string): string {
 }
 
 /**
- * Whether what was refused room to be unpacked or converted would get it now: beside the published file, which is unpinned while it
- * waits and would be counted as room.
+ * Whether what was refused room to be unpacked or converted would get it now: beside all that the image has here, of every part, and
+ * what was made of that. It is unpinned while the image waits, and pinned again as soon as it goes on: counted as room, the image
+ * would ask, be refused, and ask again without a pause.
  */
 export function isRoomToPrepare(round: Round): boolean {
-  return published(round).some((sha256) => round.deps.cache.isRoomFor(spaceFor(sha256), [sha256]));
+  const { cache } = round.deps;
+  const all = published(round);
+  const kept = cache.withResults(all);
+  return all.some((sha256) => cache.isRoomFor(spaceFor(sha256), kept));
 }
 
 /**

@@ -189,6 +189,46 @@ describe('an image that is unpacked or converted', () => {
     expect(isRoomToPrepare(round)).toBe(false);
   });
 
+  it('does not take the room of its content, which is here already, for that of the conversion', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const blob = await publish();
+    const round = bench.round(
+      bench.add(vmimage({}, { artifacts: [{ role: 'Disk', digest: `sha256:${blob.sha256}` }] })),
+    );
+    await prepare(part, blob, ['Raw'], bench.deps, job);
+    bench.clock.advance(60_000);
+    // The first bid is 64 MiB; half of the content is missing to it.
+    const other = await cache.reserve(16 * MIB - packed.length - disk.length / 2, 'other');
+    await expect(prepare(part, blob, ['Qcow2'], bench.deps, job)).rejects.toMatchObject({ reason: 'CacheFull' });
+    expect(cache.isRoomFor(spaceFor(blob.sha256), [blob.sha256])).toBe(true);
+    expect(isRoomToPrepare(round)).toBe(false);
+    other.release();
+    expect(isRoomToPrepare(round)).toBe(true);
+    await expect(prepare(part, blob, ['Qcow2'], bench.deps, job)).resolves.toMatchObject({ format: 'Qcow2' });
+  });
+
+  it('does not take the room of its other part for its own', async () => {
+    const bench = new Workbench();
+    Object.assign(bench.deps, { cache, images });
+    const [kernel, other] = [await publish(), await publish(Buffer.alloc(MIB, 3))];
+    const artifacts = [
+      { role: 'Disk' as const, digest: `sha256:${other.sha256}` },
+      { role: 'Kernel' as const, digest: `sha256:${kernel.sha256}` },
+    ];
+    const round = bench.round(bench.add(vmimage({}, { artifacts })));
+    // The first bid is 1 MiB; half of the disk is missing to it.
+    const held = await cache.reserve(79 * MIB - packed.length - MIB / 2, 'another image');
+    cache.pin(other.sha256, 'uid');
+    const refused = prepare({ ...part, role: 'Kernel' }, kernel, ['Raw'], bench.deps, job);
+    await expect(refused).rejects.toMatchObject({ reason: 'CacheFull' });
+    cache.unpinAll('uid');
+    expect(cache.isRoomFor(spaceFor(kernel.sha256), [kernel.sha256])).toBe(true);
+    expect(isRoomToPrepare(round)).toBe(false);
+    held.release();
+    expect(isRoomToPrepare(round)).toBe(true);
+  });
+
   it('is kept for who asked for it, and no longer where it fails', async () => {
     const bench = new Workbench();
     Object.assign(bench.deps, { cache, images });
