@@ -8,7 +8,7 @@ import type { Disk } from './disk.ts';
 import { idOf, isStoredKind, nameOf, type Validate } from './kinds.ts';
 import { lineOfField, type ManifestObject, type Problem } from './manifest.ts';
 import type { ObjectRecord } from './records.ts';
-import type { ScanResult } from './scan.ts';
+import { isUnread, type ScanResult } from './scan.ts';
 import { isMapping, type Log, type Now } from './seams.ts';
 import { readJson } from './state.ts';
 import type { ObjectTable } from './table.ts';
@@ -40,6 +40,8 @@ export class Merger {
   readonly #removedIn = new Map<string, number>();
   /** Since when another file says of an object something else than its own, which is gone: milliseconds. */
   readonly #steppingIn = new Map<string, number>();
+  /** Of this scan: manifests that wait for another file, which cannot be read. Kept for no longer, because that file may be removed. */
+  #waiting: Problem[] = [];
   #scan = 0;
   #present: ReadonlySet<string> = new Set();
   /** Folder that the objects were last read from. */
@@ -76,6 +78,7 @@ export class Merger {
   ): Promise<{ problems: Problem[]; due: ObjectRecord[]; again: boolean }> {
     let again = false;
     this.#present = scan.present;
+    this.#waiting = [];
     const home = await this.#homeOf(scan);
     await this.#meet(home, scan);
     await inParallel(scan.objects, WRITES_AT_ONCE, async ([id, manifest]) => {
@@ -86,7 +89,7 @@ export class Merger {
     });
     for (const id of this.#rejected.keys()) if (!scan.objects.has(id)) this.#rejected.delete(id);
     for (const id of this.#steppingIn.keys()) if (!scan.objects.has(id)) this.#steppingIn.delete(id);
-    const problems = [...this.#rejected.values()].flatMap(({ problems }) => problems);
+    const problems = [...this.#rejected.values()].flatMap(({ problems }) => problems).concat(this.#waiting);
     const due = await this.#absent(scan, home, startedAt);
     const { held } = this.#ledger;
     if (held !== undefined) problems.push(this.#heldProblem(held));
@@ -111,18 +114,20 @@ export class Merger {
     const intent = intentOf(manifest);
     let faults: { field: string; message: string }[] = [];
     let early = false;
+    let held: Problem | undefined;
     const record = await table.change(manifest.kind, manifest.key, (record) => {
       const outcome = withIntent(record, intent, now());
-      early = outcome.type === 'Write' && this.#isEarly(id, record, manifest, scan, at);
-      if (early) return { type: 'Unchanged' };
       if (record === undefined || outcome.type === 'Unchanged') return outcome;
+      held = heldByAnotherFile(record, manifest, scan);
+      early = held === undefined && outcome.type === 'Write' && this.#isEarly(id, record, manifest, at);
+      if (early || held !== undefined) return { type: 'Unchanged' };
       const known = this.#rejected.get(id);
       const { uid, generation } = record.object.metadata;
       if (known?.manifest === manifest && known.uid === uid && known.generation === generation) {
         faults = known.problems;
         return { type: 'Unchanged' };
       }
-      const owned = ownedByAnother(record) ?? heldByAnotherFile(record, manifest, scan);
+      const owned = ownedByAnother(record);
       faults =
         owned === undefined
           ? transitionFaults(record, intent.draft, validate).map(({ path, message }) => ({ field: path, message }))
@@ -131,6 +136,11 @@ export class Merger {
     });
     if (early) return;
     this.#steppingIn.delete(id);
+    if (held !== undefined) {
+      this.#rejected.delete(id);
+      this.#waiting.push(held);
+      return;
+    }
     if (faults.length === 0) {
       this.#rejected.delete(id);
       this.#merged.set(id, manifest);
@@ -142,17 +152,11 @@ export class Merger {
   }
 
   /** A file that is gone may come back, as in the ledger: a later one that says something else steps in at the second look. */
-  #isEarly(
-    id: string,
-    record: ObjectRecord | undefined,
-    manifest: ManifestObject,
-    scan: ScanResult,
-    at: number,
-  ): boolean {
-    if (record?.origin !== 'manifest' || record.file === undefined || record.file >= manifest.file) return false;
+  #isEarly(id: string, record: ObjectRecord, manifest: ManifestObject, at: number): boolean {
+    if (earlierFileOf(record, manifest) === undefined) return false;
     const since = this.#steppingIn.get(id);
-    if (since === undefined && scan.clean) this.#steppingIn.set(id, at);
-    return !scan.clean || since === undefined || at - since < APART_MS;
+    if (since === undefined) this.#steppingIn.set(id, at);
+    return since === undefined || at - since < APART_MS;
   }
 
   async #absent(scan: ScanResult, home: string | undefined, at: number): Promise<ObjectRecord[]> {
@@ -238,18 +242,19 @@ function ownedByAnother(record: ObjectRecord): { field: string; message: string 
   };
 }
 
+/** The file that the object was read from, where that comes before this manifest's: of two files the first counts. */
+function earlierFileOf({ origin, file }: ObjectRecord, manifest: ManifestObject): string | undefined {
+  return origin === 'manifest' && file !== undefined && file < manifest.file ? file : undefined;
+}
+
 /** Where the file that counts cannot be read just now, its last good state stays, and a second one does not step in. */
-function heldByAnotherFile(
-  record: ObjectRecord,
-  manifest: ManifestObject,
-  scan: ScanResult,
-): { field: string; message: string } | undefined {
-  const { file } = record;
-  if (file === undefined || file >= manifest.file || !scan.uncertainFiles.has(file)) return undefined;
-  return {
-    field: '',
-    message: `${nameOf(manifest.kind, manifest.key)} was in ${file}, which cannot be read: repair or remove that one`,
-  };
+function heldByAnotherFile(record: ObjectRecord, manifest: ManifestObject, scan: ScanResult): Problem | undefined {
+  const earlier = earlierFileOf(record, manifest);
+  if (earlier === undefined || !isUnread(earlier, scan)) return undefined;
+  const { kind, key, file, document, line } = manifest;
+  const object = nameOf(kind, key);
+  const message = `${object} was in ${earlier}, which cannot be read: repair or remove that one`;
+  return { file, document, line, field: '', message, severity: 'error', object };
 }
 
 async function withLines(manifest: ManifestObject, faults: { field: string; message: string }[]): Promise<Problem[]> {

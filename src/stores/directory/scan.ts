@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { inParallel } from './concurrency.ts';
 import { idOf, nameOf, type Validate } from './kinds.ts';
 import { type ManifestObject, type Mention, type ParsedManifest, type Problem, parseManifest } from './manifest.ts';
@@ -23,6 +23,8 @@ export interface ScanResult {
   refusals: Map<string, string>;
   /** Files whose former objects may still be meant. */
   uncertainFiles: Set<string>;
+  /** Folders that could not be listed: what is below them has not been looked at. */
+  unlisted: readonly string[];
   problems: Problem[];
   /** Every folder and file could be listed and looked at: what is absent is absent. */
   clean: boolean;
@@ -61,7 +63,7 @@ export class Scanner {
     const root = await walk.run();
     const problems = [...walk.problems];
     const files = new Map<string, FileEntry>();
-    let clean = walk.complete;
+    let clean = walk.unlisted.length === 0;
     const uncertainFiles = new Set<string>();
     await inParallel(walk.files, FILES_AT_ONCE, async (path) => {
       const known = this.#files.get(path);
@@ -86,12 +88,13 @@ export class Scanner {
       if (known !== undefined) files.set(path, { ...known, fingerprint: '' });
       problems.push({ ...whole(path), message: 'is a symbolic link to nowhere: its objects stay as they were' });
     }
-    // What is below a folder that could not be listed has not been looked at.
-    if (!walk.complete) for (const [path, entry] of this.#files) if (!files.has(path)) files.set(path, entry);
+    // Those alone: a file that is gone elsewhere must not count for as long as, say, a `lost+found` cannot be listed.
+    for (const [path, entry] of this.#files)
+      if (!files.has(path) && isWithin(path, walk.unlisted)) files.set(path, entry);
     this.#files = files;
     this.folders = walk.folders;
     const result = assemble(files, uncertainFiles, problems);
-    return { ...result, clean, ...(root === undefined ? {} : { root }) };
+    return { ...result, unlisted: walk.unlisted, clean, ...(root === undefined ? {} : { root }) };
   }
 
   async #look(path: string, known: FileEntry | undefined): Promise<FileEntry> {
@@ -106,6 +109,15 @@ export class Scanner {
     const parsed = fault === undefined ? await parseManifest(path, text, this.#validate) : refusedFile(path, fault);
     return { fingerprint, settled, digest, exposed, parsed: withFormer(parsed, known?.parsed) };
   }
+}
+
+/** Whether a file's last good state stays, because what it says now, or whether it is there, is not known. */
+export function isUnread(file: string, { uncertainFiles, unlisted }: ScanResult): boolean {
+  return uncertainFiles.has(file) || isWithin(file, unlisted);
+}
+
+function isWithin(path: string, folders: readonly string[]): boolean {
+  return folders.some((folder) => path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep));
 }
 
 /** A file in which something cannot be read keeps the objects that it had and that are not found in it now. */
@@ -129,7 +141,7 @@ function assemble(
   files: Map<string, FileEntry>,
   uncertainFiles: Set<string>,
   problems: Problem[],
-): Omit<ScanResult, 'clean'> {
+): Omit<ScanResult, 'clean' | 'unlisted'> {
   const objects = new Map<string, ManifestObject>();
   // The wrong ones, too: no second document steps in for one with a typo.
   const found = new Map<string, Mention>();
@@ -217,7 +229,7 @@ class Walk {
   readonly dangling: string[] = [];
   readonly folders: string[] = [];
   readonly problems: Problem[] = [];
-  complete = true;
+  readonly unlisted: string[] = [];
 
   constructor(root: string) {
     this.#root = root;
@@ -227,7 +239,7 @@ class Walk {
     try {
       const facts = await stat(this.#root, { bigint: true });
       await this.#folder(this.#root, facts, 0);
-      return this.complete || this.folders.length > 0 ? `${facts.dev}:${facts.ino}` : undefined;
+      return this.unlisted.length === 0 || this.folders.length > 0 ? `${facts.dev}:${facts.ino}` : undefined;
     } catch (error) {
       this.#incomplete(this.#root, error);
       return undefined;
@@ -264,7 +276,7 @@ class Walk {
   }
 
   #incomplete(path: string, error: unknown): void {
-    this.complete = false;
+    this.unlisted.push(path);
     const message = `the folder cannot be read (${briefly(error)}): nothing below it is taken as gone`;
     this.problems.push({ ...whole(path), message });
   }

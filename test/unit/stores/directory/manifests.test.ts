@@ -302,6 +302,59 @@ describe('A folder of manifests', () => {
     expect(store.problems()).toEqual([]);
   });
 
+  it.each(['while it runs', 'while it is stopped'])(
+    'that is renamed and edited %s counts after two looks, also where some other folder cannot be listed',
+    async (when) => {
+      await write('a.yaml', imageYaml('a', { url: 'first' }));
+      await symlink('loop', join(bench.manifests, 'loop'));
+      let store = await bench.started();
+      const url = () => store.get<TestObject>('VMImage', { namespace: 'default', name: 'a' })?.spec.url;
+      if (when === 'while it is stopped') await store.close();
+      await rm(join(bench.manifests, 'a.yaml'));
+      await write('b.yaml', imageYaml('a', { url: 'second' }));
+      if (when === 'while it is stopped') store = await bench.started();
+      await store.scan();
+      expect(url()).toBe('first');
+      bench.clock.advance(5_000);
+      await store.scan();
+      expect(url()).toBe('second');
+      expect(store.problems()).toMatchObject([{ file: join(bench.manifests, 'loop') }]);
+    },
+  );
+
+  it.each([
+    ['the folder cannot be listed', 'sub', (path: string) => symlink(path, path)],
+    ['the text cannot be read', 'sub/a.yaml', (path: string) => writeFile(path, 'a: "')],
+  ])(
+    'does not let a second file step in for one of which %s, tells so, and does when that is gone',
+    async (_, wrong, spoil) => {
+      await mkdir(join(bench.manifests, 'sub'));
+      await write('sub/a.yaml', imageYaml('a', { url: 'first' }));
+      const former = await bench.started();
+      await former.close();
+      const path = join(bench.manifests, wrong);
+      await rm(path, { recursive: true });
+      await spoil(path);
+      await write('z.yaml', imageYaml('a', { url: 'second' }));
+      const store = await bench.started();
+      const url = () => store.get<TestObject>('VMImage', { namespace: 'default', name: 'a' })?.spec.url;
+      await bench.lookTwice(store);
+      await bench.lookTwice(store);
+      expect(url()).toBe('first');
+      expect(store.problems()).toContainEqual(
+        expect.objectContaining({
+          file: join(bench.manifests, 'z.yaml'),
+          object: 'VMImage default/a',
+          message: expect.stringContaining(`was in ${join(bench.manifests, 'sub', 'a.yaml')}, which cannot be read`),
+        }),
+      );
+      await rm(path);
+      await bench.lookTwice(store);
+      expect(url()).toBe('second');
+      expect(store.problems()).toEqual([]);
+    },
+  );
+
   it.each([
     ['too large', (): string => `# ${'x'.repeat(4 * 1024 * 1024)}\n`, 'split it'],
     ['not UTF-8', (): Buffer => Buffer.from([0xff, 0xfe, 0x00]), 'UTF-8'],
