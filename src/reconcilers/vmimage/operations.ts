@@ -40,7 +40,13 @@ export type OperationResult =
   | { kind: 'Retire' | 'Delete'; ids: readonly string[] }
   | { kind: 'Withdraw'; ids: readonly string[]; forgotten: readonly CloudRecord[] }
   /** What the cloud did not let go of is told beside what has gone. */
-  | { kind: 'Tidy'; ids: readonly string[]; forgotten: readonly CloudRecord[]; failed?: Failure }
+  | {
+      kind: 'Tidy';
+      ids: readonly string[];
+      forgotten: readonly CloudRecord[];
+      active: readonly string[];
+      failed?: Failure;
+    }
   | { kind: 'Trim'; ids: readonly string[]; failed?: Failure }
   | { kind: 'Check'; look: Look; census: ReadonlySet<string> | undefined; asked: string | undefined };
 
@@ -223,9 +229,14 @@ export function startWithdraw(work: SiteWork): void {
   const former = (row.previous ?? []).filter((each) => each.retiredAt === undefined);
   startAfterWrite(work, { kind: 'Withdraw' }, async (signal) => {
     await cloud.retire(refsOf(current), signal);
-    const unnamed = (await recordsOf(work, signal)).ours.filter((record) => !known.has(record.id));
+    const { ours } = await recordsOf(work, signal);
+    const unnamed = ours.filter((record) => !known.has(record.id));
     const forgotten = unnamed.filter((record) => !isHalfMade(record));
-    const others = [...former.flatMap((each) => refsOf(each.artifacts)), ...forgotten];
+    const named = former.flatMap((each) => refsOf(each.artifacts));
+    const told = new Set([...current, ...named].map((part) => part.id));
+    // An upload that was cut may have found one that was retired by its bytes, and brought it back.
+    const returned = ours.filter(({ id, state }) => known.has(id) && state === 'Active' && !told.has(id));
+    const others = [...named, ...returned, ...forgotten];
     await cloud.retire(others, signal);
     // Last: a removal that is refused keeps nothing in service.
     await cloud.remove(unnamed.filter(isHalfMade), signal);
@@ -266,7 +277,7 @@ export function startTrim(work: SiteWork, excess: readonly PreviousRegistration[
 /**
  * Removes what an upload that was given up has left: what is half-made, and what is complete (a kernel that waits for its disk, a disk
  * that waits to be published) and was seen by nobody. What was published in the moment of the kill may have machines by now: it comes
- * back as a former registration.
+ * back as a former registration. And a former one that the upload has found by its bytes may be in service again: `active` tells.
  */
 export function startTidy(work: SiteWork): void {
   const { round, row, connection } = work;
@@ -274,7 +285,9 @@ export function startTidy(work: SiteWork): void {
   const hasImage = row.imageID !== undefined;
   startAfterWrite(work, { kind: 'Tidy' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
-    const unnamed = records.filter((record) => record.claim === round.image.metadata.uid && !known.has(record.id));
+    const ours = records.filter((record) => record.claim === round.image.metadata.uid);
+    const active = ours.filter((record) => record.state === 'Active').map((record) => record.id);
+    const unnamed = ours.filter((record) => !known.has(record.id));
     // (What is out of service is no upload's: it was retired so long ago that the row has forgotten it.)
     const left = unnamed.filter((record) => isHalfMade(record) || (record.state === 'Active' && !record.published));
     const forgotten = unnamed.filter((record) => record.published && !isHalfMade(record));
@@ -285,9 +298,9 @@ export function startTidy(work: SiteWork): void {
       const failed = Failure.from(error);
       // Beside an image that is there it keeps nothing from going on: its marks lead the next upload, and the deletion, to it.
       if (!hasImage || !isRefusal(failed)) throw error;
-      return { kind: 'Tidy', ids: [], forgotten, failed };
+      return { kind: 'Tidy', ids: [], forgotten, active, failed };
     }
-    return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten };
+    return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten, active };
   });
 }
 

@@ -86,6 +86,7 @@ export function settle(
       break;
     case 'Tidy':
       remember(row, result.forgotten);
+      noteReturned(row, result.active);
       if (result.failed !== undefined) leaveRefused(work, result.failed);
       break;
     case 'Check':
@@ -130,6 +131,13 @@ function noteRetired(round: Round, row: SiteRow): void {
     row,
     (row.previous ?? []).map((each) => (each.retiredAt === undefined ? { ...each, retiredAt: stamp(round) } : each)),
   );
+}
+
+/** What was retired and is active all the same (an upload that was cut had found it by its bytes) is to be retired once more. */
+function noteReturned(row: SiteRow, active: readonly string[]): void {
+  const serving = new Set(row.artifacts?.map((part) => part.id));
+  const returned = new Set(active.filter((id) => !serving.has(id)));
+  for (const each of row.previous ?? []) if (each.artifacts?.some(({ id }) => returned.has(id))) delete each.retiredAt;
 }
 
 /**

@@ -406,7 +406,7 @@ describe('former versions', () => {
       bench.clock.advance(60_000);
       const round = bench.round(image);
       const work = bench.work(round);
-      settle(work, { ok: true, value: { kind, ids: [], forgotten: [] } }, { kind });
+      settle(work, { ok: true, value: { kind, ids: [], forgotten: [], active: [] } }, { kind });
       await serve(work, wantedAs(row));
       const now = await bench.conclude(round);
       expect(now.status.sites).toMatchObject([{ phase: 'Ready', ...owed }]);

@@ -249,6 +249,44 @@ describe('an interrupted return to a former version that is taken back', () => {
   });
 });
 
+describe('an upload that found a former version by its bytes, published it, and is taken back', () => {
+  /** The row names the former version without its digests, and takes it for retired. */
+  function found() {
+    const operation = { kind: 'Register', id: 'd2', digest: digestOf('zero'), attempt: 1, startedAt: STARTED };
+    const artifacts = [{ role: 'Disk', id: 'd0', digest: digestOf('zero') }];
+    const scene = interrupted({ operation, previous: [{ imageID: 'd0', artifacts, retiredAt: STARTED }] });
+    scene.add('Disk', 'd0', 'zero', true);
+    return scene;
+  }
+
+  it('leaves it out of service', async () => {
+    const { cloud, rounds } = found();
+    const row = await rounds(disk('one'));
+    expect(cloud.visible).toEqual(['d1=one']);
+    expect(row).toMatchObject({ phase: 'Ready', previous: [{ imageID: 'd0', retiredAt: expect.any(String) }] });
+    expect(row).not.toHaveProperty('operation');
+    expect(cloud.calls.filter((call) => call.startsWith('retire'))).toEqual(['retire d0']);
+  });
+
+  it('by a deactivation leaves neither in service', async () => {
+    const { cloud, rounds } = found();
+    expect(await rounds(undefined)).toMatchObject({ phase: 'Deactivated' });
+    expect(cloud.visible).toEqual([]);
+  });
+
+  it('by a deactivation that is cut and taken back too, leaves it out of service', async () => {
+    const { cloud, round, rounds } = found();
+    const retire = cloud.retire.bind(cloud);
+    cloud.retire = async () => {
+      throw new Failure('Aborted', 'killed');
+    };
+    await round(undefined);
+    cloud.retire = retire;
+    await rounds(disk('one'));
+    expect(cloud.visible).toEqual(['d1=one']);
+  });
+});
+
 it('an interrupted edit that is taken back is looked for at the cloud', async () => {
   const { cloud, rounds, round, edit } = interrupted({});
   let name = 'ubuntu';
