@@ -136,6 +136,8 @@ export interface Cache {
    * is to be made of them, or used with them, cannot have their room.
    */
   isRoomFor(holder: string, kept?: Iterable<string>): boolean;
+  /** False where what this holder waits for and these blobs are more than the whole cache may hold: it would wait without end. */
+  couldFit(holder: string, kept: Iterable<string>): boolean;
   /** Calls back when space may have become free; for those who wait after CacheFull. Returns the way to end it. */
   onSpace(listener: () => void): () => void;
 

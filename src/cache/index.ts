@@ -189,6 +189,10 @@ export class VolumeCache implements Cache {
     return this.#space.isRoomFor(holder, kept);
   }
 
+  couldFit(holder: string, kept: Iterable<string>): boolean {
+    return this.#space.couldFit(holder, kept);
+  }
+
   giveUp(holder: string): void {
     this.#space.giveUp(holder);
   }

@@ -126,6 +126,12 @@ export class Ledger {
     return !volumeLacks && deficit <= evictable - keptBytes;
   }
 
+  /** Whether what a holder waits for could be had beside so many bytes, if nobody else had any. */
+  couldFit(holder: string, keptBytes: number): boolean {
+    const place = this.#queue.place(holder);
+    return place === undefined || keptBytes + place.bytes <= this.#options.quotaBytes;
+  }
+
   giveUp(holder: string): void {
     if (this.#queue.leave(holder)) this.#options.onSpace();
   }

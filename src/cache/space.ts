@@ -78,6 +78,12 @@ export class Space {
     return this.#ledger.isRoomFor(holder, keptBytes);
   }
 
+  couldFit(holder: string, kept: Iterable<string>): boolean {
+    let keptBytes = 0;
+    for (const sha256 of new Set(kept)) keptBytes += this.#deps.residents.get(sha256)?.allocated ?? 0;
+    return this.#ledger.couldFit(holder, keptBytes);
+  }
+
   giveUp(holder: string): void {
     this.#ledger.giveUp(holder);
   }

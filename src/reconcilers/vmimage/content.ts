@@ -76,13 +76,18 @@ export async function gather(
     if (blob === undefined) missing.push(part);
     else blobs.set(part.role, blob);
   }
-  const isFull = status.failure?.reason === 'CacheFull';
+  const lacksRoom = ['CacheFull', 'TooLarge'].includes(status.failure?.reason ?? '');
   // That stands for what the metafile names, and has not ended because the metafile is here.
-  if (isFull && !came && missing.length === 0 && parts.some((part) => part.metafile)) return { step: 'Ready', blobs };
+  if (lacksRoom && !came && missing.length === 0 && parts.some((part) => part.metafile))
+    return { step: 'Ready', blobs };
   // While it waits for space, others may have what it holds: of two that wait for each other's parts neither would else go on. What an
   // earlier spec had, and this very image does not want any more, goes with it.
-  const waits = isFull && missing.length > 0 && !isAtWork(round, missing);
+  const waits = lacksRoom && missing.length > 0 && !isAtWork(round, missing);
   if (waits) deps.cache.unpinAll(round.image.metadata.uid);
+  if (waits && status.failure?.reason === 'CacheFull' && !couldFit(round, missing, blobs)) {
+    for (const part of missing) deps.cache.giveUp(part.key);
+    recordFailure(round, tooLargeTogether(round), inputsHash, deps.downloads.told(parts));
+  }
   const failed = missing.length === 0 ? undefined : standing(round, missing, blobs);
   if (!waits || failed === undefined)
     for (const blob of blobs.values()) deps.cache.pin(blob.sha256, round.image.metadata.uid);
@@ -162,6 +167,23 @@ function isAtWork(round: Round, missing: readonly Part[]): boolean {
   return (
     missing.some((part) => jobs.runs(Downloads.key(part))) ||
     round.status.sites.some(({ name }) => jobs.runs(jobKey(round, name)))
+  );
+}
+
+/**
+ * Whether what is missing could ever be had beside what is here. A part that asks again and again for what it cannot get would keep
+ * its place in the queue for space, and all behind it from theirs.
+ */
+function couldFit(round: Round, missing: readonly Part[], blobs: ReadonlyMap<Role, Blob>): boolean {
+  const kept = [...blobs.values()].map(({ sha256 }) => sha256);
+  return missing.every((part) => round.deps.cache.couldFit(part.key, kept));
+}
+
+function tooLargeTogether({ deps }: Round): Failure {
+  const { quotaBytes } = deps.cache.stats();
+  return new Failure(
+    'TooLarge',
+    `the parts of this image do not fit together into the cache, which may hold ${quotaBytes} bytes: give it more (--cache-quota), or a larger volume`,
   );
 }
 
