@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
@@ -47,6 +48,42 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
     );
     return lists.flatMap((list) => (list.body as { images: GlanceImage[] }).images);
   };
+
+  test('of several parts has three ids, and its disk names the kernel and the ramdisk', async () => {
+    const [root, kernel, ramdisk] = [qcow2('parts'), gzipped(ext4('kernel')), gzipped(ext4('ramdisk'))];
+    for (const [path, made] of [
+      ['root', root],
+      ['vmlinuz', kernel],
+      ['initrd', ramdisk],
+    ] as const)
+      origin.route(`/${path}`, { body: made.bytes });
+    const part = (type: string, path: string, { sha1 }: { sha1: string }) =>
+      `<image><type>${type}</type><signature>${sha1}</signature><url>${origin.url}/${path}</url></image>`;
+    const xml = Buffer.from(
+      `<images>${part('QCOW2', 'root', root)}${part('KERNEL', 'vmlinuz', kernel)}${part('RAMDISK', 'initrd', ramdisk)}</images>`,
+    );
+    origin.route('/parts.xml', { body: xml });
+    const metafile = { url: `${origin.url}/parts.xml`, sha1: createHash('sha1').update(xml).digest('hex') };
+    const verification = { allowWeak: true };
+    await house.write(
+      'parts.yaml',
+      vmimage('parts', { source: { metafile }, verification, sites: [{ name: 'nova' }] }),
+    );
+    const { status } = await house.ready('parts');
+    const { imageID, kernelID, ramdiskID } = status.sites?.[0] ?? {};
+    expect(await glance(imageID)).toMatchObject({
+      status: 'active',
+      os_hidden: false,
+      disk_format: 'qcow2',
+      kernel_id: kernelID,
+      ramdisk_id: ramdiskID,
+    });
+    expect(await glance(kernelID)).toMatchObject({ status: 'active', disk_format: 'aki' });
+    expect(await glance(ramdiskID)).toMatchObject({ status: 'active', disk_format: 'ari' });
+    expect(await all(status.guid)).toHaveLength(3);
+    await house.remove('parts.yaml', 'parts');
+    expect(await all(status.guid)).toEqual([]);
+  });
 
   test('is registered with all that its registration says, and its id stands in the status', async () => {
     const disk = qcow2('all-fields');
