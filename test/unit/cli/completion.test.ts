@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -7,40 +7,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { complete, completion } from '../../../src/cli/completion.ts';
 import { type CommandContext, Output } from '../../../src/cli/output.ts';
 import { createProgram } from '../../../src/cli/program.ts';
+import { storeObject } from './stored.ts';
 
 let state = '';
 
 beforeAll(() => {
   state = mkdtempSync(join(tmpdir(), 'imageproxy-completion-'));
-  mkdirSync(join(state, 'objects'));
-  object('VMImage', 'ubuntu', 'default');
-  object('VMImage', 'debian', 'team');
-  object('ImageSite', 'east', undefined);
-  object('ImageSubscription', 'pub', 'default', {
-    attention: ['img-$(touch pwned).img', 'img-1.img', '--all'].map((id) => ({ id, reason: 'PendingApproval' })),
-  });
+  storeObject(state, { kind: 'VMImage', name: 'ubuntu', namespace: 'default' });
+  storeObject(state, { kind: 'VMImage', name: 'debian', namespace: 'team' });
+  storeObject(state, { kind: 'ImageSite', name: 'east', namespace: undefined });
+  const attention = ['img-$(touch pwned).img', 'img-1.img', '--all'].map((id) => ({ id, reason: 'PendingApproval' }));
+  storeObject(state, { kind: 'ImageSubscription', name: 'pub', namespace: 'default' }, { status: { attention } });
 });
 
 afterAll(() => rmSync(state, { recursive: true, force: true }));
-
-function object(kind: string, name: string, namespace: string | undefined, status?: object): void {
-  const metadata = {
-    name,
-    namespace,
-    uid: 'u',
-    generation: 1,
-    resourceVersion: '1',
-    creationTimestamp: '2026-01-01T00:00:00Z',
-  };
-  const record = {
-    format: 1,
-    origin: 'applied',
-    annotations: {},
-    overlay: {},
-    object: { apiVersion: 'imageproxy.dev/v1beta1', kind, metadata, spec: {}, status },
-  };
-  writeFileSync(join(state, 'objects', `${kind}_${namespace ?? ''}_${name}.json`), JSON.stringify(record));
-}
 
 async function candidates(...words: string[]): Promise<string[]> {
   return answered({}, words);

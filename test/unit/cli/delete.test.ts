@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deleteObjects } from '../../../src/cli/delete.ts';
 import { Output } from '../../../src/cli/output.ts';
+import { storeObject } from './stored.ts';
 
 let root: string;
 beforeEach(() => {
@@ -17,20 +18,7 @@ describe('delete', () => {
     const [first, second] = [join(root, 'a.yaml'), join(root, 'b.yaml')];
     const manifest = { apiVersion: 'imageproxy.dev/v1beta1', kind: 'VMImage', metadata: { name: 'u' }, spec: {} };
     for (const file of [first, second]) writeFileSync(file, JSON.stringify(manifest));
-    const metadata = {
-      name: 'u',
-      namespace: 'default',
-      uid: 'u',
-      generation: 1,
-      resourceVersion: '1',
-      creationTimestamp: '2026-01-01T00:00:00Z',
-    };
-    const record = { format: 1, origin: 'manifest', file: first, annotations: {}, overlay: {} };
-    mkdirSync(join(state, 'objects'), { recursive: true });
-    writeFileSync(
-      join(state, 'objects', 'VMImage_default_u.json'),
-      JSON.stringify({ ...record, object: { ...manifest, metadata } }),
-    );
+    storeObject(state, { kind: 'VMImage', name: 'u', namespace: 'default' }, { file: first });
     const problem = { file: second, document: 1, line: 1, field: 'metadata.name', severity: 'error' };
     writeFileSync(
       join(state, 'problems.json'),

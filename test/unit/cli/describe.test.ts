@@ -1,32 +1,17 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { describe as describeObject } from '../../../src/cli/describe.ts';
 import { Output } from '../../../src/cli/output.ts';
 import type { Problem } from '../../../src/stores/directory/manifest.ts';
+import { storeObject } from './stored.ts';
 
 let state: string;
 beforeEach(() => {
   state = mkdtempSync(join(tmpdir(), 'imageproxy-describe-'));
-  mkdirSync(join(state, 'objects'));
-  const metadata = {
-    name: 'u',
-    namespace: 'default',
-    uid: 'u',
-    generation: 1,
-    resourceVersion: '1',
-    creationTimestamp: '2026-01-01T00:00:00Z',
-  };
-  const record = {
-    format: 1,
-    origin: 'manifest',
-    file: '/srv/manifests/sub/u.yaml',
-    annotations: {},
-    overlay: {},
-    object: { apiVersion: 'imageproxy.dev/v1beta1', kind: 'VMImage', metadata, spec: {} },
-  };
-  writeFileSync(join(state, 'objects', 'VMImage_default_u.json'), JSON.stringify(record));
+  const key = { kind: 'VMImage', name: 'u', namespace: 'default' };
+  storeObject(state, key, { file: '/srv/manifests/sub/u.yaml' });
 });
 afterEach(() => rmSync(state, { recursive: true, force: true }));
 
