@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -29,6 +29,8 @@ export class House {
   readonly log: Logger;
   /** Every log line, to look for what must not be there. */
   readonly lines: string[] = [];
+  /** What stands in the manifests, by file. */
+  readonly #written = new Map<string, Manifest[]>();
   readonly #options: Partial<ControllerOptions>;
   #running: { controller: RunningController; stop: AbortController } | undefined;
 
@@ -92,7 +94,8 @@ export class House {
 
   /** Writes a manifest file and has it read. */
   async write(file: string, ...objects: Manifest[]): Promise<void> {
-    await this.writeText(file, objects.map(yamlOf).join('---\n'));
+    this.#written.set(file, objects);
+    await this.writeText(file, textOf(objects));
   }
 
   /** The same with any text, which may be no manifest at all. */
@@ -192,8 +195,23 @@ export class House {
     });
   }
 
-  delete(name: string): Promise<void> {
-    return this.store.delete('VMImage', { namespace: 'default', name });
+  /** Takes the object out of its manifest and deletes it: what a manifest still names is made anew by the next look at the folder. */
+  async delete(name: string, kind: 'VMImage' | 'ImageSubscription' = 'VMImage'): Promise<void> {
+    for (const [file, objects] of this.#written) {
+      const others = objects.filter((each) => each.kind !== kind || each.metadata.name !== name);
+      if (others.length === objects.length) continue;
+      this.#written.set(file, others);
+      const path = join(this.manifests, file);
+      if (others.length === 0) {
+        rmSync(path, { force: true });
+        continue;
+      }
+      // In one step, or a look may find half of it.
+      const edited = join(this.root, 'edited.yaml');
+      writeFileSync(edited, textOf(others), { mode: 0o600 });
+      renameSync(edited, path);
+    }
+    await this.store.delete(kind, { namespace: 'default', name });
   }
 
   async #until<T extends VMImage | ImageSite | ImageSubscription>(
@@ -232,6 +250,10 @@ function describe(object: VMImage | ImageSite | ImageSubscription | undefined): 
   return object === undefined
     ? 'not there'
     : JSON.stringify({ metadata: object.metadata, status: object.status }, undefined, 1);
+}
+
+function textOf(objects: readonly Manifest[]): string {
+  return objects.map(yamlOf).join('---\n');
 }
 
 /** One document of a manifest, as a user would write it. */

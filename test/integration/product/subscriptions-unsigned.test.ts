@@ -400,7 +400,7 @@ describe('a subscription', () => {
     await house.write('sub.yaml', subscription('egi'));
     await Promise.all(names.slice(0, 2).map((name) => house.ready(name)));
     const before = house.row(names[0], 'shelf')?.imageID;
-    await house.store.delete('ImageSubscription', { namespace: 'default', name: 'egi' });
+    await house.delete('egi', 'ImageSubscription');
     await house.untilGone('ImageSubscription', 'egi');
     expect(makers()).toEqual([undefined, undefined]);
     await house.write('sub.yaml', subscription('egi', { interval: '2h' }));
@@ -414,7 +414,7 @@ describe('a subscription', () => {
     await house.write('sub.yaml', subscription('egi', { deletionPolicy: 'Delete' }));
     await Promise.all(names.slice(0, 2).map((name) => house.ready(name)));
     expect(images()[0]?.metadata.ownerReferences).toMatchObject([{ kind: 'ImageSubscription', name: 'egi' }]);
-    await house.store.delete('ImageSubscription', { namespace: 'default', name: 'egi' });
+    await house.delete('egi', 'ImageSubscription');
     await house.untilGone('ImageSubscription', 'egi');
     expect(images()).toEqual([]);
   });
