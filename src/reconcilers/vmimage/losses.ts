@@ -3,6 +3,7 @@ import { ANNOTATIONS, type SiteRow, type VMImage } from '../../api/types.ts';
 import { noteLook } from './drift.ts';
 import { isAllowed } from './limits.ts';
 import { begin, type OperationResult, type SiteWork, startUpdate } from './operations.ts';
+import { mayStillServe } from './release.ts';
 import { isAskedOf, lookAgain, note, type Round, stamp } from './round.ts';
 import { loseImage, tell } from './rows.ts';
 
@@ -68,7 +69,7 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
     if (!isAllowed(work, { isRepair: true })) return false;
     if (isNews) note(round, 'Warning', 'Drifted', `at ${row.name} somebody changed ${fields}: put right`);
     begin(work, { kind: 'Update' });
-    startUpdate(work);
+    startUpdate(work, () => mayStillServe(work));
     return false;
   }
   return true;

@@ -189,21 +189,35 @@ async function judged(error: unknown, parts: readonly SitePart[], signal: AbortS
   return error;
 }
 
-/** Brings a retired registration (a former digest, or the current one) back into service. */
-export function startReactivate(work: SiteWork, artifacts: readonly RegisteredArtifact[], digest: string): void {
+/** Asked before what is at the site becomes visible. @throws Failure when it is not wanted so any more */
+type LastLook = () => Promise<void>;
+
+/**
+ * Brings a retired registration (a former digest, or the current one) back into service. It may be seen from the first request on, so that
+ * what was decided is looked at again before that, and again before it is published.
+ */
+export function startReactivate(
+  work: SiteWork,
+  artifacts: readonly RegisteredArtifact[],
+  digest: string,
+  mayServe: LastLook,
+): void {
   const { connection, registration } = work;
   const registrationHash = registrationHashOf(registration);
   startAfterWrite(work, { kind: 'Reactivate' }, async (signal) => {
+    await mayServe();
     await connection.cloud.reactivate(refsOf(artifacts), signal);
+    await mayServe();
     await connection.cloud.publish(publishOf(work, artifacts), signal);
     return { kind: 'Reactivate', registrationHash, digest, artifacts: [...artifacts] };
   });
 }
 
-export function startUpdate(work: SiteWork): void {
+export function startUpdate(work: SiteWork, mayServe: LastLook): void {
   const { connection, registration, row } = work;
   const registrationHash = registrationHashOf(registration);
   startAfterWrite(work, { kind: 'Update' }, async (signal) => {
+    await mayServe();
     await connection.cloud.publish(publishOf(work, row.artifacts ?? []), signal);
     return { kind: 'Update', registrationHash };
   });

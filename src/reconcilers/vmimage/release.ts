@@ -2,7 +2,7 @@ import { Failure } from '../../api/failure.ts';
 import type { ImageSite, VMImage } from '../../api/types.ts';
 import { LEASE_MARGIN_MS } from '../deps.ts';
 import { hashOf } from './identity.ts';
-import { registrationHashOf, type SiteWork } from './operations.ts';
+import type { SiteWork } from './operations.ts';
 import { admits, checkLimits, targetsOf } from './targets.ts';
 
 /**
@@ -11,7 +11,7 @@ import { admits, checkLimits, targetsOf } from './targets.ts';
  * @throws Failure Aborted
  */
 export async function mayStillFinish(work: SiteWork): Promise<void> {
-  reread(work);
+  takesUploads(reread(work));
 }
 
 /**
@@ -20,9 +20,23 @@ export async function mayStillFinish(work: SiteWork): Promise<void> {
  * @throws Failure Aborted | LimitExceeded
  */
 export async function mayStillPublish(work: SiteWork): Promise<void> {
+  takesUploads(reread(work));
+  await mayStillServe(work);
+}
+
+/**
+ * The last look before what is at the site already comes back into service, or is registered as it was edited. A site that is being
+ * deleted takes only nothing new.
+ * @throws Failure Aborted | LimitExceeded
+ */
+export async function mayStillServe(work: SiteWork): Promise<void> {
   const { image, registration, site } = reread(work);
-  if (registrationHashOf(registration) !== registrationHashOf(work.registration)) stop('its registration was edited');
+  if (hashOf(registration) !== hashOf(work.registration)) stop('its registration was edited');
   checkLimits(image, registration, site);
+}
+
+function takesUploads({ site }: { site: ImageSite }): void {
+  if (site.metadata.deletionTimestamp !== undefined) stop(`ImageSite ${site.metadata.name} is being deleted`);
 }
 
 function reread({ round, row }: SiteWork) {
@@ -38,7 +52,6 @@ function reread({ round, row }: SiteWork) {
   const site: ImageSite | undefined = target?.site;
   if (!deps.duties.serves(row.name)) return stop(`${row.name} is served by another controller now`);
   if (target === undefined || site === undefined) return stop(`${row.name} is not asked for any more`);
-  if (site.metadata.deletionTimestamp !== undefined) return stop(`ImageSite ${row.name} is being deleted`);
   if (site.spec.suspend || site.spec.abandoned) return stop(`ImageSite ${row.name} is suspended or abandoned`);
   if (!admits(site, image)) return stop(`ImageSite ${row.name} admits the namespace no longer`);
   if (!deps.authority.goodForMs(LEASE_MARGIN_MS))

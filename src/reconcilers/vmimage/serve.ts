@@ -17,7 +17,7 @@ import {
   startUpdate,
 } from './operations.ts';
 import type { SitePart } from './register.ts';
-import { mayStillPublish } from './release.ts';
+import { mayStillPublish, mayStillServe } from './release.ts';
 import { awaitedAt, jobKey, lookAgain } from './round.ts';
 import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
@@ -77,7 +77,9 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     // From the first request on it may be in service: where this is cut and taken back, it is retired again.
     delete former.retiredAt;
     begin(work, { kind: 'Reactivate', id: former.imageID });
-    return startReactivate(work, former.artifacts ?? [], wanted.digest ?? former.digest ?? '');
+    return startReactivate(work, former.artifacts ?? [], wanted.digest ?? former.digest ?? '', () =>
+      mayStillServe(work),
+    );
   }
   if (isGoing(work)) return keepAway(work);
   return registerAnew(work, wanted);
@@ -140,7 +142,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     // What was allowed when it came may have been edited while it was out of service, or the limits.
     if (!isAllowed(work)) return;
     begin(work, { kind: 'Reactivate', id: row.imageID ?? '' });
-    return startReactivate(work, row.artifacts ?? [], row.digest ?? '');
+    return startReactivate(work, row.artifacts ?? [], row.digest ?? '', () => mayStillServe(work));
   }
   // The row told of other bytes meanwhile, and no look has ended what the last one found: it is Ready after the next at the earliest.
   if (row.lookFound !== undefined && !isStanding(row)) {
@@ -160,7 +162,7 @@ function maintain(work: SiteWork, result: OperationResult | undefined): void {
     if (!isLeft) {
       if (!isAllowed(work, { isRepair: isDrift })) return;
       begin(work, { kind: 'Update' });
-      return startUpdate(work);
+      return startUpdate(work, () => mayStillServe(work));
     }
   }
   row.observedGeneration = round.generation;

@@ -89,3 +89,54 @@ describe('an image whose limits were tightened', () => {
     expect(await rounds(4)).toMatchObject({ phase: 'Ready', registrationHash });
   });
 });
+
+describe('limits that are tightened after a step was decided', () => {
+  const limits: Limits = { visibilities: ['Private'] };
+
+  test.each<[string, Partial<SiteRow>]>([
+    ['an edit of what serves', { registrationHash: 'of an earlier spec' }],
+    ['a return from Deactivated', RETIRED],
+  ])('keep %s from the cloud', async (_, state) => {
+    const { bench, cloud, rounds } = edited({ visibility: 'Public' }, {}, state, {});
+    const start = bench.jobs.start.bind(bench.jobs);
+    bench.jobs.start = (...args) => {
+      bench.site('nova', cloud, { limits });
+      start(...args);
+    };
+    const row = await rounds(4);
+    expect(published(cloud)).toEqual([]);
+    expect(row).toMatchObject({ phase: 'Failed', reason: 'LimitExceeded', imageID: 'id-nova' });
+  });
+
+  test('while a former registration comes back keep it from being published as it was decided', async () => {
+    const { bench, cloud, rounds } = edited({ visibility: 'Public' }, {}, RETIRED, {});
+    cloud.reactivate = async () => {
+      cloud.calls.push('reactivate');
+      bench.site('nova', cloud, { limits });
+    };
+    expect(await rounds(4)).toMatchObject({ phase: 'Failed', reason: 'LimitExceeded', retired: true });
+    expect(published(cloud)).toEqual(['reactivate']);
+  });
+
+  test('as a namespace that is admitted no longer', async () => {
+    const { bench, cloud, rounds } = edited({ visibility: 'Public' }, {}, RETIRED, {});
+    const start = bench.jobs.start.bind(bench.jobs);
+    bench.jobs.start = (...args) => {
+      bench.site('nova', cloud, { allowedNamespaces: ['other'] });
+      start(...args);
+    };
+    await rounds(1);
+    expect(published(cloud)).toEqual([]);
+  });
+
+  test.each<[string, Partial<SiteRow>]>([
+    ['an edit', { registrationHash: 'of an earlier spec' }],
+    ['a return from Deactivated', RETIRED],
+  ])('that allow it are not in the way of %s at a site that is being deleted', async (_, state) => {
+    const { bench, cloud, rounds } = edited({ visibility: 'Public' }, {}, state, {});
+    const site = bench.site('nova', cloud);
+    site.metadata.deletionTimestamp = LOOKED;
+    expect(await rounds(4)).toMatchObject({ phase: 'Ready' });
+    expect(published(cloud)).toContain('publish');
+  });
+});
