@@ -1,7 +1,7 @@
 import type { ApiKind } from '../api/crds.ts';
 import { Failure } from '../api/failure.ts';
 import type { Draft, ObjectKey, Scope } from '../stores/store.ts';
-import { requestState, type StateAnswer, type StateRequest } from '../stores/directory/inbox.ts';
+import { type LooseName, requestState, type StateAnswer, type StateRequest } from '../stores/directory/inbox.ts';
 import { type Holder, holderOf } from '../stores/directory/lock.ts';
 import type { ManifestObject } from '../stores/directory/manifest.ts';
 import { readState } from '../stores/directory/reader.ts';
@@ -54,7 +54,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const { state } = options;
   for (let attempt = 1; ; attempt++) {
     const holder = await holderOf(state);
-    if (holder !== undefined) return new RemoteSession(state, holder, options.signal);
+    if (holder !== undefined) {
+      await demandCredentials(holder, options);
+      return new RemoteSession(state, holder, options.signal);
+    }
     try {
       return await openLocal(options);
     } catch (error) {
@@ -62,6 +65,23 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       if (!(error instanceof Failure) || error.reason !== 'ClaimedByOther' || attempt === 3) throw error;
     }
   }
+}
+
+/** @throws CommandError where the holder lacks what this command has in memory: it is handed over to nobody */
+async function demandCredentials(holder: Holder, { state, credentials = [], signal }: SessionOptions): Promise<void> {
+  if (credentials.length === 0) return;
+  const objects = credentials.map(({ kind, key }) => ({ kind, key }) as LooseName);
+  const answer = await requestState(state, { type: 'missing', objects }, { timeoutMs: ANSWER_MS, signal });
+  const missing = [...new Set(answer?.missing)];
+  if (missing.length === 0) return;
+  throw new CommandError(
+    EXIT.failed,
+    `${titleOf(holder)} does the work on ${state} and has no ${missing.join(' and no ')}: put it into the manifests of that process, or run the command again when that has ended`,
+  );
+}
+
+function titleOf({ pid }: Holder): string {
+  return `process ${pid}`;
 }
 
 class RemoteSession implements Session {
@@ -73,7 +93,7 @@ class RemoteSession implements Session {
 
   constructor(state: string, holder: Holder, signal: AbortSignal) {
     this.#state = state;
-    this.elsewhere = `process ${holder.pid}`;
+    this.elsewhere = titleOf(holder);
     this.#signal = signal;
     const { promise, reject } = Promise.withResolvers<never>();
     // Nobody may be waiting for it just then.

@@ -15,13 +15,23 @@ export type StateRequest =
   /** With a uid only that very object is deleted. */
   | { type: 'delete'; kind: Kind; key: ObjectKey; uid?: string }
   | { type: 'annotate'; kind: Kind; key: ObjectKey; annotations: Record<string, string | null> }
-  | { type: 'confirm-deletions' };
+  | { type: 'confirm-deletions' }
+  /** Which of these it has not: they are in nobody's state, so only the holder knows. */
+  | { type: 'missing'; objects: LooseName[] };
+
+/** Names a Secret or ConfigMap. */
+export interface LooseName {
+  kind: 'Secret' | 'ConfigMap';
+  key: ObjectKey;
+}
 
 export interface StateAnswer {
   /** The object as it is after `apply`. */
   object?: Resource;
   /** What `confirm-deletions` lets go: `VMImage/default/ubuntu`. */
   confirmed?: string[];
+  /** What is `missing`: `Secret imageproxy/nova`. */
+  missing?: string[];
 }
 
 interface Envelope {
@@ -178,10 +188,16 @@ function isReply(value: unknown): value is Reply {
   return isMapping(value.failure) && typeof value.failure.reason === 'string' && value.failure.reason in REASONS;
 }
 
+function isLooseName(value: unknown): value is LooseName {
+  if (!isMapping(value) || !isMapping(value.key) || typeof value.key.name !== 'string') return false;
+  return value.kind === 'Secret' || value.kind === 'ConfigMap';
+}
+
 function decodeRequest(value: unknown): StateRequest {
   if (!isMapping(value)) throw new Failure('Rejected', 'this is no request');
-  const { type, object, kind, key, annotations, uid } = value;
+  const { type, object, objects, kind, key, annotations, uid } = value;
   if (type === 'confirm-deletions') return { type };
+  if (type === 'missing' && Array.isArray(objects) && objects.every(isLooseName)) return { type, objects };
   if (type === 'apply' && isMapping(object) && isMapping(object.metadata))
     return { type, object: object as unknown as Draft };
   if (typeof kind === 'string' && isMapping(key) && typeof key.name === 'string') {

@@ -355,6 +355,10 @@ class DirectoryStoreImpl implements DirectoryStore {
         return {};
       case 'confirm-deletions':
         return { confirmed: await this.confirmDeletions() };
+      case 'missing': {
+        const missing = request.objects.filter(({ kind, key }) => this.#loose.get(kind, key) === undefined);
+        return { missing: missing.map(({ kind, key }) => nameOf(kind, key)) };
+      }
     }
   }
 

@@ -33,44 +33,42 @@ function write(name: string, ...objects: object[]): string {
   return file;
 }
 
+const NOVA = {
+  apiVersion: 'imageproxy.dev/v1beta1',
+  kind: 'ImageSite',
+  metadata: { name: 'nova' },
+  spec: { openstack: { secretRef: { name: 'nova' }, cloud: 'demo' } },
+};
+
+/** The Secret of that site: a cloud whose Keystone is the origin. */
+function novaSecret(password: string) {
+  const auth = {
+    auth_url: `${origin.url}/v3`,
+    username: 'imageproxy',
+    password,
+    user_domain_name: 'Default',
+    project_name: 'images',
+    project_domain_name: 'Default',
+  };
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'nova', namespace: 'imageproxy' },
+    stringData: { 'clouds.yaml': stringify({ clouds: { demo: { auth } } }) },
+  };
+}
+
 describe('a Secret beside the site that is asked for', () => {
   it('is nowhere on the disk, also after a kill', async () => {
     origin.route('/v3/auth/tokens', { silent: true });
-    const clouds = {
-      clouds: {
-        demo: {
-          auth: {
-            auth_url: `${origin.url}/v3`,
-            username: 'imageproxy',
-            password: 'hunter2',
-            user_domain_name: 'Default',
-            project_name: 'images',
-            project_domain_name: 'Default',
-          },
-        },
-      },
-    };
-    const site = write(
-      'nova.yaml',
-      {
-        apiVersion: 'imageproxy.dev/v1beta1',
-        kind: 'ImageSite',
-        metadata: { name: 'nova' },
-        spec: { openstack: { secretRef: { name: 'nova' }, cloud: 'demo' } },
-      },
-      {
-        apiVersion: 'v1',
-        kind: 'Secret',
-        metadata: { name: 'nova', namespace: 'imageproxy' },
-        stringData: { 'clouds.yaml': stringify(clouds) },
-      },
-    );
+    const secret = novaSecret('hunter2');
+    const site = write('nova.yaml', NOVA, secret);
     const line = ['register', `${origin.url}/a.raw`, '--sha256', '0'.repeat(64), '--site', site];
     const program = new Program([...line, '--allow-network', '127.0.0.0/8'], env);
     // It has been read: the cloud is asked with it.
     await origin.stalled();
     await program.signal('SIGKILL');
-    const encoded = Buffer.from(stringify(clouds)).toString('base64').slice(0, 64);
+    const encoded = Buffer.from(secret.stringData['clouds.yaml']).toString('base64').slice(0, 64);
     const files = readdirSync(state, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
     expect(files.length).toBeGreaterThan(3);
     for (const { parentPath, name } of files) {
@@ -174,6 +172,20 @@ describe('register beside a process that works on the state', () => {
     await run('delete', `vmimg/${name}`);
     rmSync(join(house.manifests, 'shelf.yaml'), { force: true });
     expect(await deleting.done).toMatchObject({ code: 0, out: 'imagesite.imageproxy.dev/shelf deleted\n' });
+  });
+
+  it('makes no site whose Secret that process has not, for it is handed over to nobody', async () => {
+    const site = write('nova.yaml', NOVA, novaSecret('hunter2'));
+    const refused = await register('--site', site, '--no-wait');
+    expect(refused).toEqual({
+      code: 1,
+      out: '',
+      err: `imageproxy: process ${process.pid} does the work on ${house.state} and has no Secret imageproxy/nova: put it into the manifests of that process, or run the command again when that has ended\n`,
+    });
+    expect([house.site('nova'), house.image(name)]).toEqual([undefined, undefined]);
+    await house.write('secret.yaml', novaSecret('hunter2'));
+    expect(await register('--site', site, '--no-wait')).toMatchObject({ code: 0 });
+    expect(house.site('nova')).toBeDefined();
   });
 
   it('waits for room in the cache, and says what has it', async () => {
