@@ -56,6 +56,8 @@ export class Keystone {
 
   /** A session whose token is good for a while yet. @throws Failure */
   async session(signal: AbortSignal): Promise<Session> {
+    // Before anything is asked: nobody would hear how that ends, and a rejection that nobody hears ends the process.
+    if (signal.aborted) throw new Failure('Aborted', 'stopped');
     if (this.#current !== undefined && this.#now() < this.#current.renewAt) return this.#current.session;
     // Not bound to one asker's signal: his end is not the others'. The call itself has a deadline.
     this.#pending ??= this.#authenticate(new AbortController().signal).finally(() => {
@@ -178,7 +180,6 @@ function withoutVersion(url: string): string {
 }
 
 async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) throw new Failure('Aborted', 'stopped');
   const { promise: stopped, reject } = Promise.withResolvers<never>();
   const stop = (): void => reject(new Failure('Aborted', 'stopped'));
   signal.addEventListener('abort', stop, { once: true });
