@@ -7,6 +7,7 @@ import { backoffMs, jittered } from '../../runtime/backoff.ts';
 import { cleanUrl } from '../../sources/url.ts';
 import { STALLING } from '../vmimage/content.ts';
 import { inputsOf, listSource, trustOf } from './material.ts';
+import { isDue } from '../vmimage/round.ts';
 import { durationMs } from '../vmimage/targets.ts';
 import { type Look, lookAgain, note, stamp, tellCondition, told } from './look.ts';
 
@@ -251,6 +252,7 @@ function dateOfNext(look: Look): number {
     // The list says when it has to be looked at again: then it is told that it is past its date, or there is a new one.
     if (expiresAt < dueAt) dueAt = Math.max(expiresAt, last) + 1000;
   }
+  if (isDue(look, dueAt, 1.1 * interval)) dueAt = Math.min(dueAt, now);
   if (memory.inputs === undefined && dueAt <= now) {
     memory.spreadUntil ??= now + Math.round(Math.min(SPREAD_MS, interval / 10) * deps.clock.random());
   }

@@ -78,6 +78,8 @@ export function judgeLook(work: SiteWork, result: Extract<OperationResult, { kin
 function judgeGone(work: SiteWork, gone: readonly string[], census: ReadonlySet<string> | undefined): boolean {
   const { round, row } = work;
   const ids = gone.join(', ');
+  // A date that a wrong clock has given would be after any word of a person on this loss.
+  if (Date.parse(row.missingSince ?? '') > round.now) row.missingSince = stamp(round);
   if (row.missingSince === undefined || census === undefined) {
     tellMissing(round, row, `${ids} was not found at ${row.name}`);
     // The others of the site are looked at too: one image gone is a loss, many are a sign.

@@ -148,7 +148,7 @@ export function lookAgain(round: Round, at: number): void {
  * ahead: to wait for it would take as long as the clock was wrong by.
  * @param at milliseconds since the epoch
  */
-export function isDue({ now }: Round, at: number, longestMs: number): boolean {
+export function isDue({ now }: Pick<Round, 'now'>, at: number, longestMs: number): boolean {
   return at <= now || at > now + longestMs;
 }
 

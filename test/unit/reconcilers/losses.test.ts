@@ -212,6 +212,15 @@ describe('the loss of many at once', () => {
     expect(lost(9, 10, { annotations: { 'imageproxy.dev/confirm-loss': 'yes' } }).row.reason).toBe('MassLoss');
   });
 
+  it('that a clock has dated that was a year ahead is taken for what it is once a person has looked', () => {
+    const ahead = { ...MISSING, missingSince: iso(NOW + 365 * DAY_MS) };
+    const first = lost(9, 10, { row: ahead });
+    expect(first.row).toMatchObject({ reason: 'MassLoss', missingSince: iso(NOW) });
+    const word = /confirm-loss: "([^"]+)"/.exec(first.row.message ?? '')?.[1] ?? '';
+    const annotations = { 'imageproxy.dev/confirm-loss': word };
+    expect(lost(9, 10, { row: first.row, annotations }).row.imageID).toBeUndefined();
+  });
+
   it('is looked at again, in case the cloud comes back', () => {
     expect(lost(9, 10).round.lookAgainAt).toBeGreaterThan(NOW);
   });

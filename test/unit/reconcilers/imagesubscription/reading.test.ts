@@ -168,6 +168,27 @@ describe('a list', () => {
     expect(tasks).toHaveLength(2);
   });
 
+  test.each<[string, () => ReadOutcome | Failure]>([
+    ['was read', accepted],
+    ['was read, and has a date of its own', () => accepted({ list: list({ expiresAt: '2099-01-01T00:00:00Z' }) })],
+    ['could not be read', () => new Failure('NetworkError', 'no')],
+    ['was refused', () => refused(new Failure('SignatureInvalid', 'no'), 'Verify')],
+  ])('that %s while the clock was a year ahead is read again once that is put right', async (_, was) => {
+    outcome = was();
+    clock.advance(365 * 24 * HOUR);
+    await read();
+    clock.advance(-365 * 24 * HOUR);
+    start();
+    lists.set(object.metadata.uid, kept());
+    outcome = accepted();
+    await look();
+    clock.advance(MINUTE);
+    await look();
+    expect(tasks).toHaveLength(2);
+    expect((await look()).status.lastCheckedTime).toBe(timestamp(clock.now()));
+    expect(tasks).toHaveLength(2);
+  });
+
   test('is read at once when it is lost from the disk', async () => {
     await read();
     start();
