@@ -176,7 +176,8 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   const ids = new Set(artifacts.map((part) => part.id));
   const before = row.artifacts ?? [];
   const former: PreviousRegistration[] = [...(row.previous ?? [])];
-  if (row.imageID !== undefined && !ids.has(row.imageID)) {
+  const stays = row.imageID !== undefined && ids.has(row.imageID);
+  if (row.imageID !== undefined && !stays) {
     const { imageID } = row;
     former.unshift({ imageID, ...(row.digest === undefined ? {} : { digest: row.digest }), artifacts: before });
   }
@@ -197,7 +198,8 @@ export function putInService(round: Round, row: SiteRow, artifacts: RegisteredAr
   row.lastCheckedTime = stamp(round);
   delete row.retired;
   delete row.missingSince;
-  delete row.lookFound;
+  // What was found amiss with this very image, only another look ends: the cloud may hold it as it did before it was out of service.
+  if (!stays) delete row.lookFound;
 }
 
 /**

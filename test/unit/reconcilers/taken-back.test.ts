@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { RegisteredArtifact, SiteRow } from '../../../src/api/types.ts';
+import type { Look } from '../../../src/clouds/cloud.ts';
 import type { Role } from '../../../src/images/format.ts';
 import { guidOf, ownerOf } from '../../../src/reconcilers/vmimage/identity.ts';
 import { withdraw } from '../../../src/reconcilers/vmimage/leave.ts';
@@ -65,13 +66,14 @@ function interrupted(more: Partial<SiteRow>) {
   });
   let now = bench.add(vmimage({}, { sites: [row] }));
   /** A round; `wanted` undefined: `spec.state: Deactivated`. */
-  const round = async (wanted: Wanted | undefined): Promise<void> => {
+  const round = async (wanted: Wanted | undefined): Promise<SiteRow | undefined> => {
     const begun = bench.round(now);
     const work = bench.work(begun);
     const { row, site, registration } = work;
     if (wanted !== undefined) await serve(work, wanted);
     else withdraw(begun, { name: 'nova', optional: false, registration, site }, row, 'Deactivated', 'inputs');
     now = await bench.conclude(begun);
+    return now.status.sites?.[0];
   };
   /** Rounds until nothing happens any more. */
   const rounds = async (wanted: Wanted | undefined): Promise<SiteRow> => {
@@ -302,4 +304,23 @@ it('an interrupted edit that is taken back is looked for at the cloud', async ()
   edit('ubuntu');
   expect(await rounds(disk('one'))).toMatchObject({ phase: 'Ready' });
   expect(name).toBe('ubuntu');
+});
+
+describe('an image that comes back into service', () => {
+  it.each<[string, Partial<Look>, string]>([
+    ['Held', { held: 'Hidden' }, 'HeldByCloud'],
+    ['Tampered', { tampered: 'another hash' }, 'Tampered'],
+  ])('is not Ready before a look where the last had found it %s', async (lookFound, found, reason) => {
+    const { bench, cloud, round, rounds } = interrupted({ retired: true, phase: 'Deactivated', lookFound });
+    Object.assign(cloud.records.get('d1') ?? {}, { state: 'Deactivated' });
+    let look = found;
+    cloud.look = async () => ({ gone: [], changed: [], ...look });
+    for (let n = 0; n < 4; n++) expect((await round(disk('one')))?.phase).not.toBe('Ready');
+    expect(await rounds(disk('one'))).toMatchObject({ imageID: 'd1', reason, lookFound });
+    look = {};
+    bench.clock.advance(3_600_000);
+    const well = await rounds(disk('one'));
+    expect(well).toMatchObject({ imageID: 'd1', phase: 'Ready' });
+    expect(well).not.toHaveProperty('lookFound');
+  });
 });
