@@ -49,6 +49,8 @@ export interface ControllerOptions {
   /** Secrets and ConfigMaps that are in no manifest. */
   credentials?: readonly ManifestObject[];
   state: string;
+  /** Default: until it is stopped, not for as long as a command takes. */
+  passing?: boolean;
   /** Default: `cache` in the state directory. */
   cache?: string;
   cacheQuotaBytes?: number;
@@ -100,6 +102,7 @@ export async function startController(options: ControllerOptions, signal: AbortS
   const schemas = loadSchemas();
   const store = await openDirectoryStore({
     state: options.state,
+    ...(options.passing === undefined ? {} : { passing: options.passing }),
     ...(options.manifests === undefined ? {} : { manifests: options.manifests }),
     ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
     ...(options.instance === undefined ? {} : { instance: options.instance }),

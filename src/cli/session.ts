@@ -56,7 +56,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const holder = await holderOf(state);
     if (holder !== undefined) {
       await demandCredentials(holder, options);
-      return new RemoteSession(state, holder, options.signal);
+      return new RemoteSession(options, holder);
     }
     try {
       return await openLocal(options);
@@ -84,39 +84,48 @@ function titleOf({ pid }: Holder): string {
   return `process ${pid}`;
 }
 
+/**
+ * Asks whoever holds the state, and looks at the state itself. Where the holder was a command, which ends when its own work is done, this
+ * one goes on by itself; another process (`run`) that ends was ended by somebody, who may be about to start it again.
+ */
 class RemoteSession implements Session {
-  readonly elsewhere: string;
   readonly ended: Promise<never>;
-  readonly #state: string;
-  readonly #signal: AbortSignal;
+  readonly #options: SessionOptions;
+  readonly #end: (error: unknown) => void;
   readonly #timer: NodeJS.Timeout;
+  #holder: Holder;
+  #next: Promise<Session> | undefined;
+  /** What {@link #next} has come to. */
+  #now: Session | undefined;
+  #closed = false;
 
-  constructor(state: string, holder: Holder, signal: AbortSignal) {
-    this.#state = state;
-    this.elsewhere = titleOf(holder);
-    this.#signal = signal;
+  constructor(options: SessionOptions, holder: Holder) {
+    this.#options = options;
+    this.#holder = holder;
     const { promise, reject } = Promise.withResolvers<never>();
     // Nobody may be waiting for it just then.
     promise.catch(() => undefined);
     this.ended = promise;
-    this.#timer = setInterval(() => {
-      void holderOf(state).then((now) => {
-        if (now === undefined) reject(this.#gone());
-      }, reject);
-    }, HOLDER_LOOK_MS);
+    this.#end = reject;
+    this.#timer = setInterval(() => void this.#look().catch(reject), HOLDER_LOOK_MS);
     this.#timer.unref();
   }
 
+  get elsewhere(): string | undefined {
+    return this.#now === undefined ? titleOf(this.#holder) : this.#now.elsewhere;
+  }
+
   get(kind: ApiKind, key: ObjectKey): Promise<StoredResource | undefined> {
-    return readState(this.#state).get(kind, key);
+    return readState(this.#options.state).get(kind, key);
   }
 
   watch(kind: ApiKind, scope: Scope, listener: Listener, signal: AbortSignal): Promise<void> {
-    return readState(this.#state).watch(kind, within(scope, listener), signal, keyIn(kind, scope));
+    return readState(this.#options.state).watch(kind, within(scope, listener), signal, keyIn(kind, scope));
   }
 
   async apply(object: Draft): Promise<StoredResource> {
-    return (await this.#ask({ type: 'apply', object })).object as StoredResource;
+    const answer = await this.#ask({ type: 'apply', object });
+    return answer === undefined ? (await this.#goOn()).apply(object) : (answer.object as StoredResource);
   }
 
   change(object: StoredResource, spec: Record<string, unknown>): Promise<StoredResource> {
@@ -124,28 +133,53 @@ class RemoteSession implements Session {
   }
 
   async annotate(kind: ApiKind, key: ObjectKey, annotations: Record<string, string | null>): Promise<void> {
-    await this.#ask({ type: 'annotate', kind, key, annotations });
+    const answer = await this.#ask({ type: 'annotate', kind, key, annotations });
+    if (answer === undefined) await (await this.#goOn()).annotate(kind, key, annotations);
   }
 
   async delete(kind: ApiKind, key: ObjectKey, uid: string): Promise<void> {
-    await this.#ask({ type: 'delete', kind, key, uid });
+    const answer = await this.#ask({ type: 'delete', kind, key, uid });
+    if (answer === undefined) await (await this.#goOn()).delete(kind, key, uid);
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#timer);
+    const next = await this.#next?.catch(() => undefined);
+    await next?.close();
   }
 
-  async #ask(request: StateRequest): Promise<StateAnswer> {
-    const answer = await requestState(this.#state, request, { timeoutMs: ANSWER_MS, signal: this.#signal });
-    if (answer === undefined) throw this.#gone();
-    return answer;
+  /** Undefined where nobody is there to be asked any more. */
+  async #ask(request: StateRequest): Promise<StateAnswer | undefined> {
+    if (this.#next !== undefined) return undefined;
+    const { state, signal } = this.#options;
+    return requestState(state, request, { timeoutMs: ANSWER_MS, signal });
   }
 
-  #gone(): CommandError {
-    return new CommandError(
-      EXIT.failed,
-      `${this.elsewhere}, which worked on ${this.#state}, has ended; nothing is lost: run the command again`,
-    );
+  async #look(): Promise<void> {
+    const holder = await holderOf(this.#options.state);
+    if (holder === undefined) await this.#goOn();
+    else this.#holder = holder;
+  }
+
+  #goOn(): Promise<Session> {
+    this.#next ??= this.#succeed();
+    return this.#next;
+  }
+
+  async #succeed(): Promise<Session> {
+    clearInterval(this.#timer);
+    const { state, signal } = this.#options;
+    signal.throwIfAborted();
+    if (this.#closed || this.#holder.passing !== true) {
+      throw new CommandError(
+        EXIT.failed,
+        `${titleOf(this.#holder)}, which worked on ${state}, has ended; nothing is lost: run the command again`,
+      );
+    }
+    this.#now = await openSession(this.#options);
+    this.#now.ended.catch(this.#end);
+    return this.#now;
   }
 }
 
@@ -175,6 +209,7 @@ async function openLocal(options: SessionOptions): Promise<Session> {
   const controller = await startController(
     {
       state,
+      passing: true,
       ...(manifests === undefined ? {} : { manifests }),
       credentials,
       allowNetworks,

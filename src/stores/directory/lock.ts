@@ -11,6 +11,8 @@ export interface Holder {
   pid: number;
   host: string;
   since: string;
+  /** It has the state for as long as one command takes; others may go on after it. */
+  passing?: true;
 }
 
 export interface Lock {
@@ -26,7 +28,7 @@ const SQLITE_BUSY = 5;
  * kernel drops with the process, however that ends.
  * @throws Failure ClaimedByOther, naming who holds it.
  */
-export async function takeLock(state: string, disk: Disk, now: Now): Promise<Lock> {
+export async function takeLock(state: string, passing: boolean, disk: Disk, now: Now): Promise<Lock> {
   const database = new DatabaseSync(join(state, 'lock.db'), { timeout: PATIENCE_MS });
   try {
     database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
@@ -44,7 +46,12 @@ export async function takeLock(state: string, disk: Disk, now: Now): Promise<Loc
       { cause: error },
     );
   }
-  const info: Holder = { pid: process.pid, host: hostname(), since: new Date(now()).toISOString() };
+  const info: Holder = {
+    pid: process.pid,
+    host: hostname(),
+    since: new Date(now()).toISOString(),
+    ...(passing ? { passing } : {}),
+  };
   try {
     await disk.replace(join(state, 'lock.json'), `${JSON.stringify(info)}\n`, false);
   } catch (error) {
@@ -92,9 +99,9 @@ async function readHolder(state: string): Promise<Holder | undefined> {
   try {
     const info: unknown = JSON.parse(await readFile(join(state, 'lock.json'), 'utf8'));
     if (!isMapping(info)) return undefined;
-    const { pid, host, since } = info;
+    const { pid, host, since, passing } = info;
     if (typeof pid !== 'number' || typeof host !== 'string' || typeof since !== 'string') return undefined;
-    return { pid, host, since };
+    return { pid, host, since, ...(passing === true ? { passing } : {}) };
   } catch {
     return undefined;
   }

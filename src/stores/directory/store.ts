@@ -43,6 +43,8 @@ export interface DirectoryStoreOptions {
   credentials?: readonly ManifestObject[];
   /** Folder for all that controllers write; made when it is not there. */
   state: string;
+  /** It is held for as long as one command takes; who waits for its work may go on with it then. */
+  passing?: boolean;
   validate: Validate;
   /** Milliseconds since 1970. */
   now: Now;
@@ -74,9 +76,9 @@ export interface DirectoryStore extends Store {
  * imageproxy wrote it.
  */
 export async function openDirectoryStore(options: DirectoryStoreOptions): Promise<DirectoryStore> {
-  const { state, now, log, disk = new Disk() } = options;
+  const { state, passing = false, now, log, disk = new Disk() } = options;
   await makeFolders(state);
-  const lock = await takeLock(state, disk, now);
+  const lock = await takeLock(state, passing, disk, now);
   try {
     await prepareState(state, disk);
     const instance = await keepInstance(state, options.instance, disk, now, log);

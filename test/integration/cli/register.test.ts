@@ -79,6 +79,34 @@ describe('a Secret beside the site that is asked for', () => {
   });
 });
 
+describe('two commands on a state that no other process works on', () => {
+  it('both come to their end: the second goes on when the first is done', async () => {
+    const [first, second] = [ext4('first', 8), ext4('second', 8)];
+    const [firstMay, secondMay] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    origin.route('/first', { body: first.bytes, etag: '"1"', holdAfter: { bytes: 2 ** 20, until: firstMay.promise } });
+    origin.route('/second', {
+      body: second.bytes,
+      etag: '"1"',
+      holdAfter: { bytes: 2 ** 20, until: secondMay.promise },
+    });
+    const site = write('shelf.yaml', { apiVersion: NOVA.apiVersion, ...directorySite('shelf', join(root, 'shelf')) });
+    const begin = (path: string, sha256: string) =>
+      new Program(
+        ['register', `${origin.url}/${path}`, '--sha256', sha256, '--site', site, '--allow-network', '127.0.0.0/8'],
+        env,
+      );
+    const holder = begin('first', first.sha256);
+    await holder.says(/Fetching/);
+    const other = begin('second', second.sha256);
+    await other.says(/process \d+ does the work/);
+    await other.says(/Fetching/);
+    firstMay.resolve();
+    expect(await holder.done).toMatchObject({ code: 0, out: expect.stringMatching(/^[0-9a-f-]{36}\n$/) });
+    secondMay.resolve();
+    expect(await other.done).toMatchObject({ code: 0, out: expect.stringMatching(/^[0-9a-f-]{36}\n$/) });
+  });
+});
+
 describe('register beside a process that works on the state', () => {
   const disk = ext4('asked');
   const name = `sha256-${disk.sha256.slice(0, 32)}`;
@@ -186,6 +214,22 @@ describe('register beside a process that works on the state', () => {
     await house.write('secret.yaml', novaSecret('hunter2'));
     expect(await register('--site', site, '--no-wait')).toMatchObject({ code: 0 });
     expect(house.site('nova')).toBeDefined();
+  });
+
+  it('does not take the place of that process, which somebody has ended', async () => {
+    const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+    origin.route('/a', { body: disk.bytes, etag: '"1"', holdAfter: { bytes: 1024, until } });
+    const waiting = new Program(['register', `${origin.url}/a`, '--sha256', disk.sha256, '--site', 'shelf'], env);
+    await waiting.says(/Fetching/);
+    await house.stop();
+    goOn();
+    expect(await waiting.done).toEqual({
+      code: 1,
+      out: '',
+      err: expect.stringMatching(
+        /process \d+, which worked on .*, has ended; nothing is lost: run the command again\n$/,
+      ),
+    });
   });
 
   it('waits for room in the cache, and says what has it', async () => {
