@@ -41,7 +41,7 @@ describe.skipIf(!installed(...PROGRAMS))('a list that was accepted, when trust h
 
   async function look(format: CatalogFormat, trust: Trust, at = NOW, path = PATH) {
     const network = { allow: ['127.0.0.0/8'] };
-    const timeouts = { connectMs: 5000, headersMs: 5000, stallMs: 5000 };
+    const timeouts = { connectMs: 60_000, headersMs: 60_000, stallMs: 60_000 };
     const source = { kind: 'http', url: origin.url + path, headers: {}, network, timeouts } as const;
     const task = { format, source, trust, at, folder, accepted: undefined, rollback: 'Refuse' } as const;
     const outcome = await readList(task, readCatalog, new AbortController().signal);

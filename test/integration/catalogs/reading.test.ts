@@ -34,7 +34,7 @@ function source(more: Partial<HttpSourceSpec> = {}): HttpSourceSpec {
     url: `${origin.url}/list`,
     headers: {},
     network: { allow: ['127.0.0.0/8'] },
-    timeouts: { connectMs: 5000, headersMs: 5000, stallMs: 5000 },
+    timeouts: { connectMs: 60_000, headersMs: 60_000, stallMs: 60_000 },
     ...more,
   };
 }

@@ -416,7 +416,7 @@ describe.skipIf(!installed(...PROGRAMS))('with the programs that publishers use'
         const origin = await startOrigin();
         const path = '/metadata';
         const network = { allow: ['127.0.0.0/8'] };
-        const timeouts = { connectMs: 5000, headersMs: 5000, stallMs: 5000 };
+        const timeouts = { connectMs: 60_000, headersMs: 60_000, stallMs: 60_000 };
         const look = async (trust: Trust) => {
           const source = { kind: 'http', url: origin.url + path, headers: {}, network, timeouts } as const;
           const task = { format: 'Marketplace', source, trust, at: NOW, folder, accepted: undefined } as const;

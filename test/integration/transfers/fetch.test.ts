@@ -371,7 +371,7 @@ describe('a body of the wrong length', () => {
 describe('an origin that does not answer well', () => {
   it('stalls: the fetch ends after stallMs, and what came stays', async () => {
     origin.route('/image', { body: BODY, stallAfter: MIB });
-    const source = httpSource(url(), { timeouts: { connectMs: 5000, headersMs: 5000, stallMs: 3000 } });
+    const source = httpSource(url(), { timeouts: { connectMs: 60_000, headersMs: 60_000, stallMs: 3000 } });
     const request = harness.request(url(), {}, { source });
     await expect(harness.fetch(request)).rejects.toEqual(failure('Stalled', /3 s after 1048576 bytes/));
     expect(statSync(part(1)).size).toBe(MIB);

@@ -32,7 +32,8 @@ export function httpSource(url: string, more: Partial<HttpSourceSpec> = {}): Htt
     url,
     headers: {},
     network: { allow: ['127.0.0.0/8'] },
-    timeouts: { connectMs: 5000, headersMs: 5000, stallMs: 5000 },
+    // Nothing here is to be up by its own: a test that shows that gives it its time.
+    timeouts: { connectMs: 60_000, headersMs: 60_000, stallMs: 60_000 },
     ...more,
   };
 }

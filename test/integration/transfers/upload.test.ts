@@ -39,7 +39,7 @@ function upload(more: object = {}, listener: UploadListener = freely, signal = n
       path: file,
       totalBytes: BODY.length,
       holdBackBytes: HOLD_BACK,
-      stallMs: 10_000,
+      stallMs: 60_000,
       ...more,
     },
     listener,

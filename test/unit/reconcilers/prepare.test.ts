@@ -249,13 +249,13 @@ describe('an image that is unpacked or converted', () => {
     const bench = new Workbench();
     const bomb = async ({ to }: { to: string }, signal: AbortSignal): Promise<Produced> => {
       await writeFile(`${to}.tar`, Buffer.alloc(90 * MIB));
-      for (let turn = 0; turn < 10_000 && !signal.aborted; turn++) {
+      // What it takes on the disk is looked at when the time has come, and known when the disk has answered: nobody can say after how many turns.
+      while (!signal.aborted) {
         bench.clock.advance(250);
         await settled();
       }
       await rm(`${to}.tar`);
-      signal.throwIfAborted();
-      return write(to, disk);
+      throw signal.reason;
     };
     Object.assign(bench.deps, { cache, images: { ...images, decompress: bomb } });
     const published = await publish();
