@@ -21,7 +21,7 @@ import { mayStillPublish, mayStillServe } from './release.ts';
 import { awaitedAt, jobKey, lookAgain } from './round.ts';
 import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
-import { formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
+import { contradictionOf, formerOf, knowByDeclared, sameAsBytes, serves, type Wanted } from './served.ts';
 import { bytesOf, durationMs } from './targets.ts';
 import { attend } from './work.ts';
 
@@ -52,14 +52,14 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
   if (holds(round, row, work.inputsHash)) return;
 
   const serving = await serves(row, wanted, round);
-  if (serving === 'Yes') return maintain(work, result);
+  if (serving === 'Yes') return keep(work, wanted, result);
   if (serving === 'Unknown') {
     // Only the bytes can tell whether what is declared now is what is there.
     const content = await wanted.content();
     if (content.step !== 'Ready') return tellContent(work, content);
     if (sameAsBytes(row, wanted.plan, content)) {
       knowByDeclared(row, wanted, content);
-      return maintain(work, result);
+      return keep(work, wanted, result);
     }
   }
   if (row.operation?.kind === 'Tidy') return startTidy(work);
@@ -125,6 +125,14 @@ function keepAway(work: SiteWork): void {
     'SiteNotReady',
     `ImageSite ${row.name} is being deleted and takes nothing new: take it out of spec.sites, or make the site again when it has gone`,
   );
+}
+
+/** The image is there, unless the spec says of it what it is not. */
+function keep(work: SiteWork, wanted: Wanted, result: OperationResult | undefined): void {
+  const { round, row } = work;
+  const contradiction = contradictionOf(row, wanted, round);
+  if (contradiction === undefined) return maintain(work, result);
+  recordSiteFailure(round, row, contradiction, work.inputsHash);
 }
 
 /** The image is there: its registration, its predecessors and the cloud's own word are looked after, one thing at a time. */

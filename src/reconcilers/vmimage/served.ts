@@ -1,6 +1,8 @@
-import type { Algorithm } from '../../api/digest.ts';
+import { type Algorithm, contradicted, parseDigest } from '../../api/digest.ts';
+import { Failure } from '../../api/failure.ts';
 import type { PreviousRegistration, SiteRow } from '../../api/types.ts';
 import { type Content, sourceDigestOf } from './content.ts';
+import { refsOf } from './named.ts';
 import type { Part, Plan } from './plan.ts';
 import type { Round } from './round.ts';
 
@@ -41,6 +43,32 @@ function matches(digest: string, part: Part, round: Round): 'Yes' | 'No' | 'Unkn
     return kept?.inputsHash === part.key && kept.digest === digest ? 'Yes' : 'Unknown';
   }
   return 'Unknown';
+}
+
+/**
+ * A checksum that what serves does not have, though another names it. Told without the bytes where the file was sent as it was published:
+ * then what the cloud was given is the file, and its content.
+ */
+export function contradictionOf(row: SiteRow, wanted: Wanted, round: Round): Failure | undefined {
+  for (const part of wanted.plan.parts) {
+    const [sent] = refsOf(row.artifacts?.filter(({ role }) => role === part.role));
+    const kept = round.status.artifacts?.find(({ role }) => role === part.role);
+    const published = [part.declared.sha256, parseDigest(kept?.digest ?? '')?.hex];
+    const has = sent?.digests ?? {};
+    if (has.sha256 === undefined || !published.includes(has.sha256)) continue;
+    for (const [field, declared] of [
+      ['checksums', part.declared],
+      ['contentChecksums', part.content],
+    ] as const) {
+      const algorithm = contradicted(declared, has);
+      if (algorithm === undefined) continue;
+      return new Failure(
+        'DigestMismatch',
+        `${part.field}.${field}.${algorithm}: what is registered at ${row.name} as ${sent?.id} has ${algorithm} ${has[algorithm]}, not ${declared[algorithm]}: correct it`,
+      );
+    }
+  }
+  return undefined;
 }
 
 export function sameAsBytes(row: SiteRow, plan: Plan, content: Extract<Content, { step: 'Ready' }>): boolean {

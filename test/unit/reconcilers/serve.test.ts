@@ -1,11 +1,18 @@
 import { describe, expect, it, test } from 'vitest';
 import { findCondition } from '../../../src/api/conditions.ts';
 import { Failure } from '../../../src/api/failure.ts';
-import type { PreviousRegistration, SiteRow, VMImage, VMImageStatus } from '../../../src/api/types.ts';
+import type {
+  PreviousRegistration,
+  RegisteredArtifact,
+  SiteRow,
+  VMImage,
+  VMImageStatus,
+} from '../../../src/api/types.ts';
 import type { Look } from '../../../src/clouds/cloud.ts';
 import { finish } from '../../../src/reconcilers/vmimage/leave.ts';
 import { judgeLook } from '../../../src/reconcilers/vmimage/losses.ts';
 import { registrationHashOf } from '../../../src/reconcilers/vmimage/operations.ts';
+import type { Part } from '../../../src/reconcilers/vmimage/plan.ts';
 import { jobKey } from '../../../src/reconcilers/vmimage/round.ts';
 import type { Wanted } from '../../../src/reconcilers/vmimage/served.ts';
 import { mayStillFinish, mayStillPublish } from '../../../src/reconcilers/vmimage/release.ts';
@@ -148,6 +155,54 @@ describe('what the last look found, while other bytes are asked for', () => {
       expect(well).not.toHaveProperty('lookFound');
     },
   );
+});
+
+describe('checksums that are edited beside the one that names what serves', () => {
+  const SHA256 = 'a'.repeat(64);
+  const SHA512 = 'b'.repeat(128);
+  const OTHER = { sha256: 'c'.repeat(64), sha512: 'c'.repeat(128) };
+
+  /** What the row says in the end, where nobody may ask for the bytes. */
+  async function edited(part: Pick<Partial<Part>, 'declared' | 'content'>, sent: Partial<RegisteredArtifact> = {}) {
+    const bench = new Workbench();
+    const cloud = new ScriptedCloud();
+    bench.site('nova', cloud);
+    cloud.look = async () => ({ gone: [], changed: [] });
+    const row = served(vmimage());
+    const artifacts = row.artifacts?.map((each) => ({ ...each, cloudDigest: `sha512:${SHA512}`, ...sent }));
+    let now = bench.add(vmimage({}, { sites: [{ ...row, artifacts: artifacts ?? [] }] }));
+    const asIs = wantedAs(row);
+    const wanted: Wanted = {
+      ...asIs,
+      plan: { ...asIs.plan, parts: asIs.plan.parts.map((each) => ({ ...each, ...part })) },
+    };
+    for (let n = 0; n < 3; n++) {
+      const round = bench.round(now);
+      await serve(bench.work(round), wanted);
+      now = await bench.conclude(round);
+    }
+    return now.status.sites?.[0];
+  }
+
+  test.each<[string, Pick<Partial<Part>, 'declared' | 'content'>]>([
+    ['spec.contentChecksums.sha256', { content: { sha256: OTHER.sha256 } }],
+    ['spec.contentChecksums.sha512', { content: { sha256: SHA256, sha512: OTHER.sha512 } }],
+    ['spec.checksums.sha512', { declared: { sha256: SHA256, sha512: OTHER.sha512 } }],
+  ])('and that it does not have are told, and what serves stays: %s', async (field, part) => {
+    const row = await edited(part);
+    expect(row).toMatchObject({ phase: 'Failed', reason: 'DigestMismatch', imageID: 'id-nova' });
+    expect(row?.message).toContain(`${field}: what is registered at nova as id-nova has`);
+  });
+
+  it('and that it has are no news', async () => {
+    const both = { sha256: SHA256, sha512: SHA512 };
+    expect(await edited({ declared: both, content: both })).toMatchObject({ phase: 'Ready' });
+  });
+
+  it('are not held against what was sent otherwise than it was published', async () => {
+    const sent = { sentDigest: `sha256:${'d'.repeat(64)}` };
+    expect(await edited({ content: { sha256: OTHER.sha256 } }, sent)).toMatchObject({ phase: 'Ready' });
+  });
 });
 
 describe('while nobody can say where the bytes would come from', () => {
