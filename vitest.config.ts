@@ -27,10 +27,10 @@ export default defineConfig({
           pool: 'forks',
           execArgv: [KEEP_WASM_CODE],
           fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           // The default is a second: what a loaded machine needs longer for has not failed.
-          expect: { poll: { timeout: 60_000 } },
+          expect: { poll: { timeout: 120_000 } },
         },
       },
       {

@@ -15,7 +15,8 @@ export interface Manifest {
   data?: Record<string, string>;
 }
 
-const PATIENCE_MS = 60_000;
+/** What a loaded machine needs longer for has not failed; less than what a test has. */
+const PATIENCE_MS = 120_000;
 
 /**
  * The whole program in this process, on folders of its own: manifests, state, and a folder for a directory site. What a user
@@ -100,10 +101,16 @@ export class House {
 
   /** The same with any text, which may be no manifest at all. */
   async writeText(file: string, text: string, mode = 0o600): Promise<void> {
-    const path = join(this.manifests, file);
-    writeFileSync(path, text, { mode });
-    chmodSync(path, mode);
+    this.#put(file, text, mode);
     if (this.#running !== undefined) await this.store.scan();
+  }
+
+  /** In one step, or a look that is under way may find half of it: an empty file, which has no Secret any more. */
+  #put(file: string, text: string, mode = 0o600): void {
+    const edited = join(this.root, 'edited.yaml');
+    writeFileSync(edited, text);
+    chmodSync(edited, mode);
+    renameSync(edited, join(this.manifests, file));
   }
 
   /** Takes the file away and deletes the image, as a user does who wants it gone now. */
@@ -201,15 +208,8 @@ export class House {
       const others = objects.filter((each) => each.kind !== kind || each.metadata.name !== name);
       if (others.length === objects.length) continue;
       this.#written.set(file, others);
-      const path = join(this.manifests, file);
-      if (others.length === 0) {
-        rmSync(path, { force: true });
-        continue;
-      }
-      // In one step, or a look may find half of it.
-      const edited = join(this.root, 'edited.yaml');
-      writeFileSync(edited, textOf(others), { mode: 0o600 });
-      renameSync(edited, path);
+      if (others.length === 0) rmSync(join(this.manifests, file), { force: true });
+      else this.#put(file, textOf(others));
     }
     await this.store.delete(kind, { namespace: 'default', name });
   }

@@ -18,6 +18,8 @@ import { freePorts } from './ports.ts';
 /** Not the first python3 of PATH: only the system's own sees the Debian modules. */
 const PYTHON = '/usr/bin/python3';
 const SCRIPTS = join(import.meta.dirname, 'openstack');
+/** Seconds of a processor's time, which a loaded machine gives in minutes; less than what a hook has. */
+const PATIENCE_MS = 240_000;
 
 export type Account = 'demo' | 'other' | 'admin';
 
@@ -252,7 +254,8 @@ export class OpenStack {
   }
 
   async #ready(name: string, child: ChildProcess, url: string): Promise<void> {
-    for (let tries = 0; tries < 1200; tries++) {
+    const end = Date.now() + PATIENCE_MS;
+    while (Date.now() < end) {
       if (child.exitCode !== null || child.signalCode !== null) break;
       const answer = await request(url).catch(() => undefined);
       await answer?.body.dump();

@@ -9,7 +9,7 @@ import { readState } from '../../src/stores/directory/index.ts';
 import type { Manifest } from './house.ts';
 
 const SCRIPT = join(import.meta.dirname, 'controller-process.ts');
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 
 /** Those that a failed test has left. */
 const subjects = new Set<Subject>();

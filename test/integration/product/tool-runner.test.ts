@@ -21,7 +21,7 @@ import { COMPILED, imageproxy, Program } from '../cli/program.ts';
 import { installed } from '../images/workspace.ts';
 
 const able = installed('qemu-img', 'xz', 'mke2fs', 'tar', 'prlimit', 'setpriv');
-const PATIENCE = { timeout: 60_000, interval: 50 };
+const PATIENCE = { timeout: 120_000, interval: 50 };
 
 /** The program, and beside it a real `imageproxy tool-runner`. */
 describe.skipIf(!able)('with a tool runner', () => {
@@ -219,7 +219,7 @@ describe.skipIf(!able)('with a tool runner', () => {
       const left = lent();
       const next = new Program([...words, ...more], COMPILED);
       await next.says(/imageproxy runs/);
-      const ready = ['wait', 'vmimg/held', '--for=condition=Ready', '--state', house.state, '--timeout', '60s'];
+      const ready = ['wait', 'vmimg/held', '--for=condition=Ready', '--state', house.state, '--timeout', '120s'];
       expect(await imageproxy(ready, COMPILED)).toMatchObject({ code: 0 });
       await vi.waitFor(() => expect(lent()).toEqual([]), PATIENCE);
       expect(left.filter((path) => existsSync(path))).toEqual([]);
