@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../../api/failure.ts';
 import type { Change, ConfigMap, Kind, ObjectKey, Resource, Secret } from '../store.ts';
+import { APART_MS } from './absence.ts';
 import { deepFreeze } from './freeze.ts';
 import { idOf } from './kinds.ts';
 import type { ManifestObject } from './manifest.ts';
@@ -14,6 +15,10 @@ export class LooseObjects {
   readonly #instance: string;
   readonly #startedAt: string;
   readonly #given: ReadonlyMap<string, ManifestObject>;
+  /** What counts of the manifests. */
+  readonly #written = new Map<string, ManifestObject>();
+  /** Since when one of those was found no more: milliseconds. */
+  readonly #absentSince = new Map<string, number>();
   readonly #objects = new Map<string, Loose>();
   #refusals = new Map<string, string>();
   #version = 0;
@@ -41,12 +46,17 @@ export class LooseObjects {
     return this.#objects.get(id);
   }
 
-  /** Takes over what a scan found. Returns what has changed. */
-  update(scan: ScanResult): Change<Loose>[] {
+  /**
+   * Takes over what a scan found. Returns what has changed.
+   * @param look `at`: when the scan began, in milliseconds; `isHeld`: nothing that is absent is let go of
+   */
+  update(scan: ScanResult, look: { at: number; isHeld: boolean }): Change<Loose>[] {
     const changes: Change<Loose>[] = [];
-    const objects = new Map([...this.#given, ...scan.objects]);
+    for (const [id, found] of scan.objects)
+      if (found.kind === 'Secret' || found.kind === 'ConfigMap') this.#written.set(id, found);
+    for (const id of this.#written.keys()) if (this.#isGone(id, scan, look)) this.#written.delete(id);
+    const objects = new Map([...this.#given, ...this.#written]);
     for (const [id, found] of objects) {
-      if (found.kind !== 'Secret' && found.kind !== 'ConfigMap') continue;
       const before = this.#objects.get(id);
       if (before !== undefined && sameContent(before, found)) continue;
       const object = this.#object(id, found, before);
@@ -55,8 +65,6 @@ export class LooseObjects {
     }
     for (const [id, object] of this.#objects) {
       if (objects.has(id)) continue;
-      const kept = !scan.refusals.has(id) && (scan.present.has(id) || !scan.clean);
-      if (kept) continue;
       this.#objects.delete(id);
       changes.push({ type: 'Deleted', object, previous: object });
     }
@@ -76,6 +84,26 @@ export class LooseObjects {
     }
     this.#refusals = scan.refusals;
     return changes;
+  }
+
+  /**
+   * Whether it counts no more: refused, or absent at two looks, as any other object. A file that is being copied or checked out is empty
+   * or missing for a moment, and a site without its Secret would be closed, with all uploads that run there.
+   */
+  #isGone(
+    id: string,
+    { refusals, present, clean }: ScanResult,
+    { at, isHeld }: { at: number; isHeld: boolean },
+  ): boolean {
+    const isRefused = refusals.has(id);
+    if (isRefused || present.has(id)) this.#absentSince.delete(id);
+    if (isRefused) return true;
+    if (present.has(id) || !clean) return false;
+    const since = this.#absentSince.get(id) ?? at;
+    this.#absentSince.set(id, since);
+    if (isHeld || at - since < APART_MS) return false;
+    this.#absentSince.delete(id);
+    return true;
   }
 
   #object(id: string, found: ManifestObject, before: Loose | undefined): Loose {

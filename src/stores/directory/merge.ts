@@ -105,6 +105,11 @@ export class Merger {
     return this.#present.has(id);
   }
 
+  /** Whether deletions wait for a person. */
+  get isHolding(): boolean {
+    return this.#ledger.held !== undefined;
+  }
+
   confirm(): string[] {
     return this.#ledger.confirm();
   }

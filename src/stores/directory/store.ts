@@ -315,7 +315,8 @@ class DirectoryStoreImpl implements DirectoryStore {
     merger.begin();
     const result = await scanner.scan();
     const { problems, due, again } = await merger.merge(result, startedAt);
-    for (const applied of this.#loose.update(result)) this.#table.tell(applied);
+    const look = { at: startedAt, isHeld: merger.isHolding };
+    for (const told of this.#loose.update(result, look)) this.#table.tell(told);
     for (const record of due) await this.#letGo(record);
     await this.#board.set([...result.problems, ...problems]);
     this.#manifestHints.set(scanner.folders);

@@ -431,8 +431,42 @@ describe('A Secret', () => {
     await write('s.yaml', secret('hunter3'));
     await store.scan();
     expect((await store.secret(key))?.metadata.resourceVersion).not.toBe(first);
+  });
+
+  it('is gone when two looks, five seconds apart, have not found it: a copy or a checkout under way has none for a moment', async () => {
+    await write('s.yaml', secret('hunter2'));
+    const store = await bench.started();
+    const heard: string[] = [];
+    store.subscribe('Secret', ({ type }) => heard.push(type));
+    // As scp and cp write over a file: empty first.
+    await write('s.yaml', '');
+    await store.scan();
+    await write('s.yaml', secret('hunter2'));
+    bench.clock.advance(5_000);
+    await store.scan();
+    expect(heard).toEqual(['Applied']);
     await rm(join(bench.manifests, 's.yaml'));
     await store.scan();
+    bench.clock.advance(4_999);
+    await store.scan();
+    expect(await store.secret(key)).toBeDefined();
+    bench.clock.advance(1);
+    await store.scan();
+    expect(await store.secret(key)).toBeUndefined();
+    expect(heard).toEqual(['Applied', 'Deleted']);
+  });
+
+  it('stays as long as nothing is deleted, because the folder is another one', async () => {
+    await write('s.yaml', `${secret('hunter2')}---\n${imageYaml('a')}`);
+    const store = await bench.started();
+    await rename(bench.manifests, `${bench.manifests}.away`);
+    await mkdir(bench.manifests);
+    await bench.lookTwice(store);
+    expect(names(store)).toEqual(['a']);
+    expect(await store.secret(key)).toBeDefined();
+    await store.confirmDeletions();
+    await bench.lookTwice(store);
+    expect(names(store)).toEqual([]);
     expect(await store.secret(key)).toBeUndefined();
   });
 
@@ -449,7 +483,7 @@ describe('A Secret', () => {
     await store.scan();
     expect(await password()).toBe('written');
     await rm(join(bench.manifests, 's.yaml'));
-    await store.scan();
+    await bench.lookTwice(store);
     expect(await password()).toBe('given');
   });
 
