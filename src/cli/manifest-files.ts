@@ -1,34 +1,22 @@
 import { constants } from 'node:fs';
-import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { open, stat } from 'node:fs/promises';
 import { loadSchemas } from '../api/schema.ts';
 import { type ParsedManifest, parseManifest, type Problem } from '../stores/directory/manifest.ts';
+import { listManifests } from '../stores/directory/scan.ts';
 import { CommandError, EXIT } from './exit.ts';
 
-const MANIFEST = /\.(?:ya?ml|json)$/i;
 /** As the directory store bounds a file. */
 const MAX_BYTES = 4 * 1024 * 1024;
 
 /**
- * The manifest files that a path names: itself, or those below a folder, as `run` finds them (names that begin with a dot are
- * passed over).
+ * The manifest files that a path names: itself, or those below a folder, as `run` finds them and in the order in which they count;
+ * and what could not be looked at.
  * @throws CommandError (not found)
  */
-export async function manifestFiles(path: string): Promise<string[]> {
+export async function manifestFiles(path: string): Promise<{ files: string[]; problems: Problem[] }> {
   const facts = await stat(path).catch(() => undefined);
   if (facts === undefined) throw new CommandError(EXIT.notFound, `there is no file or folder ${path}`);
-  if (!facts.isDirectory()) return [path];
-  const files: string[] = [];
-  for (const entry of (await readdir(path, { withFileTypes: true })).toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (entry.name.startsWith('.')) continue;
-    const child = join(path, entry.name);
-    const isFolder =
-      entry.isDirectory() ||
-      (entry.isSymbolicLink() && (await stat(child).catch(() => undefined))?.isDirectory() === true);
-    if (isFolder && !entry.isSymbolicLink()) files.push(...(await manifestFiles(child)));
-    else if (!isFolder && MANIFEST.test(entry.name)) files.push(child);
-  }
-  return files;
+  return facts.isDirectory() ? listManifests(path) : { files: [path], problems: [] };
 }
 
 /**

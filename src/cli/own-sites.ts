@@ -12,8 +12,9 @@ import { manifestFiles, readManifest } from './manifest-files.ts';
  */
 export async function readSites(folder: string): Promise<Draft[]> {
   const sites: Draft[] = [];
-  const faults: string[] = [];
-  for (const file of await manifestFiles(folder)) {
+  const { files, problems: unlisted } = await manifestFiles(folder);
+  const faults = unlisted.map(({ file, message }) => `${file}: ${message}`);
+  for (const file of files) {
     const { problems } = await readManifest(file);
     faults.push(...problems.map(({ line, field, message }) => `${file}:${line}: ${field} ${message}`));
     if (problems.length > 0) continue;

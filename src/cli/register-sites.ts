@@ -1,14 +1,15 @@
-import { stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { readdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { Failure } from '../api/failure.ts';
 import type { CaReference, ImageSite } from '../api/types.ts';
 import type { ManifestObject } from '../stores/directory/manifest.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
+import { MANIFEST } from '../stores/directory/scan.ts';
 import type { Draft } from '../stores/store.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { targetOf } from './kinds.ts';
-import { manifestFiles, readManifest } from './manifest-files.ts';
+import { readManifest } from './manifest-files.ts';
 import type { CommandContext } from './output.ts';
 import { problemLine } from './validate.ts';
 import type { Place } from './place.ts';
@@ -121,8 +122,9 @@ function matches({ kind, key }: ManifestObject, reference: Reference): boolean {
 
 /** The same folder's other files may hold it; what else is wrong with those is no matter here. */
 async function beside(file: string, reference: Reference): Promise<ManifestObject | undefined> {
-  for (const other of await manifestFiles(dirname(file))) {
-    if (other === file || dirname(other) !== dirname(file)) continue;
+  for (const name of (await readdir(dirname(file))).sort()) {
+    const other = join(dirname(file), name);
+    if (other === file || name.startsWith('.') || !MANIFEST.test(name)) continue;
     const parsed = await readManifest(other);
     const found = parsed.objects.find((object) => matches(object, reference));
     if (found === undefined) continue;

@@ -1,4 +1,6 @@
-import type { ManifestObject, Problem } from '../stores/directory/manifest.ts';
+import { idOf } from '../stores/directory/kinds.ts';
+import type { Mention, ParsedManifest, Problem } from '../stores/directory/manifest.ts';
+import { inOrder, secondOf } from '../stores/directory/scan.ts';
 import { EXIT } from './exit.ts';
 import { manifestFiles, readManifest } from './manifest-files.ts';
 import { type CommandContext, type Output, printable } from './output.ts';
@@ -20,13 +22,15 @@ export async function validate(
   const { out, err } = context;
   await using judge = await openJudge(options, context);
   const problems: Problem[] = [];
-  const seen = new Map<string, ManifestObject>();
+  const seen = new Map<string, Mention>();
   let files = 0;
   for (const path of paths) {
-    for (const file of await manifestFiles(path)) {
+    const found = await manifestFiles(path);
+    problems.push(...found.problems);
+    for (const file of found.files) {
       files++;
       const parsed = await readManifest(file, options.namespace ?? judge?.namespace);
-      problems.push(...parsed.problems, ...parsed.objects.flatMap((object) => duplicate(object, seen)));
+      problems.push(...parsed.problems, ...seconds(parsed, seen));
       if (judge !== undefined) problems.push(...(await judge.problemsOf(file, parsed.objects)));
     }
   }
@@ -34,7 +38,7 @@ export async function validate(
   else for (const problem of problems) out.line(problemLine(out, problem));
   const errors = problems.filter(({ severity }) => severity === 'error').length;
   const warnings = problems.length - errors;
-  const verdict = `${count(files, 'file')}, ${count(seen.size, 'object')}: ${errors === 0 && warnings === 0 ? 'all well' : `${count(errors, 'error')}, ${count(warnings, 'warning')}`}`;
+  const verdict = `${count(files, 'file')}, ${count([...seen.values()].filter((each) => 'content' in each).length, 'object')}: ${errors === 0 && warnings === 0 ? 'all well' : `${count(errors, 'error')}, ${count(warnings, 'warning')}`}`;
   err.line(err.paint(errors > 0 ? 'red' : warnings > 0 ? 'yellow' : 'green', verdict));
   return errors > 0 || (options.strict === true && warnings > 0) ? EXIT.failed : EXIT.ok;
 }
@@ -57,17 +61,16 @@ export function problemLine(out: Output, { file, document, line, field, message,
   return printable(place) + `: ${mark}: ` + printable(`${what === '' ? '' : `${what}: `}${message}`);
 }
 
-function duplicate(object: ManifestObject, seen: Map<string, ManifestObject>): Problem[] {
-  const { kind, key, file, document, line } = object;
-  const id = `${kind}/${key.namespace ?? ''}/${key.name}`;
-  const first = seen.get(id);
-  if (first === undefined) {
-    seen.set(id, object);
-    return [];
+/** Documents of objects that an earlier one is of, right or wrong: of these `run` takes none. */
+function seconds(parsed: ParsedManifest, seen: Map<string, Mention>): Problem[] {
+  const problems: Problem[] = [];
+  for (const mention of inOrder(parsed)) {
+    const id = idOf(mention.kind, mention.key);
+    const first = seen.get(id);
+    if (first === undefined) seen.set(id, mention);
+    else if ('content' in mention) problems.push(secondOf(mention, first));
   }
-  const name = `${kind} ${key.namespace === undefined ? '' : `${key.namespace}/`}${key.name}`;
-  const message = `${name} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
-  return [{ file, document, line, field: 'metadata.name', message, severity: 'error' }];
+  return problems;
 }
 
 function count(number: number, noun: string): string {

@@ -221,7 +221,9 @@ function readContent(
   }
   // The status is the controllers' own: what a manifest (`kubectl get -o yaml`) carries of it is not looked at, as with a subresource.
   const { status: _, ...rest } = input;
-  const metadata = { ...key, labels, annotations };
+  // With the names of all its fields, of which we keep these: one that is misspelled is warned of.
+  const written = Object.keys(isMapping(input.metadata) ? input.metadata : {}).map((field) => [field, null]);
+  const metadata = { ...Object.fromEntries(written), ...key, labels, annotations };
   const verdict = validate(kind, { ...rest, metadata });
   errors.push(...verdict.errors);
   warnings.push(...verdict.warnings);

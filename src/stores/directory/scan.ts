@@ -12,7 +12,8 @@ const MAX_FOLDER_DEPTH = 32;
 const FILES_AT_ONCE = 16;
 /** A file changed less than this before it was read may change again without its times showing it. */
 const SETTLED_MS = 2_000;
-const MANIFEST = /\.(ya?ml|json)$/i;
+/** Names of files that are read as manifests. */
+export const MANIFEST = /\.(ya?ml|json)$/i;
 
 export interface ScanResult {
   /** By id; the first of each in path order. */
@@ -132,7 +133,15 @@ function withFormer(parsed: ParsedManifest, former: ParsedManifest | undefined):
   };
 }
 
-function inOrder({ objects, refused }: ParsedManifest): readonly (ManifestObject | Mention)[] {
+/** A folder's manifests, in the order in which they count, and what could not be looked at. */
+export async function listManifests(root: string): Promise<{ files: string[]; problems: Problem[] }> {
+  const walk = new Walk(root);
+  await walk.run();
+  return { files: [...walk.files, ...walk.dangling].sort(), problems: walk.problems };
+}
+
+/** What a file says of objects, as it is written: of two documents of one object the first counts. */
+export function inOrder({ objects, refused }: ParsedManifest): readonly (ManifestObject | Mention)[] {
   if (refused.length === 0) return objects;
   return [...objects, ...refused].sort((a, b) => a.document - b.document || (a.item ?? 0) - (b.item ?? 0));
 }
@@ -156,8 +165,7 @@ function assemble(
       found.set(id, first ?? object);
       if (!('content' in object)) continue;
       if (first !== undefined) {
-        const message = `${nameOf(object.kind, object.key)} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
-        problems.push({ ...at(object), field: 'metadata.name', message, severity: 'error' });
+        problems.push(secondOf(object, first));
         continue;
       }
       if (object.kind === 'Secret' && exposed) {
@@ -168,6 +176,12 @@ function assemble(
     }
   }
   return { objects, present: new Set(found.keys()), refusals, uncertainFiles, problems };
+}
+
+/** The problem of a second document of an object. */
+export function secondOf(second: Mention, first: Mention): Problem {
+  const message = `${nameOf(second.kind, second.key)} is also in ${first.file}, document ${first.document}; that one counts: remove one of the two`;
+  return { ...at(second), field: 'metadata.name', message, severity: 'error' };
 }
 
 function at({ kind, key, file, document, line }: Mention): Omit<Problem, 'message' | 'severity'> {
