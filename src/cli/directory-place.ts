@@ -1,7 +1,7 @@
 import type { ApiKind } from '../api/crds.ts';
 import type { RecordedEvent } from '../stores/directory/events.ts';
 import type { Problem } from '../stores/directory/manifest.ts';
-import { readState, type StateReader } from '../stores/directory/reader.ts';
+import type { StateReader } from '../stores/directory/reader.ts';
 import type { StoredResource } from '../stores/directory/records.ts';
 import type { ObjectKey, Scope } from '../stores/store.ts';
 import type { Target } from './kinds.ts';
@@ -16,14 +16,14 @@ type DirectoryChoice = Extract<Choice, { kind: 'directory' }>;
 const HOME = 'default';
 const NEVER = Promise.withResolvers<never>().promise;
 
-/** @throws CommandError (not found) where there is no state, unless it may be new */
+/** @throws CommandError (not found) where there is no state, unless it may be new; (failed) where this user may not look into it */
 export async function openDirectory(
   choice: DirectoryChoice,
   namespace: string | undefined,
   context: CommandContext,
   mayBeNew: boolean,
 ): Promise<Place> {
-  const reader = mayBeNew ? readState(choice.state) : await openReader(choice.state);
+  const reader = await openReader(choice.state, mayBeNew);
   return new DirectoryPlace(reader, choice, namespace ?? HOME, context);
 }
 

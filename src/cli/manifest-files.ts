@@ -3,6 +3,7 @@ import { open, stat } from 'node:fs/promises';
 import { loadSchemas } from '../api/schema.ts';
 import { type ParsedManifest, parseManifest, type Problem } from '../stores/directory/manifest.ts';
 import { listManifests } from '../stores/directory/scan.ts';
+import { isAbsence } from '../stores/directory/seams.ts';
 import { CommandError, EXIT } from './exit.ts';
 
 /** As the directory store bounds a file. */
@@ -14,9 +15,15 @@ const MAX_BYTES = 4 * 1024 * 1024;
  * @throws CommandError (not found)
  */
 export async function manifestFiles(path: string): Promise<{ files: string[]; problems: Problem[] }> {
-  const facts = await stat(path).catch(() => undefined);
-  if (facts === undefined) throw new CommandError(EXIT.notFound, `there is no file or folder ${path}`);
-  return facts.isDirectory() ? listManifests(path) : { files: [path], problems: [] };
+  const isFolder = await stat(path).then(
+    (facts) => facts.isDirectory(),
+    (error: unknown) => {
+      if (isAbsence(error)) throw new CommandError(EXIT.notFound, `there is no file or folder ${path}`);
+      // Why it cannot be read is told where it is.
+      return false;
+    },
+  );
+  return isFolder ? listManifests(path) : { files: [path], problems: [] };
 }
 
 /**

@@ -9,6 +9,7 @@ import { MANIFEST } from '../stores/directory/scan.ts';
 import type { Draft } from '../stores/store.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { targetOf } from './kinds.ts';
+import { lookAt } from './looking.ts';
 import { readManifest } from './manifest-files.ts';
 import type { CommandContext } from './output.ts';
 import { problemLine } from './validate.ts';
@@ -73,9 +74,10 @@ async function knownSites(place: Place): Promise<StoredResource[] | undefined> {
 }
 
 async function isFile(word: string): Promise<boolean> {
-  const facts = await stat(word).catch(() => undefined);
-  if (facts?.isFile() === true) return true;
   const looksLikeFile = word.includes('/') || /\.(?:ya?ml|json)$/i.test(word);
+  // A site's name must do also where one may not look into the folder that one is in.
+  const facts = looksLikeFile ? await lookAt(word) : await stat(word).catch(() => undefined);
+  if (facts?.isFile() === true) return true;
   if (looksLikeFile) throw new CommandError(EXIT.notFound, `--site ${word}: there is no such file`);
   return false;
 }

@@ -1,4 +1,4 @@
-import { stat, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Health } from '../telemetry/health.ts';
 import { createLogger, type LogLevel } from '../telemetry/log.ts';
@@ -6,6 +6,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Address, Quota } from './arguments.ts';
 import type { ControllerOptions, OwnStore, RunningController } from './controller.ts';
 import { CommandError, EXIT } from './exit.ts';
+import { lookAt } from './looking.ts';
 import type { CommandContext } from './output.ts';
 import { meansCluster } from './place.ts';
 import type { ClusterOptions } from './run-kubernetes.ts';
@@ -171,7 +172,7 @@ async function listen(
 }
 
 async function demandFolder(path: string, option: string): Promise<void> {
-  const facts = await stat(path).catch(() => undefined);
+  const facts = await lookAt(path);
   if (facts?.isDirectory() === true) return;
   const fact = facts === undefined ? 'is not there' : 'is no folder';
   throw new CommandError(EXIT.notFound, `${option}: ${path} ${fact}: make it, or name another`);

@@ -1,8 +1,8 @@
-import { stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { readState, type StateReader } from '../stores/directory/reader.ts';
 import { CommandError, EXIT } from './exit.ts';
+import { lookAt } from './looking.ts';
 
 /** Options of every command that looks into a state directory. */
 export interface StateOptions {
@@ -24,10 +24,10 @@ export function manifestsDirectory(given: string | undefined, env: NodeJS.Proces
   return chosen === undefined || chosen === '' ? undefined : resolve(chosen);
 }
 
-/** @throws CommandError (not found) where there is no state yet */
-export async function openReader(state: string): Promise<StateReader> {
-  const facts = await stat(join(state, 'objects')).catch(() => undefined);
-  if (facts?.isDirectory() !== true) {
+/** @throws CommandError (not found) where there is no state yet, unless it may be new; (failed) where this user may not look into it */
+export async function openReader(state: string, mayBeNew = false): Promise<StateReader> {
+  const facts = await lookAt(join(state, 'objects'));
+  if (facts?.isDirectory() !== true && !mayBeNew) {
     throw new CommandError(
       EXIT.notFound,
       `there is no state in ${state}: start "imageproxy run" or "imageproxy register", name the right folder with --state, or a cluster with --kubernetes`,

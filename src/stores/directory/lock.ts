@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Failure } from '../../api/failure.ts';
 import type { Disk } from './disk.ts';
-import { codeOf, isMapping, type Now } from './seams.ts';
+import { isAbsence, isMapping, type Now } from './seams.ts';
 
 /** Who writes a state directory. */
 export interface Holder {
@@ -91,7 +91,7 @@ async function absent(path: string): Promise<boolean> {
     await stat(path);
     return false;
   } catch (error) {
-    return codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR';
+    return isAbsence(error);
   }
 }
 

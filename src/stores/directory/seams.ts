@@ -28,6 +28,11 @@ export function codeOf(error: unknown): string | undefined {
   return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
 }
 
+/** Whether it tells that there is nothing of that name; anything else tells that one could not look. */
+export function isAbsence(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
+}
+
 /** The file system's own words, without the stack: `EACCES: permission denied`. */
 export function briefly(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);

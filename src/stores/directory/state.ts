@@ -1,19 +1,32 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Failure } from '../../api/failure.ts';
 import { type Disk, TEMPORARY } from './disk.ts';
 import { FORMAT } from './records.ts';
-import { codeOf, isMapping, type Log, type Now, timestamp } from './seams.ts';
+import { briefly, codeOf, isMapping, type Log, type Now, timestamp } from './seams.ts';
 
 /** The folders of a state directory, all made by {@link prepareState}. */
 export const FOLDERS = ['objects', 'progress', 'events', 'inbox', 'answers'] as const;
 
-/** Only its owner may look into the state, or ask the running controller for anything through its inbox. */
+/**
+ * Only its owner may look into the state, or ask the running controller for anything through its inbox.
+ * @throws Failure Rejected where this user may not write there
+ */
 export async function makeFolders(state: string): Promise<void> {
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  for (const folder of FOLDERS) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(state, { recursive: true, mode: 0o700 });
+    for (const folder of FOLDERS) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+    await access(state, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new Failure(
+      'Rejected',
+      `the state directory ${state} cannot be written (${briefly(error)}): run it as its owner, or give another --state`,
+      { cause: error },
+    );
+  }
 }
 
 /** Where older versions kept the Secrets that `register` was given, for as long as it ran: a kill left them there. */
