@@ -8,7 +8,7 @@ import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
 import { awaitedAt, jobKey, type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
-import { isRefusal, tell } from './rows.ts';
+import { tell } from './rows.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
 export type OperationKind =
@@ -311,7 +311,7 @@ export function startTidy(work: SiteWork): void {
       signal.throwIfAborted();
       const failed = Failure.from(error);
       // Beside an image that is there it keeps nothing from going on: its marks lead the next upload, and the deletion, to it.
-      if (!hasImage || !isRefusal(failed)) throw error;
+      if (!hasImage) throw error;
       return { kind: 'Tidy', ids: [], forgotten, active, failed };
     }
     return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten, active };
