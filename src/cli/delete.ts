@@ -29,12 +29,12 @@ export async function deleteObjects(
     if (object === undefined) throw new CommandError(EXIT.notFound, `there is no ${titleOf(target)} in ${place.title}`);
     found.push({ target, object });
   }
-  const files = await Promise.all(found.map(({ target }) => place.manifestOf(target.kind, target.key)));
-  for (const [i, { target }] of found.entries()) await refuseSecondFile(target, files[i], place);
-  for (const [i, { target }] of found.entries()) await takeOutOfManifest(target, files[i], context);
-
   const session = await place.act();
   try {
+    // Only now: where no process had read the manifests, our own has.
+    const files = await Promise.all(found.map(({ target }) => place.manifestOf(target.kind, target.key)));
+    for (const [i, { target }] of found.entries()) await refuseSecondFile(target, files[i], place);
+    for (const [i, { target }] of found.entries()) await takeOutOfManifest(target, files[i], context);
     for (const { target, object } of found) {
       await session.delete(target.kind, target.key, object.metadata.uid);
       const writer = appliedBy(object);
