@@ -13,10 +13,11 @@ export async function main(words: readonly string[], host: NodeJS.Process): Prom
   const { env } = host;
   const out = new Output(host.stdout, { env });
   const err = new Output(host.stderr, { env });
-  // `imageproxy get | head`: the reader has seen enough.
   host.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // `imageproxy get | head`: the reader has seen enough.
     if (error.code === 'EPIPE') host.exit(EXIT.ok);
-    throw error;
+    tell(err, `standard output cannot be written: ${error.message}`);
+    host.exit(EXIT.failed);
   });
   // The launcher gives the process the name that it was called by itself.
   const calledAs = host.title === PLUGIN || host.title === COMPLETER ? 'kubectl imageproxy' : undefined;

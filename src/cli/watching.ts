@@ -46,6 +46,7 @@ export interface WatchForOptions<T> {
   key: ObjectKey;
   /** Called with the object at every change, undefined when it is gone or not there. Ends the wait with anything but undefined. */
   decide(object: StoredResource | undefined): T | undefined;
+  /** 0: one look is made. */
   timeoutMs: number;
   /** Told once, when nothing is decided for so long that somebody should have been at work. */
   onOverdue?(last: StoredResource): void;
@@ -78,7 +79,8 @@ export async function watchFor<T>(
   const stop = new AbortController();
   const onAbort = (): void => reject(signal.reason as Error);
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer = setTimeout(() => reject(onTimeout(last)), Math.min(timeoutMs, 2 ** 31 - 1));
+  const since = performance.now();
+  let timer: NodeJS.Timeout | undefined;
   const overdue = setTimeout(() => {
     if (last !== undefined) onOverdue?.(last);
   }, OVERDUE_MS + 1000);
@@ -86,6 +88,9 @@ export async function watchFor<T>(
   try {
     await source.watch(kind, key, ({ type, object }) => look(type === 'Deleted' ? undefined : object), stop.signal);
     if (last === undefined) look(undefined);
+    // Not before the first look has ended: what is there already is there in no time at all.
+    const leftMs = timeoutMs - (performance.now() - since);
+    timer = setTimeout(() => reject(onTimeout(last)), Math.min(Math.max(leftMs, 0), 2 ** 31 - 1));
     return await promise;
   } finally {
     clearTimeout(timer);

@@ -31,6 +31,7 @@ function disk(bytes: number): Buffer {
 }
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+const LAUNCHER = join(import.meta.dirname, '..', '..', '..', 'bin', 'imageproxy');
 const LOOPBACK = ['--allow-network', '127.0.0.0/8'];
 
 let root = '';
@@ -466,12 +467,20 @@ describe('imageproxy for people', () => {
     const body = disk(2 ** 20);
     origin.route('/a.raw', { body, etag: '"1"' });
     await run('register', `${origin.url}/a.raw`, '--sha256', sha256(body), '--site', siteFile(), ...LOOPBACK);
-    const launcher = join(import.meta.dirname, '..', '..', '..', 'bin', 'imageproxy');
     const script = `source <("$0" completion bash)
       COMP_WORDS=("$0" describe imgsite/sh); COMP_CWORD=2
       _imageproxy; printf '%s\\n' "\${COMPREPLY[@]}"`;
-    const { stdout } = await promisify(execFile)('bash', ['-c', script, launcher], { env: { ...process.env, ...env } });
+    const { stdout } = await promisify(execFile)('bash', ['-c', script, LAUNCHER], { env: { ...process.env, ...env } });
     expect(stdout).toBe('imgsite/shelf\n');
+  });
+
+  it('tells in one line that its output cannot be written', async () => {
+    await expect(
+      promisify(execFile)('sh', ['-c', 'exec "$0" "$@" > /dev/full', LAUNCHER, 'version']),
+    ).rejects.toMatchObject({
+      code: 1,
+      stderr: 'imageproxy: standard output cannot be written: ENOSPC: no space left on device, write\n',
+    });
   });
 
   it('tells wrong usage in one line, with where to look', async () => {

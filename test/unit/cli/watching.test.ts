@@ -89,6 +89,24 @@ describe('watching one object', () => {
     ).toBe('gone');
   });
 
+  it('looks once where it is to take no time, however long the look takes', async () => {
+    vi.useFakeTimers();
+    try {
+      const source = new Source();
+      const now = { ...options, timeoutMs: 0 };
+      const decided = watchFor(source, context, { ...now, decide: (each) => each && 'there' });
+      await vi.advanceTimersByTimeAsync(1000);
+      source.listener?.({ type: 'Applied', object: object('a', 'Ready') });
+      source.looked.resolve();
+      expect(await decided).toBe('there');
+      const late = expect(watchFor(source, context, { ...now, decide: () => undefined })).rejects.toThrow('late');
+      await vi.advanceTimersByTimeAsync(1);
+      await late;
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('says once that it takes long, where somebody should have been at work', async () => {
     vi.useFakeTimers();
     try {
