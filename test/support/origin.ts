@@ -85,6 +85,8 @@ export async function startOrigin(options: OriginOptions = {}): Promise<Origin> 
     tls === undefined
       ? createServer(handle)
       : createTlsServer({ ...tls, rejectUnauthorized: tls.ca !== undefined }, handle);
+  // Only the client ends a connection: the server could in the moment in which the next request is sent on it.
+  server.keepAliveTimeout = 0;
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);

@@ -76,6 +76,8 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
     else if (fault?.wait === undefined) pass(upstream, incoming, outgoing, fault);
     else void fault.wait().then(() => pass(upstream, incoming, outgoing, fault));
   });
+  // Only the client ends a connection: the server could in the moment in which the next request is sent on it.
+  server.keepAliveTimeout = 0;
   const port = await listen(server);
 
   return {

@@ -146,7 +146,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       await expectOnce('etcd');
       expect(bodies('etcd')).toBe(1);
       expect(await program.signal('SIGTERM')).toMatchObject({ code: 0 });
-    }, 180_000);
+    });
 
     test('another takes the Lease in the middle of an upload: it is cut, the process makes room, and ends what it began when it may', async () => {
       const first = await run('loser');
@@ -190,7 +190,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       });
       await expectOnce('taken');
       expect(bodies('taken')).toBe(1);
-    }, 180_000);
+    });
 
     test('the API server is killed in the middle of an upload and comes back: the upload ends, and its id is written then', async () => {
       // The Lease is used for 80 s. Of the shortest some 3 s may be left when the API server goes: too few for the upload to end in.
@@ -216,7 +216,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       await server.startServer();
       await expectOnce('restart');
       expect(bodies('restart')).toBe(1);
-    }, 120_000);
+    });
 
     test('the machine’s clock is set a day ahead, and back: downloads go on, and nothing is done twice', async () => {
       let offset = 0;
@@ -238,7 +238,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       } finally {
         await cluster.stop();
       }
-    }, 120_000);
+    });
 
     test('the clock of the process is set a day ahead, and back: it lives, has its Lease again, and nothing is done twice', async () => {
       const preload = join(import.meta.dirname, '..', '..', 'support', 'settable-clock-process.ts');
@@ -259,7 +259,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       await expectOnce('day-ahead');
       expect((await request(`${url}/livez`)).statusCode).toBe(200);
       expect(await program.signal('SIGTERM')).toMatchObject({ code: 0 });
-    }, 180_000);
+    });
 
     test('answers are lost, refused and delayed at random: every image is registered once, and told right', async () => {
       api = await startApiFaultProxy(server);
@@ -290,7 +290,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
         await expectOnce(name);
         expect(bodies(name)).toBe(1);
       }
-    }, 120_000);
+    });
 
     test('a token that ends while the process runs is read anew from its file', async () => {
       const home = '/api/v1/namespaces/imageproxy';
@@ -311,6 +311,6 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       await writeFile(file, await tokenBoundTo('second'), { mode: 0o600 });
       await apply('after');
       await expectOnce('after');
-    }, 180_000);
+    });
   },
 );
