@@ -828,11 +828,11 @@ describe('registrations', () => {
       verification: { allowWeak: true },
       sites: [{ name: 'shelf' }],
     };
-    await house.write('orca.yaml', vmimage('orca', spec));
     const phases: (string | undefined)[] = [];
     const end = house.store.subscribe('VMImage', () =>
       phases.push(house.row('orca', 'shelf')?.operation?.kind ?? house.row('orca', 'shelf')?.phase),
     );
+    await house.write('orca.yaml', vmimage('orca', spec));
     const image = await house.ready('orca');
     end();
     // Nothing is begun at the site before the metafile has said what the parts are.
