@@ -9,7 +9,7 @@ import { contentOf, isLookedInto } from './admission.ts';
 import { Downloads, type Told } from './downloads.ts';
 import type { DownloadOptions, DownloadView } from './download.ts';
 import { type MetafilePlan, type Part, type Plan, planOfMetafile } from './plan.ts';
-import { giveUpRoomToPrepare } from './room.ts';
+import { giveUpRoomToPrepare, recordedFor, standsFor } from './room.ts';
 import { isDue, jobKey, lookAgain, type Round, stamp } from './round.ts';
 import { ownSource } from './verdicts.ts';
 
@@ -61,8 +61,17 @@ export async function gather(
   const { deps, status } = round;
   const blobs = new Map<Role, Blob>();
   const missing: Part[] = [];
+  const record = (failure: Failure) =>
+    recordFailure(
+      round,
+      failure,
+      recordedFor(round, failure.reason, inputsHash, options.maxBytes),
+      deps.downloads.told(parts),
+    );
   let came = false;
-  if (status.failure !== undefined && status.failure.inputsHash !== inputsHash) {
+  // What the parts of a metafile have run into, its own bounds say nothing of.
+  const bounds = parts.some((part) => part.metafile) ? undefined : [options.maxBytes];
+  if (status.failure !== undefined && !standsFor(round, status.failure.inputsHash ?? '', inputsHash, bounds)) {
     delete status.failure;
     for (const part of parts) deps.downloads.forgive(part);
   }
@@ -70,7 +79,7 @@ export async function gather(
     const bound = deps.jobs.view<DownloadView>(Downloads.key(part))?.maxBytes ?? options.maxBytes;
     const outcome = deps.jobs.take<Blob>(Downloads.key(part), round.key);
     if (outcome?.ok === false && !isOthersBound(outcome.error, bound, options.maxBytes))
-      recordFailure(round, Failure.from(outcome.error), inputsHash, deps.downloads.told(parts));
+      record(Failure.from(outcome.error));
     if (outcome?.ok === true) came = true;
     const blob = outcome?.ok === true ? outcome.value : await here(part, round);
     if (blob === undefined) missing.push(part);
@@ -86,7 +95,7 @@ export async function gather(
   if (waits) deps.cache.unpinAll(round.image.metadata.uid);
   if (waits && status.failure?.reason === 'CacheFull' && !couldFit(round, missing, blobs)) {
     for (const part of missing) deps.cache.giveUp(part.key);
-    recordFailure(round, tooLargeTogether(round), inputsHash, deps.downloads.told(parts));
+    record(tooLargeTogether(round));
   }
   const failed = missing.length === 0 ? undefined : standing(round, missing, blobs);
   if (!waits || failed === undefined)

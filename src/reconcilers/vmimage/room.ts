@@ -1,4 +1,5 @@
 import { parseDigest } from '../../api/digest.ts';
+import { hashOf } from './identity.ts';
 import type { Round } from './round.ts';
 
 /**
@@ -34,4 +35,20 @@ function published({ status }: Round): string[] {
     const found = digest === undefined ? undefined : parseDigest(digest);
     return found === undefined ? [] : [found.hex];
   });
+}
+
+/**
+ * What a failure is recorded for. One of size stands for the bounds as well that it has run into: with a larger cache, or at sites that
+ * take more, there may be room.
+ * @param bounds those beside the cache's own, in bytes
+ */
+export function recordedFor({ deps }: Round, reason: string, inputsHash: string, ...bounds: number[]): string {
+  return reason === 'TooLarge' ? `${inputsHash}/${hashOf([deps.cache.stats().quotaBytes, ...bounds])}` : inputsHash;
+}
+
+/** Whether a failure that was recorded for this still stands. `bounds` undefined: whatever they are now. */
+export function standsFor(round: Round, recorded: string, inputsHash: string, bounds: number[] | undefined): boolean {
+  if (recorded === inputsHash) return true;
+  if (!recorded.startsWith(`${inputsHash}/`)) return false;
+  return bounds === undefined || recorded === recordedFor(round, 'TooLarge', inputsHash, ...bounds);
 }

@@ -4,7 +4,7 @@ import type { PreviousRegistration, RegisteredArtifact, SiteRow } from '../../ap
 import type { Role } from '../../images/format.ts';
 import { backoffMs } from '../../runtime/backoff.ts';
 import { STALLING } from './content.ts';
-import { isRoomToPrepare } from './room.ts';
+import { isRoomToPrepare, recordedFor, standsFor } from './room.ts';
 import { isAskedOf, isDue, lookAgain, type Round, stamp } from './round.ts';
 
 const SITE_BACKOFF = { baseMs: 5_000, maxMs: 30 * 60_000 };
@@ -122,7 +122,7 @@ export function recordSiteFailure(
   { isLook = false, isRepair = false } = {},
 ): void {
   if (failure.reason === 'Aborted') return;
-  row.inputsHash = inputsHash;
+  row.inputsHash = recordedFor(round, failure.reason, inputsHash);
   const isStalling = STALLING.includes(failure.failureClass);
   // A look asks for nothing that a change of the image could mend: whatever kept it from being made, it is made again.
   const failureClass = isOfTheSite(failure.reason) || (isLook && isStalling) ? 'Transient' : failure.failureClass;
@@ -157,7 +157,7 @@ export function holds(round: Round, row: SiteRow, inputsHash: string): boolean {
     clearFailure(row);
     return false;
   }
-  if (row.inputsHash !== inputsHash) {
+  if (!standsFor(round, row.inputsHash, inputsHash, [])) {
     clearFailure(row);
     return false;
   }

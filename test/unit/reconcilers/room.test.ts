@@ -8,6 +8,9 @@ import { vmimage } from './objects.ts';
 import { sha256 } from './scripted-origins.ts';
 
 const MIB = 2 ** 20;
+const QUOTA = 20 * MIB;
+/** What all sites take together. */
+const TAKEN = 2 ** 30;
 
 /** Images whose rounds come as their jobs and free space wake them, in a cache of 20 MiB. */
 class Askers {
@@ -20,9 +23,19 @@ class Askers {
   }
 
   static async open(...names: string[]): Promise<Askers> {
-    const askers = new Askers(await DownloadBench.open(20 * MIB));
+    const askers = new Askers(await DownloadBench.open(QUOTA));
     for (const name of names)
       askers.#images.set(name, askers.bench.add(vmimage({ metadata: { name, uid: `uid-${name}` } })));
+    return askers;
+  }
+
+  /** The program starts anew, with a larger cache; what was written of the images is there. */
+  async restart(quotaBytes: number): Promise<Askers> {
+    const bench = await DownloadBench.open(quotaBytes);
+    Object.assign(bench.deps, { transfers: this.bench.origins });
+    bench.restart();
+    const askers = new Askers(bench);
+    for (const [name, image] of this.#images) askers.#images.set(name, bench.add(image));
     return askers;
   }
 
@@ -33,14 +46,17 @@ class Askers {
   }
 
   /** What the image has of its parts when its downloads have ended. */
-  async gather(name: string, parts: readonly Part[]): Promise<string> {
+  async gather(
+    name: string,
+    parts: readonly Part[],
+    { inputs = parts.map(({ key }) => key).join(), maxBytes = TAKEN } = {},
+  ): Promise<string> {
     const { bench } = this;
     const image = this.#images.get(name);
     if (image === undefined) throw new Error(`no ${name}`);
     const round = bench.round(image);
     bench.deps.downloads.ask(round.key, parts);
-    const inputs = parts.map(({ key }) => key).join();
-    const content = await gather(round, parts, inputs, { maxBytes: 2 ** 30, bound: '', also: [] });
+    const content = await gather(round, parts, inputs, { maxBytes, bound: '', also: [] });
     this.#images.set(name, await bench.conclude(round));
     while (bench.jobs.running > 0) await settled();
     return content.step === 'Failed' ? content.failure.reason : content.step;
@@ -100,4 +116,45 @@ it('An image that the cache cannot hold as a whole fetches one of its parts, say
   expect(askers.bench.cache.stats().pinnedBytes).toBe(0);
   const another = askers.part('Disk', 'https://b.example/disk', 12);
   expect(await askers.rounds('two', [another], 9)).toContain('Ready');
+});
+
+it('An image that the cache could not hold as a whole is fetched as soon as the cache may hold more', async () => {
+  const askers = await Askers.open('one');
+  const parts = [
+    askers.part('Disk', 'https://a.example/disk', 12),
+    askers.part('Kernel', 'https://a.example/kernel', 12),
+  ];
+  expect((await askers.rounds('one', parts, 9)).at(-1)).toBe('TooLarge');
+  expect((await (await askers.restart(QUOTA)).rounds('one', parts, 9)).at(-1)).toBe('TooLarge');
+  expect(await (await askers.restart(2 * QUOTA)).rounds('one', parts, 9)).toContain('Ready');
+});
+
+it('An image that was too large for its sites is fetched as soon as they take more', async () => {
+  const askers = await Askers.open('one');
+  const parts = [askers.part('Disk', 'https://a.example/disk', 8)];
+  for (let n = 0; n < 3; n++) await askers.gather('one', parts, { maxBytes: MIB });
+  expect(await askers.gather('one', parts, { maxBytes: MIB })).toBe('TooLarge');
+  const before = askers.bench.origins.fetched.length;
+  expect(await askers.rounds('one', parts, 4)).toContain('Ready');
+  expect(askers.bench.origins.fetched).toHaveLength(before + 1);
+});
+
+it('What the parts of a metafile have run into stands, though the metafile itself is here', async () => {
+  const askers = await Askers.open('one');
+  const named = askers.part('Disk', 'https://a.example/image.xml', 1);
+  const metafile: Part = { ...named, metafile: true };
+  const parts = [
+    askers.part('Disk', 'https://a.example/disk', 12),
+    askers.part('Kernel', 'https://a.example/kernel', 12),
+  ];
+  const inputs = 'of the metafile';
+  const steps: string[] = [];
+  for (let n = 0; n < 20; n++) {
+    if ((await askers.gather('one', [metafile], { inputs, maxBytes: MIB })) === 'Ready')
+      steps.push(await askers.gather('one', parts, { inputs }));
+    askers.bench.clock.advance(600_000);
+  }
+  expect(steps.at(-1)).toBe('TooLarge');
+  // The metafile, and one of the parts.
+  expect(askers.bench.origins.fetched).toHaveLength(2);
 });

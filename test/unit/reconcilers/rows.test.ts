@@ -160,6 +160,15 @@ describe('a row that failed', () => {
     expect(at.row.attempts).toBe(3);
   });
 
+  it('for its size is tried again with a larger cache', () => {
+    const { bench, round, row } = scene();
+    recordSiteFailure(round, row, new Failure('TooLarge', 'no'), 'inputs');
+    expect(holds(round, row, 'inputs')).toBe(true);
+    bench.quotaBytes *= 2;
+    expect(holds(round, row, 'inputs')).toBe(false);
+    expect(row.inputsHash).toBeUndefined();
+  });
+
   it('is tried again at once, afresh, when an input changed or a person asks', () => {
     for (const [hash, requestedAt] of [
       ['others', undefined],

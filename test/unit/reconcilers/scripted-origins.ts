@@ -64,6 +64,7 @@ export class ScriptedOrigins implements Pick<Transfers, 'fetch' | 'digest'> {
     const origin = this.#origins.get(url) ?? new Failure('NotFound', `${url} is not there`);
     if (origin instanceof Failure) throw origin;
     const { etag, body, announced = body.length, held, cutAfter = body.length } = origin;
+    if (body.length > request.maxBytes) throw new Failure('TooLarge', `${url} has ${body.length} bytes`);
     const validators = { etag, ...(announced === 0 ? {} : { totalBytes: announced }) };
     const resume = request.resume?.validators.etag === etag ? request.resume : undefined;
     const offset = resume?.watermark ?? 0;

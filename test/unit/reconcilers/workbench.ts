@@ -26,6 +26,8 @@ export class Workbench {
   readonly woken: string[] = [];
   readonly jobs = new Jobs((asker) => void this.woken.push(asker));
   readonly unpinned: string[] = [];
+  /** What the cache may hold. */
+  quotaBytes = 2 ** 30;
   /** Events of the concluded rounds. */
   readonly told: EventNote[] = [];
   readonly deps: Deps;
@@ -39,7 +41,10 @@ export class Workbench {
             : [...this.images.values()].find((image) => image.metadata.name === name),
         list: (kind: string) => [...(kind === 'ImageSite' ? this.sites : this.images).values()],
       },
-      cache: { unpinAll: (holder: string) => void this.unpinned.push(holder) },
+      cache: {
+        unpinAll: (holder: string) => void this.unpinned.push(holder),
+        stats: () => ({ quotaBytes: this.quotaBytes }),
+      },
       jobs: this.jobs,
       sites: this.connections,
       siblings: this.siblings,
