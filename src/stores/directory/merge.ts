@@ -84,8 +84,7 @@ export class Merger {
     await inParallel(scan.objects, WRITES_AT_ONCE, async ([id, manifest]) => {
       if (!isStoredKind(manifest.kind)) return;
       if (this.#merged.get(id) === manifest) return;
-      if (this.#removedIn.get(id) === this.#scan) again = true;
-      else await this.#take(id, manifest, scan, startedAt);
+      if (await this.#take(id, manifest, scan, startedAt)) again = true;
     });
     for (const id of this.#rejected.keys()) if (!scan.objects.has(id)) this.#rejected.delete(id);
     for (const id of this.#steppingIn.keys()) if (!scan.objects.has(id)) this.#steppingIn.delete(id);
@@ -114,13 +113,18 @@ export class Merger {
     return this.#ledger.confirm();
   }
 
-  async #take(id: string, manifest: ManifestObject, scan: ScanResult, at: number): Promise<void> {
+  /** Returns whether it has to be read again: the object was removed since this scan began. */
+  async #take(id: string, manifest: ManifestObject, scan: ScanResult, at: number): Promise<boolean> {
     const { table, validate, now } = this.#options;
     const intent = intentOf(manifest);
     let faults: { field: string; message: string }[] = [];
     let early = false;
     let held: Problem | undefined;
+    let wasRemoved = false;
     const record = await table.change(manifest.kind, manifest.key, (record) => {
+      // Asked here, behind all that is being done with the object: a removal among that is over by now.
+      wasRemoved = this.#removedIn.get(id) === this.#scan;
+      if (wasRemoved) return { type: 'Unchanged' };
       const outcome = withIntent(record, intent, now());
       if (record === undefined || outcome.type === 'Unchanged') return outcome;
       held = heldByAnotherFile(record, manifest, scan);
@@ -139,21 +143,23 @@ export class Merger {
           : [owned];
       return faults.length === 0 ? outcome : { type: 'Unchanged' };
     });
-    if (early) return;
+    if (wasRemoved) return true;
+    if (early) return false;
     this.#steppingIn.delete(id);
     if (held !== undefined) {
       this.#rejected.delete(id);
       this.#waiting.push(held);
-      return;
+      return false;
     }
     if (faults.length === 0) {
       this.#rejected.delete(id);
       this.#merged.set(id, manifest);
-      return;
+      return false;
     }
-    if (record === undefined || this.#rejected.get(id)?.problems === faults) return;
+    if (record === undefined || this.#rejected.get(id)?.problems === faults) return false;
     const { uid, generation } = record.object.metadata;
     this.#rejected.set(id, { manifest, uid, generation, problems: await withLines(manifest, faults) });
+    return false;
   }
 
   /** A file that is gone may come back, as in the ledger: a later one that says something else steps in at the second look. */

@@ -114,6 +114,7 @@ export class Bench {
       instance?: string;
       manifests?: string | null;
       credentials?: readonly ManifestObject[];
+      validate?: Validate;
     } = {},
   ): Promise<DirectoryStore> {
     const { manifests = this.manifests, ...rest } = options;

@@ -1,10 +1,12 @@
+import { rmSync } from 'node:fs';
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AbsenceLedger } from '../../../../src/stores/directory/absence.ts';
-import type { DirectoryStore } from '../../../../src/stores/directory/index.ts';
-import { Bench, imageYaml, type TestObject } from '../support.ts';
+import { Disk } from '../../../../src/stores/directory/disk.ts';
+import type { DirectoryStore, Validate } from '../../../../src/stores/directory/index.ts';
+import { Bench, imageYaml, type TestObject, validateSmall } from '../support.ts';
 
 let bench: Bench;
 beforeEach(async () => {
@@ -35,6 +37,45 @@ describe('An object whose manifest is gone', () => {
     bench.clock.advance(1);
     await store.scan();
     expect(store.list<TestObject>('VMImage').map(({ metadata }) => metadata.name)).toEqual(['b']);
+  });
+
+  it('and that was deleted is not made anew by a look that had read the manifest before', async () => {
+    const { promise: mayWrite, resolve: letWrite } = Promise.withResolvers<void>();
+    /** The disk takes its time over a status, so that the deletion waits for that. */
+    class SlowDisk extends Disk {
+      isSlow = false;
+      override async replace(path: string, text: string, durable: boolean): Promise<void> {
+        if (this.isSlow && path.includes('VMImage_default_a')) await mayWrite;
+        return super.replace(path, text, durable);
+      }
+    }
+    const disk = new SlowDisk();
+    let whileReading = (): void => undefined;
+    const validate: Validate = (...asked) => {
+      whileReading();
+      return validateSmall(...asked);
+    };
+    await write('a');
+    const store = await bench.started({ disk, validate });
+    const object = store.get<TestObject>('VMImage', key('a')) as TestObject;
+    await write('a', { state: 'Deactivated' });
+    let deleted: Promise<void> | undefined;
+    whileReading = () => {
+      // What a person does who edits it and then thinks better of it: out of the manifests, then away.
+      if (deleted !== undefined) return;
+      disk.isSlow = true;
+      const told = store.applyStatus(object, { observedGeneration: 1 });
+      rmSync(file('a'));
+      deleted = Promise.all([told, store.delete('VMImage', key('a'))]).then(() => undefined);
+    };
+    const applied: string[] = [];
+    store.subscribe<TestObject>('VMImage', ({ type, object }) => void applied.push(`${type} ${object.metadata.uid}`));
+    const looked = store.scan();
+    await expect.poll(() => deleted !== undefined).toBe(true);
+    letWrite();
+    await Promise.all([looked, deleted]);
+    expect(store.get('VMImage', key('a'))).toBeUndefined();
+    expect(applied.at(-1)).toBe(`Deleted ${object.metadata.uid}`);
   });
 
   it('is let go by the clock alone, without anybody asking', async () => {
