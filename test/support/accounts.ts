@@ -1,4 +1,4 @@
-import type { ApiServer } from './apiserver.ts';
+import { type ApiServer, eventually } from './apiserver.ts';
 
 /** A rule of a Role. */
 export interface Rule {
@@ -15,6 +15,26 @@ export const rule = (group: string, resources: string[], verbs: string[]): Rule 
 });
 
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
+
+/** Resolves when a right that was granted counts: the API server's authorizer follows its own watch of roles and bindings. */
+export async function rightCounts(server: ApiServer, user: string, right: Rule, namespace?: string): Promise<void> {
+  const [group = '', resource = '', verb = ''] = [right.apiGroups[0], right.resources[0], right.verbs[0]];
+  const [name] = right.resourceNames ?? [];
+  const [plural = '', subresource] = resource.split('/');
+  const resourceAttributes = { group, resource: plural, subresource, verb, name, namespace };
+  await eventually(`${user} may ${verb} ${resource}`, async () => {
+    const { status } = await server.request<{ status: { allowed: boolean; reason?: string } }>({
+      method: 'POST',
+      path: '/apis/authorization.k8s.io/v1/subjectaccessreviews',
+      body: {
+        apiVersion: 'authorization.k8s.io/v1',
+        kind: 'SubjectAccessReview',
+        spec: { user, resourceAttributes },
+      },
+    });
+    if (!status.allowed) throw new Error(`not yet: ${status.reason}`);
+  });
+}
 
 /** ServiceAccounts of one namespace, with the rights that a test gives them. */
 export class Accounts {
@@ -39,7 +59,7 @@ export class Accounts {
     return this.#server.writeConfig(name, { token: status.token, ...options });
   }
 
-  /** In one namespace by a Role, else everywhere by a ClusterRole. */
+  /** In one namespace by a Role, else everywhere by a ClusterRole. Resolves when it counts. */
   async grant(account: string, rules: readonly Rule[], namespace?: string): Promise<void> {
     const scope = namespace === undefined ? 'Cluster' : '';
     const home = namespace === undefined ? '' : `/namespaces/${namespace}`;
@@ -55,5 +75,9 @@ export class Accounts {
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: `${scope}Role`, name: account },
       subjects: [{ kind: 'ServiceAccount', name: account, namespace: this.#namespace }],
     });
+    const [first] = rules;
+    const user = `system:serviceaccount:${this.#namespace}:${account}`;
+    // One is enough: where a binding and its role are seen, all of the role's rules are.
+    if (first !== undefined) await rightCounts(this.#server, user, first, namespace);
   }
 }

@@ -11,6 +11,7 @@ import {
 import { objectPath, RESOURCES } from '../../../src/stores/kubernetes/resources.ts';
 import type { Kind, ObjectKey, Resource } from '../../../src/stores/store.ts';
 import { createLogger, type Logger } from '../../../src/telemetry/log.ts';
+import { rightCounts, rule } from '../../support/accounts.ts';
 import { type ApiServer, type ApiServerOptions, eventually, startApiServer } from '../../support/apiserver.ts';
 import { directorySite, type Manifest } from '../../support/house.ts';
 import { expectKstatus } from '../../support/kstatus.ts';
@@ -81,7 +82,9 @@ export async function makeAccount(server: ApiServer, name: string): Promise<stri
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
     subjects: [{ kind: 'ServiceAccount', name, namespace }],
   });
-  return `system:serviceaccount:${namespace}:${name}`;
+  const user = `system:serviceaccount:${namespace}:${name}`;
+  await rightCounts(server, user, rule('', ['secrets'], ['list']));
+  return user;
 }
 
 /** A token of it; good for as long as the Secret exists that it is bound to, where one is named. */
