@@ -72,6 +72,8 @@ const AUDIT_POLICY = {
 
 /** One answered request, as far as tests look at it (audit.k8s.io/v1). */
 export interface AuditEvent {
+  /** Of the server's clock, to the microsecond (RFC 3339): events are logged in the order in which requests end, a moment after that. */
+  requestReceivedTimestamp: string;
   verb: string;
   requestURI: string;
   user: { username: string };
@@ -244,7 +246,7 @@ export class ApiServer {
           await body.dump();
           if (statusCode !== 200) throw new Error(`/readyz answered ${statusCode}`);
         },
-        () => this.#obituary('kube-apiserver'),
+        async () => (await this.#obituary('etcd')) ?? this.#obituary('kube-apiserver'),
       );
     } finally {
       await insecure.close();
@@ -266,7 +268,7 @@ export class ApiServer {
     ]);
   }
 
-  /** Every request that has been answered so far, watches included, in their order. */
+  /** Every request that has been answered so far, watches included; the last ones may be missing yet. */
   async audit(): Promise<AuditEvent[]> {
     const text = await readFile(join(this.#mine().directory, 'audit.log'), 'utf8');
     const lines = text.slice(0, text.lastIndexOf('\n')).split('\n');

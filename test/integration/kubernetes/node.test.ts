@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { eventually } from '../../support/apiserver.ts';
+import { API_SERVER_PATIENCE_MS, eventually } from '../../support/apiserver.ts';
 import { pauseImage } from '../../support/containers/images.ts';
 import { KubernetesNode, missingForNode } from '../../support/kubernetes/node.ts';
 
@@ -27,33 +27,37 @@ async function cgroupsWith(word: string): Promise<string[]> {
 const interfaces = () => readFile('/proc/net/dev', 'utf8').then((text) => text.match(/^ *\S+:/gm));
 
 describe.skipIf(missingForNode() !== undefined)('a node', () => {
-  test('becomes Ready, runs a pod in its own network and cgroup, and leaves nothing behind', async () => {
-    const pause = await pauseImage();
-    const before = await interfaces();
-    const node = await KubernetesNode.start(pause, []);
-    const name = node.directory.replace(/.*\//, '');
-    try {
-      const [program, ...prefix] = node.network;
-      const kubectl = async (...args: string[]) => {
-        const own = [join(node.programs, 'kubectl'), `--kubeconfig=${node.kubeconfig}`];
-        return (await promisify(execFile)(program, [...prefix, ...own, ...args], { env: { HOME: node.directory } }))
-          .stdout;
-      };
-      await kubectl('wait', '--for=create', 'serviceaccount/default', '--timeout=30s');
-      await kubectl('run', 'pod', `--image=${pause.name}`, '--image-pull-policy=Never');
-      await kubectl('wait', '--for=condition=Ready', 'pod/pod', '--timeout=60s');
-      expect(await kubectl('get', 'pod', 'pod', '--output=jsonpath={.status.podIP}')).toMatch(/^10\.88\./);
-      expect(await interfaces()).toEqual(before);
-      expect(await cgroupsWith(name)).not.toEqual([]);
-      expect(await processesWith(node.directory)).not.toEqual([]);
-    } finally {
-      await node.stop();
-    }
-    expect(await processesWith(node.directory)).toEqual([]);
-    expect(await cgroupsWith(name)).toEqual([]);
-    expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(name);
-    expect(existsSync(node.directory)).toBe(false);
-  });
+  test(
+    'becomes Ready, runs a pod in its own network and cgroup, and leaves nothing behind',
+    async () => {
+      const pause = await pauseImage();
+      const before = await interfaces();
+      const node = await KubernetesNode.start(pause, []);
+      const name = node.directory.replace(/.*\//, '');
+      try {
+        const [program, ...prefix] = node.network;
+        const kubectl = async (...args: string[]) => {
+          const own = [join(node.programs, 'kubectl'), `--kubeconfig=${node.kubeconfig}`];
+          return (await promisify(execFile)(program, [...prefix, ...own, ...args], { env: { HOME: node.directory } }))
+            .stdout;
+        };
+        await kubectl('wait', '--for=create', 'serviceaccount/default', '--timeout=120s');
+        await kubectl('run', 'pod', `--image=${pause.name}`, '--image-pull-policy=Never');
+        await kubectl('wait', '--for=condition=Ready', 'pod/pod', '--timeout=240s');
+        expect(await kubectl('get', 'pod', 'pod', '--output=jsonpath={.status.podIP}')).toMatch(/^10\.88\./);
+        expect(await interfaces()).toEqual(before);
+        expect(await cgroupsWith(name)).not.toEqual([]);
+        expect(await processesWith(node.directory)).not.toEqual([]);
+      } finally {
+        await node.stop();
+      }
+      expect(await processesWith(node.directory)).toEqual([]);
+      expect(await cgroupsWith(name)).toEqual([]);
+      expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(name);
+      expect(existsSync(node.directory)).toBe(false);
+    },
+    API_SERVER_PATIENCE_MS,
+  );
 
   test('ends with the process that started it, even when that is killed', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'imageproxy-namespaces-'));

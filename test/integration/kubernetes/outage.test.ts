@@ -15,7 +15,7 @@ import { qcow2 } from '../../support/disks.ts';
 import { openstackSite, vmimage } from '../../support/house.ts';
 import { type ApiFaultProxy, startApiFaultProxy } from '../../support/kubernetes/fault-proxy.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
-import { type Origin, startOrigin } from '../../support/origin.ts';
+import { type Origin, type Route, startOrigin } from '../../support/origin.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 import { Program } from '../cli/program.ts';
 import { cacheOf, Cluster, makeAccount, runPod, runPodWith, tokenOf } from './cluster.ts';
@@ -79,7 +79,7 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       await program.says(/imageproxy runs/);
       return program;
     };
-    const apply = async (name: string, route: { bytesPerSecond?: number } = {}, mebibytes = 4) => {
+    const apply = async (name: string, route: Route = {}, mebibytes = 4) => {
       const disk = qcow2(name, mebibytes);
       origin.route(`/${name}`, { body: disk.bytes, ...route });
       await cluster.apply(
@@ -90,6 +90,13 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
         }),
       );
       return disk;
+    };
+    /** Resolves in the middle of its download, which waits there to be let go on. */
+    const applyHeld = async (name: string) => {
+      const { promise: until, resolve: goOn } = Promise.withResolvers<void>();
+      await apply(name, { bytesPerSecond: 2 * MiB, holdAfter: { bytes: 2 * MiB, until } }, 8);
+      await cluster.until(name, ({ status }) => status.phase === 'Fetching', 'being fetched');
+      return { goOn };
     };
     /** All that Glance has of the image, whatever its state, as its owner sees it. */
     const records = async ({ status }: VMImage): Promise<{ id: string; status: string }[]> => {
@@ -161,12 +168,13 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       });
       await apply('taken');
       await reached.promise;
-      const held = await lease();
-      const now = new Date().toISOString().replace('Z', '000Z');
-      await server.request({
-        method: 'PUT',
-        path: LEASE,
-        body: { ...held, spec: { ...held.spec, holderIdentity: 'usurper', renewTime: now, acquireTime: now } },
+      // Its holder writes it every few seconds, and may be quicker than we are.
+      const held = await eventually('the Lease is taken', async () => {
+        const found = await lease();
+        const now = new Date().toISOString().replace('Z', '000Z');
+        const spec = { ...found.spec, holderIdentity: 'usurper', renewTime: now, acquireTime: now };
+        await server.request({ method: 'PUT', path: LEASE, body: { ...found, spec } });
+        return found;
       });
       await first.says(LOST);
       const { code, err } = await first.done;
@@ -226,9 +234,9 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
         lease: candidacyOn(store, clock),
       }));
       try {
-        await apply('ahead', { bytesPerSecond: 2 * MiB }, 8);
-        await cluster.until('ahead', ({ status }) => status.phase === 'Fetching', 'being fetched');
+        const download = await applyHeld('ahead');
         offset = 24 * 3_600_000;
+        download.goOn();
         await expectOnce('ahead');
         expect(bodies('ahead')).toBe(1);
         offset = -24 * 3_600_000;
@@ -247,9 +255,9 @@ describe.skipIf(!openstackAvailable() || (process.env['TEST_KUBECONFIG'] ?? '') 
       const program = runPodWith(env, root, 'clock', server.kubeconfig, ...more);
       const url = (await program.says(/"telemetry":"(http[^"]+)"/))[1] ?? '';
       await program.says(/imageproxy runs/);
-      await apply('day-ahead', { bytesPerSecond: 2 * MiB }, 8);
-      await cluster.until('day-ahead', ({ status }) => status.phase === 'Fetching', 'being fetched');
+      const download = await applyHeld('day-ahead');
       program.child.kill('SIGUSR2');
+      download.goOn();
       await program.says(REGAINED);
       await expectOnce('day-ahead');
       expect(bodies('day-ahead')).toBe(1);

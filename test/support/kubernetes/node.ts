@@ -127,7 +127,7 @@ export class KubernetesNode {
     await Promise.all([load(), this.#startControlPlane(plan, volumes)]);
     for (const part of ['kube-scheduler', 'kubelet', 'kube-proxy'] as const) await this.#startPart(part, plan);
     await this.#works('kubelet', () =>
-      this.#kubectl(['wait', '--for=condition=Ready', `node/${NAME}`, '--timeout=60s']),
+      this.#kubectl(['wait', '--for=condition=Ready', `node/${NAME}`, '--timeout=180s']),
     );
   }
 
