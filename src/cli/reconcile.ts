@@ -44,8 +44,9 @@ export async function reconcile(text: string, options: ReconcileOptions, context
         if (!isAnswered(requestedAt, handledOf(object))) return undefined;
         return api.spec.suspend || kstatus(api).status !== 'InProgress' || isForSomebody(api) ? api : undefined;
       },
-      onTimeout: (last) => {
-        const conditions = (last as unknown as ApiObject | undefined)?.status?.conditions;
+      // A machine that is busy may not have come to the first look.
+      onTimeout: (last = found) => {
+        const conditions = (last as unknown as ApiObject).status?.conditions;
         const message = findCondition(conditions, READY)?.message ?? 'nothing is known yet';
         // What is told then is from before, and may be that all is well.
         const since = isAnswered(requestedAt, handledOf(last)) ? '' : 'the look has not ended; before it, ';

@@ -16,6 +16,8 @@ interface Row {
   /** `TITLE` stands for what messages call the place. */
   out?: string | RegExp;
   err?: string | RegExp;
+  /** It shows what is written after the status that was waited for. */
+  comesLate?: true;
 }
 
 /** In this order: what is asked, and what is told on either place, word for word but for the name of the place. */
@@ -33,6 +35,7 @@ const TABLE: readonly Row[] = [
     out: '',
     err: /^imageproxy: VMImage default\/bad is stalled: .*declared is 0{64}.*\n$/,
   },
+  { words: 'wait vmimg/b -n team --timeout 60s', code: 0 },
   { words: 'wait vmimg/a --for=jsonpath={.status.phase}=Ready --timeout 60s', code: 0, out: /condition met\n$/ },
   {
     words: 'wait vmimg/a vmimg/bad imgsite/shelf --for=create --timeout 60s',
@@ -40,7 +43,7 @@ const TABLE: readonly Row[] = [
     out: 'vmimage.imageproxy.dev/a created\nvmimage.imageproxy.dev/bad created\nimagesite.imageproxy.dev/shelf created\n',
     err: '',
   },
-  { words: 'wait vmimg/none --timeout 5s', code: 3, err: /there is no VMImage default\/none; --for=create waits for/ },
+  { words: 'wait vmimg/none --timeout 60s', code: 3, err: /there is no VMImage default\/none; --for=create waits for/ },
   {
     words: 'wait vmimg/none --for=create --timeout 1s',
     code: 4,
@@ -81,6 +84,7 @@ const TABLE: readonly Row[] = [
     words: 'describe vmimg bad',
     code: 0,
     out: /^Name: +bad\nNamespace: +default\nKind: +VMImage\n[^]*Phase: +Failed\n[^]*Conditions:\n[^]*Ready +False +DigestMismatch[^]*Events:\n[^]*Warning +DigestMismatch[^]*What to do next:\n[^]*imageproxy reconcile vmimg\/bad\n$/,
+    comesLate: true,
   },
   { words: 'describe vmimg b -n team', code: 0, out: /What to do next:\n +Nothing: it is as asked for\.\n$/ },
   { words: 'describe imgsite/shelf', code: 0, out: /Identity: +\S+[^]*Images: +\S/ },
@@ -137,15 +141,17 @@ describe.each([
     return namespace === undefined ? manifest : { ...manifest, metadata: { name, namespace } };
   }
 
-  test.each(TABLE)('$words', async ({ words, code, out, err }) => {
-    const outcome = await world.run(...words.split(' '));
+  test.each(TABLE)('$words', async ({ words, code, out, err, comesLate = false }) => {
+    const outcome = () => world.run(...words.split(' '));
     const said = (text: string | RegExp | undefined) =>
       text === undefined
         ? expect.any(String)
         : typeof text === 'string'
           ? text.replaceAll('TITLE', world.title)
           : expect.stringMatching(text);
-    expect(outcome).toEqual({ code, out: said(out), err: said(err) });
+    const told = { code, out: said(out), err: said(err) };
+    if (comesLate) await expect.poll(outcome).toEqual(told);
+    else expect(await outcome()).toEqual(told);
   });
 
   test('register prints the id, and the same one at once when asked again', async () => {

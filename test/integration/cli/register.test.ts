@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
+import type { VMImage } from '../../../src/api/types.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { ext4 } from '../../support/disks.ts';
 import { directorySite, House, type Manifest, vmimage } from '../../support/house.ts';
@@ -240,7 +241,9 @@ describe('register beside a process that works on the state', () => {
     const begin = (path: string, sha256: string) =>
       new Program(['register', `${origin.url}/${path}`, '--sha256', sha256, '--site', 'shelf'], env);
     const holding = begin('first', first.sha256);
-    await holding.says(/Fetching/);
+    // Its size is told when it has its room.
+    const isUnderWay = ({ status }: VMImage) => status.progress?.totalBytes === first.bytes.length;
+    await house.until(`sha256-${first.sha256.slice(0, 32)}`, isUnderWay, 'under way');
     const waiting = begin('second', second.sha256);
     await waiting.says(/waiting for room: 8\.0 MiB wanted, .*\(CacheFull\)\n/);
     goOn();
