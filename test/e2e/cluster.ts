@@ -40,7 +40,7 @@ export async function apply(...items: object[]): Promise<string> {
 /** Resolves when pods may be made in it. */
 export async function namespace(name: string, labels: Record<string, string> = {}): Promise<void> {
   await apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } });
-  await kubectl(['wait', '--for=create', 'serviceaccount/default', `--namespace=${name}`, '--timeout=30s']);
+  await kubectl(['wait', '--for=create', 'serviceaccount/default', `--namespace=${name}`, '--timeout=120s']);
 }
 
 /**

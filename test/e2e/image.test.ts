@@ -25,7 +25,7 @@ async function output(name: string, container: object): Promise<string> {
     },
   });
   const done = '--for=jsonpath={.status.phase}=Succeeded';
-  await kubectl(['wait', done, `pod/${name}`, `--namespace=${NAMESPACE}`, '--timeout=60s']);
+  await kubectl(['wait', done, `pod/${name}`, `--namespace=${NAMESPACE}`, '--timeout=240s']);
   return kubectl(['logs', name, `--namespace=${NAMESPACE}`]);
 }
 

@@ -58,7 +58,7 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
 
   test('sites become Ready when their Secrets and their clouds are good', async () => {
     for (const [name, cloud] of clouds) await apply(...(await openstackSite(name, NAMESPACE, cloud)));
-    await kubectl(['wait', '--for=condition=Ready', 'imagesite/east', 'imagesite/west', '--timeout=120s']);
+    await kubectl(['wait', '--for=condition=Ready', 'imagesite/east', 'imagesite/west', '--timeout=180s']);
   });
 
   test('explain teaches', async () => {
@@ -79,7 +79,7 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
         );
       await told('Fetching');
       fetching.resolve();
-      await kubectl(['wait', '--for=condition=Ready', 'vmimg/noble', '--timeout=90s']);
+      await kubectl(['wait', '--for=condition=Ready', 'vmimg/noble', '--timeout=180s']);
       await told('Ready');
     } finally {
       fetching.resolve();
@@ -99,23 +99,26 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
   });
 
   test('describe names what was done, by events', async () => {
-    const text = await kubectl(['describe', 'vmimg', 'noble']);
-    for (const site of SITES) expect(text).toMatch(new RegExp(`Events:\n(?:.*\n)*.*Registered.*${site}`));
+    // They are written after the status that they tell of.
+    for (const site of SITES) {
+      const told = expect.poll(() => kubectl(['describe', 'vmimg', 'noble']));
+      await told.toMatch(new RegExp(`Events:\n(?:.*\n)*.*Registered.*${site}`));
+    }
   });
 
   test('a wrong checksum is told in words, and is in no cloud', async () => {
     await apply(vmimage('wrong', `${origin.url}/noble.qcow2`, 'ab'.repeat(32), SITES));
-    await kubectl(['wait', '--for=condition=Stalled', 'vmimg/wrong', '--timeout=90s']);
+    await kubectl(['wait', '--for=condition=Stalled', 'vmimg/wrong', '--timeout=180s']);
     const { status } = await get<VMImage>('vmimage', 'wrong');
     expect(status.sites?.map(({ imageID }) => imageID)).toEqual([undefined, undefined]);
     expect(await kubectl(['get', 'vmimg', 'wrong'])).toContain('sha256');
-    await kubectl(['delete', 'vmimg', 'wrong', '--timeout=60s']);
+    await kubectl(['delete', 'vmimg', 'wrong', '--timeout=180s']);
     for (const cloud of clouds.values()) expect((await inGlance(cloud)).body.images).toHaveLength(1);
   });
 
   test('delete takes it from both clouds', async () => {
     const image = await get<VMImage>('vmimage', 'noble');
-    await kubectl(['delete', 'vmimg', 'noble', '--timeout=60s']);
+    await kubectl(['delete', 'vmimg', 'noble', '--timeout=180s']);
     expect((await inClouds(image)).map(({ status }) => status)).toEqual([404, 404]);
   });
 
@@ -129,7 +132,7 @@ describe.skipIf(!openstackAvailable())('the main job on a cluster', () => {
     return raw;
   };
   const isRawAtEast = async (name: string, sha512: string) => {
-    await kubectl(['wait', '--for=condition=Ready', `vmimg/${name}`, '--timeout=120s']);
+    await kubectl(['wait', '--for=condition=Ready', `vmimg/${name}`, '--timeout=180s']);
     const [row] = (await get<VMImage>('vmimage', name)).status.sites ?? [];
     const east = clouds.get('east');
     if (east === undefined || row?.imageID === undefined) throw new Error(JSON.stringify(row));

@@ -89,8 +89,8 @@ export class Release {
         await kubectl(['patch', kind, metadata.name, ...where, ...patch]).catch(() => undefined);
       }
     }
-    await kubectl(['delete', 'crd', ...kinds, '--timeout=60s']);
-    await kubectl(['delete', 'namespace', this.namespace, '--timeout=60s']);
+    await kubectl(['delete', 'crd', ...kinds, '--timeout=120s']);
+    await kubectl(['delete', 'namespace', this.namespace, '--timeout=120s']);
     await this.helm.close();
   }
 }
