@@ -335,7 +335,7 @@ describe.each([
     expect(await world.run('wait', 'vmimg/held', '--timeout', '60s')).toMatchObject({ code: 0 });
     renameSync(world.shelf, `${world.shelf}-away`);
     try {
-      const deleting = world.begin('delete', 'vmimg/held', '--timeout', '60s');
+      const deleting = world.begin('delete', 'vmimg/held', '--timeout', '300s');
       await deleting.says(/^VMImage default\/held: .*shelf.*\n/m);
       renameSync(`${world.shelf}-away`, world.shelf);
       await world.run('reconcile', 'imgsite/shelf');
@@ -343,7 +343,7 @@ describe.each([
     } finally {
       if (existsSync(`${world.shelf}-away`)) renameSync(`${world.shelf}-away`, world.shelf);
     }
-  });
+  }, 400_000);
 
   test('delete takes objects away, and their images out of the clouds', async () => {
     const deleted = await world.run('delete', 'vmimg/a', 'vmimg/bad', '--timeout', '60s');

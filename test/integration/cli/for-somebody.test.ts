@@ -175,6 +175,11 @@ describe('reconcile of a subscription says at once, and of this very reading,', 
         / is not settled after 2 s: the look has not ended; before it, version \d+ of /,
       ) as string,
     });
+    // Before anything was seen of it, too.
+    expect(await run('reconcile', 'imgsub/egi', '--timeout', '1ms')).toMatchObject({
+      code: 4,
+      err: expect.stringMatching(/: the look has not ended; before it, version \d+ of /) as string,
+    });
   });
 
   test('that it is suspended', async () => {

@@ -71,6 +71,8 @@ export async function startApiFaultProxy(server: ApiServer): Promise<ApiFaultPro
     outgoing.once('close', () => forward.destroy());
     incoming.pipe(forward);
   });
+  // Only the client ends a connection: the server could in the moment in which the next request is sent on it.
+  listener.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
   const address = listener.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
