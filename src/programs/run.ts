@@ -50,7 +50,7 @@ const STDERR_BYTES = 4096;
 
 /**
  * Resolves with any exit code; what that means is the caller's to know. Resolves or rejects only when the program and all that
- * it started are gone.
+ * write where it does are gone; what else it started by this function, the kernel kills with it.
  * @throws Failure Aborted | Timeout | ToolMissing | ResourceLimit | DiskFull | ToolFailed (killed by a signal), or what `consume` threw
  */
 export async function runTool(toolbox: Toolbox, run: ToolRun, signal: AbortSignal): Promise<ToolExit> {

@@ -197,7 +197,8 @@ describe.skipIf(!able).each(WAYS)('decompression %s', (_where, wayIn) => {
       {
         maxOutputBytes: 2 ** 40,
         progress: () => {
-          during = openers(work.folder);
+          // What was said before it was stopped is still heard; xz may have gone by then.
+          if (!abort.signal.aborted) during = openers(work.folder);
           abort.abort();
         },
       },
@@ -206,8 +207,9 @@ describe.skipIf(!able).each(WAYS)('decompression %s', (_where, wayIn) => {
     const failure = await refusal(done);
     expect(failure.reason).toBe('Aborted');
     expect(during).toContain('xz');
-    expect(openers(work.folder)).toEqual([]);
     expect(existsSync(to)).toBe(false);
+    // The one that unpacks is killed by the kernel when its parent ends, and needs a turn at the processor to be gone.
+    await expect.poll(() => openers(work.folder)).toEqual([]);
   });
 
   describe('with a member of an archive', () => {

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ClusterObjects, openClusterObjects } from '../../../../src/stores/kubernetes/objects.ts';
 
@@ -18,18 +19,21 @@ let server: Server;
 let objects: ClusterObjects;
 /** `GET /path?query` of each request. */
 let asked: string[];
-let answer: (url: URL, request: IncomingMessage) => Answer;
+let answer: (url: URL, sent: string) => Answer;
+
+async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://server');
+  asked.push(`${request.method} ${request.url}`);
+  // All that is sent comes before the answer, or the asker is done before what he sent is here.
+  const { status = 200, headers = {}, body } = answer(url, await text(request));
+  const told = typeof body === 'string' ? body : JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(told);
+}
 
 beforeEach(async () => {
   asked = [];
   folder = mkdtempSync(join(tmpdir(), 'imageproxy-objects-'));
-  server = createServer((request: IncomingMessage, response: ServerResponse) => {
-    const url = new URL(request.url ?? '/', 'http://server');
-    asked.push(`${request.method} ${request.url}`);
-    const { status = 200, headers = {}, body } = answer(url, request);
-    const text = typeof body === 'string' ? body : JSON.stringify(body);
-    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(text);
-  });
+  server = createServer((request, response) => void serve(request, response));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -110,10 +114,8 @@ describe('objects of a cluster for one command', () => {
 
   it('are deleted by uid, and no other one of the name', async () => {
     let body = '';
-    answer = (_, request) => {
-      request.setEncoding('utf8').on('data', (text: string) => {
-        body += text;
-      });
+    answer = (_, sent) => {
+      body = sent;
       return refusal(409, 'Conflict', 'Precondition failed: UID in precondition: u1, UID in object meta: u2');
     };
     await expect(objects.delete('VMImage', { namespace: 'team', name: 'a' }, 'u1')).rejects.toMatchObject({
