@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { VMImage } from '../../src/api/types.ts';
 import { readState } from '../../src/stores/directory/index.ts';
+import { FROM_SOURCES } from './from-sources.ts';
 import type { Manifest } from './house.ts';
 
 const SCRIPT = join(import.meta.dirname, 'controller-process.ts');
@@ -42,9 +43,13 @@ export class Subject {
 
   start(changes?: number): void {
     const more = changes === undefined ? [] : [String(changes)];
-    this.#child = spawn(process.execPath, [SCRIPT, join(this.root, 'manifests'), join(this.root, 'state'), ...more], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    this.#child = spawn(
+      process.execPath,
+      [...FROM_SOURCES, SCRIPT, join(this.root, 'manifests'), join(this.root, 'state'), ...more],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString();
     });

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { qcow2 } from '../../support/disks.ts';
+import { FROM_SOURCES } from '../../support/from-sources.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { COMPILED } from './program.ts';
 
@@ -70,7 +71,7 @@ case $1 in
   run) set -- "$@" --allow-network 127.0.0.0/8 --telemetry off ;;
   register) set -- "$@" --allow-network 127.0.0.0/8 ;;
 esac
-exec '${process.execPath}' --disable-warning=ExperimentalWarning '${join(ROOT, 'src', 'main.ts')}' "$@"
+exec '${process.execPath}' ${FROM_SOURCES.join(' ')} '${join(ROOT, 'src', 'main.ts')}' "$@"
 `,
   );
   chmodSync(program, 0o755);

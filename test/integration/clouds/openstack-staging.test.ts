@@ -9,6 +9,7 @@ import type { Cloud } from '../../../src/clouds/cloud.ts';
 import { openCloud } from '../../../src/clouds/index.ts';
 import { startTransfers } from '../../../src/transfers/index.ts';
 import type { Transfers } from '../../../src/transfers/transfers.ts';
+import { FROM_SOURCES } from '../../support/from-sources.ts';
 import { type Account, type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type FaultProxy, startFaultProxy } from '../../support/proxy.ts';
 import {
@@ -326,9 +327,13 @@ describe.skipIf(!openstackAvailable())('staging in a real Glance', () => {
       const clouds = await openstack.clouds('demo', { imageEndpoint: proxy.url });
       const { bytes, ...plain } = part;
       await writeFile(script, JSON.stringify({ clouds, part: plain, path: bytes.path, size: bytes.size }));
-      const client = spawn(process.execPath, [join(import.meta.dirname, 'staging-client.ts'), script], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
+      const client = spawn(
+        process.execPath,
+        [...FROM_SOURCES, join(import.meta.dirname, 'staging-client.ts'), script],
+        {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        },
+      );
       await once(client.stdout, 'data'); // it holds back the last bytes now
       await until(part.id, 'saving');
       client.kill('SIGKILL');

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Disk, digested, ext4 } from '../../support/disks.ts';
+import { FROM_SOURCES } from '../../support/from-sources.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
 import { type Origin, type Route, startOrigin } from '../../support/origin.ts';
@@ -201,7 +202,7 @@ describe.skipIf(!openstackAvailable())('an upload that follows its download', ()
     await write(specOf(disk));
     let child: ChildProcess | undefined;
     try {
-      child = spawn(process.execPath, [SCRIPT, house.manifests, house.state], { stdio: 'ignore' });
+      child = spawn(process.execPath, [...FROM_SOURCES, SCRIPT, house.manifests, house.state], { stdio: 'ignore' });
       await saving();
       child.kill('SIGKILL');
       await once(child, 'exit');

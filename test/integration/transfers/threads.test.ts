@@ -7,6 +7,7 @@ import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Validators } from '../../../src/cache/cache.ts';
 import { startTransfers } from '../../../src/transfers/index.ts';
+import { FROM_SOURCES } from '../../support/from-sources.ts';
 import { type Origin, startOrigin } from '../../support/origin.ts';
 import { content, digestOf, type Harness, httpSource, MIB, never, startHarness } from './harness.ts';
 
@@ -30,7 +31,7 @@ describe('a process that is killed in mid download', () => {
     origin.route('/image', { body, etag: '"1"', stallAfter: 90 * MIB });
     const request = harness.request(url, declared);
     const script = join(import.meta.dirname, 'fetching-process.ts');
-    const child: ChildProcess = spawn(process.execPath, [script, JSON.stringify(request)], {
+    const child: ChildProcess = spawn(process.execPath, [...FROM_SOURCES, script, JSON.stringify(request)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let watermark = 0;
@@ -141,9 +142,9 @@ describe('the threads', () => {
        const { md5 } = await transfers.digest(${JSON.stringify(join(harness.folder, 'a'))}, ['md5'], new AbortController().signal);
        console.log(md5);`,
     );
-    expect(execFileSync(process.execPath, [script], { encoding: 'utf8', timeout: 60_000 }).trim()).toBe(
-      digestOf(Buffer.from('x'), 'md5'),
-    );
+    expect(
+      execFileSync(process.execPath, [...FROM_SOURCES, script], { encoding: 'utf8', timeout: 60_000 }).trim(),
+    ).toBe(digestOf(Buffer.from('x'), 'md5'));
   });
 
   it('stop every job when they are closed, and take no more', async () => {
