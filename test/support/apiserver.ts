@@ -364,6 +364,8 @@ export class ApiServer {
 }
 
 const SETPRIV = '/usr/bin/setpriv';
+/** What a loaded machine needs longer for (an API server's start takes a processor for seconds) has not failed. */
+const PATIENCE_MS = 240_000;
 
 /** A worker that dies takes its servers along. */
 const RUNNING = new Set<ChildProcess>();
@@ -383,7 +385,7 @@ export async function eventually<T>(
   ask: () => Promise<T>,
   hopeless: () => Promise<string | undefined> = () => Promise.resolve(undefined),
 ): Promise<T> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + PATIENCE_MS;
   for (;;) {
     try {
       return await ask();
