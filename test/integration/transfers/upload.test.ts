@@ -268,7 +268,8 @@ describe('an upload that follows a download', () => {
     await sink.reached(3 * MIB);
     abort.abort();
     await expect(fetched).rejects.toEqual(failure('Aborted'));
-    await expect(uploaded).rejects.toEqual(failure('Aborted'));
+    // On a full machine it may have been dry for three seconds before it heard of that.
+    await expect(uploaded).rejects.toMatchObject({ reason: expect.stringMatching(/^(Aborted|UploadCut)$/) as string });
     await sink.ended(1);
     expect(sink.received[0]).toMatchObject({ bytes: 3 * MIB, complete: false });
   });

@@ -204,7 +204,6 @@ describe('a power cut', () => {
       // All of it was walked through: start, four admissions, two generations, an eviction.
       expect(step).toBeGreaterThan(40);
     },
-    60_000,
   );
 
   it('that takes the tail of a partial away costs the partial, not the start', async () => {

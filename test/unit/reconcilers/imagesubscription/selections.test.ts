@@ -97,7 +97,7 @@ describe('the thread that evaluates selections', { timeout: 120_000 }, () => {
     await honest.choose(many(1));
     const asked = honest.choose(many(3));
     // The answer has come long before anybody listens again.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 6000);
     expect(await asked).toEqual([true, true, true]);
   });
 

@@ -34,6 +34,7 @@ beforeEach(async () => {
   asked = [];
   folder = mkdtempSync(join(tmpdir(), 'imageproxy-objects-'));
   server = createServer((request, response) => void serve(request, response));
+  server.keepAliveTimeout = 0; // else it may end a connection in the moment in which the next request is sent on it
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
