@@ -48,6 +48,12 @@ export interface SelectionBounds {
 
 const BOUNDS: SelectionBounds = { entryMs: 5000, allMs: 20_000, idleMs: 60_000, heapMiB: 256 };
 
+/**
+ * The time of an entry is counted in so many pieces. One in which nothing ran, neither here nor in the thread (a machine that slept, a
+ * container that was paused), is one of them, however long it was: blamed on the selection, it would be refused until somebody edits it.
+ */
+const PIECES = 10;
+
 /** The handle on the thread. It is started by the first question, holds no process, and a stop waits for no answer. */
 export function startSelections(
   options: { log?: Logger; signal?: AbortSignal; bounds?: Partial<SelectionBounds> } = {},
@@ -130,12 +136,18 @@ class ThreadSelections implements Selections {
 
   #wait(): void {
     this.#rest();
+    this.#countDown(PIECES);
+  }
+
+  #countDown(left: number): void {
     const deadline = setTimeout(() => {
       // Where the program itself was held up meanwhile, the answer lies there, and is heard before this has its turn.
       setImmediate(() => {
-        if (this.#deadline === deadline) this.#giveUp();
+        if (this.#deadline !== deadline) return;
+        if (left > 1) this.#countDown(left - 1);
+        else this.#giveUp();
       });
-    }, this.#bounds.entryMs).unref();
+    }, this.#bounds.entryMs / PIECES).unref();
     this.#deadline = deadline;
   }
 

@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { Entry } from '../../../../src/catalogs/catalog.ts';
 import {
   type SelectionBounds,
   type Selections,
   startSelections,
 } from '../../../../src/reconcilers/imagesubscription/selections.ts';
+import { settled } from '../../../support/clock.ts';
 import { entry } from './entries.ts';
 
 let selections: Selections | undefined;
@@ -97,8 +98,31 @@ describe('the thread that evaluates selections', { timeout: 120_000 }, () => {
     await honest.choose(many(1));
     const asked = honest.choose(many(3));
     // The answer has come long before anybody listens again.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 6000);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
     expect(await asked).toEqual([true, true, true]);
+  });
+
+  test('is not blamed for a time in which nothing ran, neither the program nor the thread: of its own it has enough left', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const [, hostile = ''] = HOSTILE[1] ?? [];
+      const refusals: unknown[] = [];
+      const asked = begin().begin(expression(hostile), undefined).choose([large]);
+      asked.catch((error: unknown) => refusals.push(error));
+      while (vi.getTimerCount() === 0) await settled();
+      // The machine was asleep for hours: what was due meanwhile is due at once.
+      vi.advanceTimersToNextTimer();
+      await settled();
+      await settled();
+      expect(refusals).toEqual([]);
+      while (refusals.length === 0) {
+        vi.advanceTimersToNextTimer();
+        await settled();
+      }
+      await expect(asked).rejects.toMatchObject({ reason: 'InvalidSpec' });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('gives up one that fills its memory, and nothing else ends with it', async () => {
