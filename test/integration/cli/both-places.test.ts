@@ -250,6 +250,8 @@ describe.each([
     try {
       const site = directorySite('other', folder);
       await world.apply({ ...site, metadata: { name: 'other', labels: { tier: 'one' } } });
+      // Each kind is watched by itself: an image that is seen before the site is asked for at none, and that is Ready.
+      await succeeds('wait', 'imgsite/other', '--timeout', '90s');
       const { metadata, spec } = image('c', disk.sha256);
       const selecting = { ...(spec as object), sites: undefined, siteSelector: { matchLabels: { tier: 'one' } } };
       await world.apply({ kind: 'VMImage', metadata, spec: selecting });
@@ -316,6 +318,8 @@ describe.each([
       const identity = /and is (directory [0-9a-f-]+) now/.exec(out)?.[1] ?? '';
       const annotations = { 'imageproxy.dev/confirm-identity': identity };
       await world.apply({ ...site, metadata: { name: 'moved', annotations } });
+      // Until the word is heard it is Stalled, and `wait` for Ready would say so at once.
+      await succeeds('wait', 'imgsite/moved', `--for=jsonpath={.status.identity}=${identity}`);
       await succeeds('wait', 'imgsite/moved');
       await succeeds('wait', 'vmimg/e', '--for=jsonpath={.status.sites[0].heldSince}');
       expect(await succeeds('confirm-removal', 'vmimg/e', 'moved')).toMatch(
