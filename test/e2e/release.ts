@@ -41,7 +41,7 @@ export class Release {
       persistence: { size: '10Gi' },
       cache: { quota: '8Gi' },
     };
-    const options = { namespace: this.namespace, flags: ['--wait', '--timeout=150s'] };
+    const options = { namespace: this.namespace, flags: ['--wait', '--timeout=270s'] };
     try {
       return await this.helm.upgrade({ ...own, ...values }, options);
     } catch (error) {

@@ -385,14 +385,14 @@ export async function eventually<T>(
   ask: () => Promise<T>,
   hopeless: () => Promise<string | undefined> = () => Promise.resolve(undefined),
 ): Promise<T> {
-  const end = Date.now() + PATIENCE_MS;
+  const end = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
       return await ask();
     } catch (error) {
       const why = await hopeless();
       if (why !== undefined) throw new Error(why, { cause: error });
-      if (Date.now() > end || (error instanceof ApiError && error.status === 403)) {
+      if (performance.now() > end || (error instanceof ApiError && error.status === 403)) {
         throw new Error(`it never came to pass that ${what}`, { cause: error });
       }
     }

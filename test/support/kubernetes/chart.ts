@@ -87,7 +87,7 @@ export class Helm {
   }
 
   uninstall({ release = 'imageproxy', namespace = 'imageproxy' }: ReleaseOptions = {}): Promise<string> {
-    return this.run('uninstall', release, '--namespace', namespace, '--wait', '--timeout=90s');
+    return this.run('uninstall', release, '--namespace', namespace, '--wait', '--timeout=180s');
   }
 
   async #with<T>(values: Values, use: (file: string) => Promise<T>): Promise<T> {

@@ -14,6 +14,8 @@ export class Namespaces {
   readonly #unshare: ChildProcess;
   /** As this process sees it; theirs is 1. */
   readonly #first: number;
+  /** The nsenter of each that was started: outside, and there until it has seen the end of what runs inside. */
+  readonly #started = new Set<ChildProcess>();
 
   private constructor(directory: string, unshare: ChildProcess, first: number) {
     this.directory = directory;
@@ -46,6 +48,8 @@ export class Namespaces {
   async start(name: string, program: string, args: readonly string[]): Promise<ChildProcess> {
     const log = await open(join(this.directory, `${name}.log`), 'a');
     const child = spawn('nsenter', [...this.#all(), program, ...args], { stdio: ['ignore', log.fd, log.fd] });
+    this.#started.add(child);
+    child.once('close', () => this.#started.delete(child));
     await log.close();
     return child;
   }
@@ -72,6 +76,7 @@ export class Namespaces {
     const gone = new Promise((resolve) => this.#unshare.once('exit', resolve));
     process.kill(this.#first, 'SIGKILL');
     await gone;
+    await Promise.all(Array.from(this.#started, (child) => new Promise((resolve) => child.once('close', resolve))));
   }
 
   #all(): string[] {
