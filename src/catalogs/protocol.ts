@@ -5,5 +5,7 @@ import type { ReadOutcome, ReadTask } from './reading.ts';
 export type ToReader = { type: 'read'; reading: number; task: ReadTask } | { type: 'abort'; reading: number };
 
 export type FromReader =
+  /** It is loaded, and hears what it is told. */
+  | { type: 'ready' }
   | { type: 'done'; reading: number; outcome: ReadOutcome }
   | { type: 'failed'; reading: number; failure: PlainFailure };

@@ -35,6 +35,8 @@ class ThreadReaders implements CatalogReaders {
   readonly #idleMs: number;
   readonly #readings = new Map<number, Reading>();
   #worker: Worker | undefined;
+  /** Of the worker: that it is loaded. */
+  #loaded = Promise.withResolvers<void>();
   #idle: NodeJS.Timeout | undefined;
   #next = 1;
   #closed = false;
@@ -52,17 +54,22 @@ class ThreadReaders implements CatalogReaders {
     this.#worker ??= this.#start();
     this.#post({ type: 'read', reading, task });
     this.#readings.set(reading, { resolve, reject });
+    const worker = this.#worker;
     // A thread that is busy with something that does not end hears nothing: it must hold up neither other lists nor a stop.
-    let patience = this.#patience(this.#worker, LONGEST_MS + PATIENCE_MS);
-    const abort = () => {
+    let patience = this.#patience(worker, LONGEST_MS + PATIENCE_MS);
+    const abort = async () => {
       this.#post({ type: 'abort', reading });
+      // While it loads it hears nothing, which on a slow machine takes as long, and is no sign of anything.
+      await this.#loaded.promise;
+      if (worker !== this.#worker || !this.#readings.has(reading)) return;
       clearTimeout(patience);
-      if (this.#worker !== undefined) patience = this.#patience(this.#worker, PATIENCE_MS);
+      patience = this.#patience(worker, PATIENCE_MS);
     };
-    signal.addEventListener('abort', abort, { once: true });
+    const aborted = () => void abort();
+    signal.addEventListener('abort', aborted, { once: true });
     return promise.finally(() => {
       clearTimeout(patience);
-      signal.removeEventListener('abort', abort);
+      signal.removeEventListener('abort', aborted);
     });
   }
 
@@ -83,14 +90,19 @@ class ThreadReaders implements CatalogReaders {
     const url = new URL('./worker.ts', import.meta.url);
     const worker = new Worker(url, { name: 'catalogs', resourceLimits: HEAP });
     worker.unref();
-    worker.on('message', (message: FromReader) => this.#received(message));
+    const loaded = Promise.withResolvers<void>();
+    this.#loaded = loaded;
+    worker.on('message', (message: FromReader) => {
+      if (message.type === 'ready') loaded.resolve();
+      else this.#received(message);
+    });
     worker.on('messageerror', (error) => this.#died(worker, error));
     worker.on('error', (error) => this.#died(worker, error));
     worker.on('exit', (code) => this.#died(worker, new Error(`exit code ${code}`)));
     return worker;
   }
 
-  #received(message: FromReader): void {
+  #received(message: Exclude<FromReader, { type: 'ready' }>): void {
     const reading = this.#take(message.reading);
     if (message.type === 'done') reading?.resolve(message.outcome);
     else reading?.reject(Failure.fromPlain(message.failure));

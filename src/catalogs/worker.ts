@@ -27,3 +27,4 @@ port.on('message', (message: ToReader) => {
     )
     .finally(() => running.delete(reading));
 });
+answer({ type: 'ready' });

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Failure } from '../../../src/api/failure.ts';
 import type { Catalog, ReadRequest } from '../../../src/catalogs/catalog.ts';
 import { readEntries } from '../../../src/catalogs/kept.ts';
@@ -230,6 +230,33 @@ describe('the thread', () => {
     await origin.stalled();
     stop.abort();
     await refused;
+  });
+
+  test('that loads for longer than it may take to hear of an end, as on a slow machine, ends no other reading by that', async () => {
+    origin.route('/list', { silent: true });
+    origin.route('/other', { body: Buffer.from(hepixList({ id: 'list', version: '1', images: [] })) });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const stop = new AbortController();
+      const reading = readers.read(task(), stop.signal);
+      const refused = expect(reading).rejects.toMatchObject({ reason: 'Aborted' });
+      const further = readers.read(
+        task({
+          format: 'HEPiX',
+          at: Date.now(),
+          source: source({ url: `${origin.url}/other` }),
+          folder: `${folder}-other`,
+        }),
+        never,
+      );
+      stop.abort();
+      // It was started in this very turn: nothing of it can have been heard.
+      vi.advanceTimersByTime(60_000);
+      expect(await further).toMatchObject({ kind: 'Accepted' });
+      await refused;
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('gives up what it does when it is closed, and takes no more', async () => {
