@@ -52,7 +52,14 @@ export function openWork(
   const isWell = isTrue(site.status.conditions, READY);
   // The first look after a start: the site was well, and its first probe wakes us, whatever that says. To tell so much would be two
   // writes for each image at every start.
-  if (purpose === 'Serve' && connection === undefined && isWell && row.phase !== undefined) return undefined;
+  if (connection === undefined && isWell && row.phase !== undefined) {
+    if (purpose === 'Serve') return undefined;
+    if (isStillTried(deps, site)) {
+      // Nor does that hold a removal: the ways out are not for who need only wait a moment. What has failed there is tried again then.
+      clearFailure(row);
+      return undefined;
+    }
+  }
   if (connection === undefined || !isWell) {
     // What only a change can mend stays told, and is not sent again each time that the site was away.
     const isStalled = row.inputsHash !== undefined && row.nextAttemptTime === undefined;

@@ -33,6 +33,13 @@ describe('delete where no process works on the state', () => {
   const remove = (...more: string[]): Promise<Outcome> =>
     new Program(['delete', 'vmimg/a', '--state', house.state, ...more], COMPILED).done;
 
+  it('tells of nothing that keeps the image while the site is only looked at for the first time', async () => {
+    await house.stop();
+    const { code, out, err } = await remove();
+    expect({ code, out }).toEqual({ code: 0, out: 'vmimage.imageproxy.dev/a deleted\n' });
+    expect(err).not.toMatch(/waits for|Ways out|not ready/);
+  });
+
   it.each(['that it reads by itself', 'that the process before has told of'])(
     'names a second file of the object, %s, and touches nothing',
     async (known) => {

@@ -438,6 +438,8 @@ describe('an image that is deleted', () => {
   it('is held by a site that is not ready, with the three ways out; an abandoned one holds nothing', async () => {
     const scene = new Scene({}, servingRow());
     scene.bench.connections.delete('nova');
+    const site = scene.bench.sites.get('nova');
+    Object.assign(site?.status.conditions?.[0] ?? {}, { status: 'False', message: 'nobody answers' });
     expect(await scene.rest('finish')).toBe(false);
     expect(scene.row).toMatchObject({ reason: 'SiteNotReady', imageID: 'id-nova' });
     const holdup = holdupOf(scene.image, scene.rows);
@@ -447,7 +449,6 @@ describe('an image that is deleted', () => {
       'spec.abandoned: true on ImageSite nova',
     ])
       expect(holdup).toContain(words);
-    const site = scene.bench.sites.get('nova');
     if (site !== undefined) site.spec.abandoned = true;
     expect(await scene.rest('finish')).toBe(true);
   });

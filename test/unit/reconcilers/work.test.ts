@@ -64,6 +64,16 @@ describe('a row whose site was well, and has not been probed since the start', (
     expect(after).toEqual(row);
   });
 
+  it('tells of no trouble that keeps what is to be removed: the first probe comes at once', () => {
+    expect(new Scene(serving, { ready: true, open: false }).look('Leave')).toMatchObject({
+      work: undefined,
+      row: serving,
+    });
+    const { row, round } = new Scene(waiting, { ready: true, open: false }).look('Leave');
+    expect(row).toEqual({ name: 'nova', phase: 'Pending', reason: 'QuotaExceeded', message: 'no' });
+    expect(holds(round, row, 'inputs')).toBe(false);
+  });
+
   it('says so when there is nothing else to say', () => {
     const { work, row } = new Scene({ name: 'nova' }, { ready: true, open: false }).look();
     expect(work).toBeUndefined();
