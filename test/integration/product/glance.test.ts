@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { kstatus } from '../../../src/api/conditions.ts';
 import { ext4, gzipped, qcow2 } from '../../support/disks.ts';
 import { condition, House, isTrue, openstackSite, vmimage } from '../../support/house.ts';
 import { type OpenStack, openstackAvailable, startOpenStack } from '../../support/openstack.ts';
@@ -209,9 +210,12 @@ describe.skipIf(!openstackAvailable())('a VMImage in a real Glance', () => {
         sites: [{ name: 'nova' }],
       }),
     );
-    const image = await house.stalled('wrong');
-    expect(condition(image, 'Ready')).toMatchObject({ status: 'False', reason: 'DigestMismatch' });
-    expect(condition(image, 'Ready')?.message).toContain(disk.sha256);
+    // It is told at once, also while what an upload that followed the download has left is still being removed.
+    const told = await house.stalled('wrong');
+    expect(condition(told, 'Ready')).toMatchObject({ status: 'False', reason: 'DigestMismatch' });
+    expect(condition(told, 'Ready')?.message).toContain(disk.sha256);
+    const image = await house.until('wrong', ({ status }) => status.sites?.[0]?.operation === undefined);
+    expect(kstatus(image).status).toBe('Failed');
     expect(origin.requests.filter((request) => request.path === '/wrong.qcow2')).toHaveLength(1);
     await house.store.annotate('VMImage', { namespace: 'default', name: 'wrong' }, { note: 'looked at' });
     expect(await all(image.status.guid)).toEqual([]);
