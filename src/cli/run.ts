@@ -34,7 +34,8 @@ const STAY_MS = 3_600_000;
 /** `imageproxy run`: the controllers, until SIGTERM or SIGINT; they stop at a safe point. */
 export async function run(options: RunOptions, context: CommandContext): Promise<number> {
   const start = await wayToRun(options, context);
-  for (const [name, folder] of options.fileRoot ?? []) await demandFolder(folder, `--file-root ${name}`);
+  for (const [name, folder] of options.fileRoot ?? [])
+    await demandFolder(folder, `--file-root ${name}`, { isListed: false });
   const common = await controllerOptions(options, context.env);
   const { log } = common;
   const stop = new AbortController();
@@ -171,8 +172,8 @@ async function listen(
   }
 }
 
-async function demandFolder(path: string, option: string): Promise<void> {
-  const facts = await lookAt(path);
+async function demandFolder(path: string, option: string, look: { isListed?: boolean } = {}): Promise<void> {
+  const facts = await lookAt(path, look);
   if (facts?.isDirectory() === true) return;
   const fact = facts === undefined ? 'is not there' : 'is no folder';
   throw new CommandError(EXIT.notFound, `${option}: ${path} ${fact}: make it, or name another`);

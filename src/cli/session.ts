@@ -44,6 +44,8 @@ export interface SessionOptions extends ActingOptions {
 
 /** The holder scans for requests every second, and may be at fsync. */
 const ANSWER_MS = 30_000;
+/** A command before this one lets go of its state first, and of the cache when its jobs have ended: a cut download is made durable. */
+const CACHE_PATIENCE_MS = 60_000;
 const HOLDER_LOOK_MS = 2_000;
 
 /**
@@ -210,6 +212,7 @@ async function openLocal(options: SessionOptions): Promise<Session> {
     {
       state,
       passing: true,
+      cachePatienceMs: CACHE_PATIENCE_MS,
       ...(manifests === undefined ? {} : { manifests }),
       credentials,
       allowNetworks,

@@ -221,10 +221,10 @@ function readContent(
   }
   // The status is the controllers' own: what a manifest (`kubectl get -o yaml`) carries of it is not looked at, as with a subresource.
   const { status: _, ...rest } = input;
-  // With the names of all its fields, of which we keep these: one that is misspelled is warned of.
+  const metadata = { ...key, labels, annotations };
+  // Judged with the names of all its fields, so that one that is misspelled is warned of; what we do not keep has no value to be judged.
   const written = Object.keys(isMapping(input.metadata) ? input.metadata : {}).map((field) => [field, null]);
-  const metadata = { ...Object.fromEntries(written), ...key, labels, annotations };
-  const verdict = validate(kind, { ...rest, metadata });
+  const verdict = validate(kind, { ...rest, metadata: { ...Object.fromEntries(written), ...metadata } });
   errors.push(...verdict.errors);
   warnings.push(...verdict.warnings);
   if (verdict.object === undefined) return undefined;

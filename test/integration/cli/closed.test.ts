@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 // Loaded as who runs the tests: another user may not be able to read the sources.
 import '../../../src/cli/controller.ts';
 import '../../../src/cli/directory-place.ts';
+import { lookAt } from '../../../src/cli/looking.ts';
 import { manifestFiles, readManifest } from '../../../src/cli/manifest-files.ts';
 import { Output } from '../../../src/cli/output.ts';
 import { register } from '../../../src/cli/register.ts';
@@ -69,6 +70,12 @@ describe('a folder that its user may not look into is not told as one that is no
       reason: 'Rejected',
       message: `the state directory ${closed} cannot be written (EACCES: permission denied): run it as its owner, or give another --state`,
     });
+  });
+
+  it('but one that is only passed through, as a --file-root, need not be listed', async () => {
+    chmodSync(closed, 0o711);
+    await expect(asAnother(() => lookAt(closed))).rejects.toMatchObject({ exitCode: 1 });
+    expect((await asAnother(() => lookAt(closed, { isListed: false })))?.isDirectory()).toBe(true);
   });
 
   it('the manifests, by who judges them', async () => {

@@ -237,6 +237,23 @@ describe('A folder of manifests', () => {
     expect(bench.log.messages('info')).toContain('no longer: is immutable');
   });
 
+  it('as kubectl get prints objects is taken: of their metadata what is ours to write', async () => {
+    const printed =
+      '  uid: 5d2f\n  resourceVersion: "7"\n  ownerReferences: [{ kind: A, name: a }]\n  lables: {}\nspec:';
+    await write('a.yaml', imageYaml('a').replace('spec:', printed));
+    const site = imageYaml('shelf', {}, 'default').replace('VMImage', 'ImageSite');
+    await write('shelf.yaml', site);
+    const store = await bench.started();
+    await bench.lookTwice(store);
+    const image = store.get<TestObject>('VMImage', { namespace: 'default', name: 'a' });
+    const shelf = store.get<TestObject>('ImageSite', { name: 'shelf' });
+    expect(
+      [image, shelf].map((object) => Object.entries(object?.metadata ?? {}).filter(([, value]) => value === null)),
+    ).toEqual([[], []]);
+    expect(image?.metadata).not.toHaveProperty('ownerReferences');
+    expect(shelf?.metadata).not.toHaveProperty('namespace');
+  });
+
   it('with an object twice has the one of the first file, and tells the other', async () => {
     await write('b.yaml', imageYaml('a', { url: 'second' }));
     await write('a.yaml', imageYaml('a', { url: 'first' }));
