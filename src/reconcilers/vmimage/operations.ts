@@ -8,7 +8,7 @@ import { damaged } from './intact.ts';
 import { isHalfMade, register, type Registered, type RegisterJob, type SitePart } from './register.ts';
 import { awaitedAt, jobKey, type Round, stamp } from './round.ts';
 import { knownIds, refsOf } from './named.ts';
-import { tell } from './rows.ts';
+import { isRefusal, tell } from './rows.ts';
 
 /** Changes in a cloud. All but `Check` stand in the row's `operation` before they begin. */
 export type OperationKind =
@@ -288,6 +288,9 @@ export function startTrim(work: SiteWork, excess: readonly PreviousRegistration[
   });
 }
 
+/** What a cloud cannot remove in so many tries may never go, and would hold up every edit and each new version beside it. */
+const TIDY_TRIES = 3;
+
 /**
  * Removes what an upload that was given up has left: what is half-made, and what is complete (a kernel that waits for its disk, a disk
  * that waits to be published) and was seen by nobody. What was published in the moment of the kill may have machines by now: it comes
@@ -297,6 +300,7 @@ export function startTidy(work: SiteWork): void {
   const { round, row, connection } = work;
   const known = knownIds(row);
   const hasImage = row.imageID !== undefined;
+  const isLastTry = (row.attempts ?? 0) >= TIDY_TRIES - 1;
   startAfterWrite(work, { kind: 'Tidy' }, async (signal) => {
     const records = await connection.cloud.find({ owner: round.owner, guid: round.guid }, signal);
     const ours = records.filter((record) => record.claim === round.image.metadata.uid);
@@ -311,7 +315,7 @@ export function startTidy(work: SiteWork): void {
       signal.throwIfAborted();
       const failed = Failure.from(error);
       // Beside an image that is there it keeps nothing from going on: its marks lead the next upload, and the deletion, to it.
-      if (!hasImage) throw error;
+      if (!hasImage || !(isLastTry || isRefusal(failed))) throw error;
       return { kind: 'Tidy', ids: [], forgotten, active, failed };
     }
     return { kind: 'Tidy', ids: left.map((record) => record.id), forgotten, active };

@@ -49,12 +49,9 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
     return;
   }
   if (result?.kind === 'Check' && !isWell(work, result)) return;
-  const serving = await serves(row, wanted, round);
-  // What could not be removed in that moment holds up no former version: its marks lead the next upload, and the deletion, to it.
-  const isPutOff = row.operation?.kind === 'Tidy' && row.operation.message !== undefined;
-  const goesBack = isPutOff && serving === 'No' && formerOf(row, wanted) !== undefined;
-  if (holds(round, row, work.inputsHash) && !goesBack) return;
+  if (holds(round, row, work.inputsHash)) return;
 
+  const serving = await serves(row, wanted, round);
   if (serving === 'Yes') return keep(work, wanted, result);
   if (serving === 'Unknown') {
     // Only the bytes can tell whether what is declared now is what is there.
@@ -65,7 +62,7 @@ export async function serve(work: SiteWork, wanted: Wanted): Promise<void> {
       return keep(work, wanted, result);
     }
   }
-  if (row.operation?.kind === 'Tidy' && !goesBack) return startTidy(work);
+  if (row.operation?.kind === 'Tidy') return startTidy(work);
   // What was begun here holds the site that is to go, whatever else it would be allowed.
   if (isGoing(work) && row.operation?.kind === 'Register') return keepAway(work);
   if (!isAllowed(work)) return;

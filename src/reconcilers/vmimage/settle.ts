@@ -13,7 +13,6 @@ import {
   clearImage,
   loseImage,
   isOnItsWayOut,
-  isRefusal,
   isSiteTrouble,
   putInService,
   recordSiteFailure,
@@ -35,10 +34,6 @@ export function settle(
   }
   const { round, row } = work;
   const result = outcome.value;
-  if (result.kind === 'Tidy' && result.failed !== undefined && !isRefusal(result.failed)) {
-    putOff(work, result, result.failed, view);
-    return undefined;
-  }
   endFailure(row, result);
   if (result.kind !== 'Check') delete row.operation;
   switch (result.kind) {
@@ -131,20 +126,6 @@ function leaveRefused(work: SiteWork, failure: Failure): void {
   suspectSite(work, failure);
 }
 
-/** What could not be removed in this moment is tried again. What was found beside it is known, so that a former version need not wait for it. */
-function putOff(
-  work: SiteWork,
-  { forgotten, active }: Extract<OperationResult, { kind: 'Tidy' }>,
-  failure: Failure,
-  view: OperationView | undefined,
-): void {
-  const { row } = work;
-  remember(row, forgotten);
-  noteReturned(row, active);
-  settleFailure(work, failure, view);
-  if (row.operation?.kind === 'Tidy') row.operation.message = clip(failure.message);
-}
-
 function noteRetired(round: Round, row: SiteRow): void {
   setPrevious(
     row,
@@ -212,8 +193,7 @@ function settleFailure(work: SiteWork, failure: Failure, view: OperationView | u
     note(round, 'Warning', failure.reason, failure.message);
     return;
   }
-  // What asks for nothing that an edit could mend is tried again though the cloud refuses it.
-  const isRepair = view?.kind === 'Update' || view?.kind === 'Tidy';
+  const isRepair = view?.kind === 'Update';
   recordSiteFailure(round, row, failure, work.inputsHash, { isLook: view?.kind === 'Check', isRepair });
   note(round, 'Warning', failure.reason, failure.message);
   if (row.nextAttemptTime === undefined && !mayBeLeft(row)) delete row.operation;

@@ -193,58 +193,31 @@ describe('an upload whose last step was refused, and which the cloud does not le
   });
 });
 
-describe('an interrupted upload whose clean-up fails', () => {
+describe('an interrupted upload whose left-over the cloud cannot remove', () => {
   const operation = { kind: 'Register', id: 'd2', digest: digestOf('two'), attempt: 1, startedAt: STARTED };
-  const zero = { imageID: 'd0', digest: digestOf('zero'), artifacts: [part('Disk', 'd0', 'zero')], retiredAt: STARTED };
 
-  it('because the cloud does not say what it has, is told, and cleaned up once the cloud lets it', async () => {
+  it('is tried again twice, and then holds up nothing: what was published beside it goes out of service', async () => {
     const { bench, cloud, add, rounds } = interrupted({ operation });
-    add('Disk', 'd2', 'two', true);
-    const find = cloud.find.bind(cloud);
-    cloud.find = () => Promise.reject(new Failure('Forbidden', 'get_images'));
-    expect(await rounds(disk('one'))).toMatchObject({ phase: 'Failed', reason: 'Forbidden', attempts: 1 });
-    cloud.find = find;
-    bench.clock.advance(3_600_000);
-    const row = await rounds(disk('one'));
-    expect(row).toMatchObject({ phase: 'Ready', imageID: 'd1', previous: [{ imageID: 'd2' }] });
-    expect(cloud.visible).toEqual(['d1=one']);
-  });
-
-  /** The cloud cannot remove what was left in this moment; beside that it is well. */
-  function failing() {
-    const scene = interrupted({ operation, previous: [zero] });
-    scene.add('Disk', 'd2', 'two', false);
-    scene.add('Disk', 'd3', 'three', true);
-    scene.add('Disk', 'd0', 'zero', false);
-    Object.assign(scene.cloud.records.get('d0') ?? {}, { state: 'Deactivated' });
-    const remove = scene.cloud.remove.bind(scene.cloud);
-    scene.cloud.remove = async (parts) => {
-      scene.cloud.calls.push('remove');
-      if (parts.length > 0) throw new Failure('ServerError', '503');
+    add('Disk', 'd2', 'two', false);
+    add('Disk', 'd3', 'three', true);
+    const remove = cloud.remove.bind(cloud);
+    cloud.remove = async (parts) => {
+      if (parts.some(({ id }) => id === 'd2')) throw new Failure('Conflict', 'd2 is in use');
+      await remove(parts);
     };
-    return { ...scene, mend: () => (scene.cloud.remove = remove) };
-  }
-
-  it('in that moment, holds up no former version, and leaves nothing in service beside it', async () => {
-    const { bench, cloud, rounds } = failing();
-    expect(await rounds(disk('zero'))).toMatchObject({ phase: 'Ready', imageID: 'd0' });
-    expect(cloud.visible).toEqual(['d0=zero']);
-    expect(bench.told.map(({ reason }) => reason)).toContain('ServerError');
-  });
-
-  it('in that moment, is tried again after pauses until that is done', async () => {
-    const { bench, cloud, rounds, mend } = failing();
-    for (let attempts = 1; attempts <= 3; attempts++) {
-      expect(await rounds(disk('one'))).toMatchObject({ reason: 'ServerError', imageID: 'd1', attempts });
-      expect(cloud.calls.filter((call) => call === 'remove')).toHaveLength(attempts);
+    for (let attempts = 1; attempts <= 2; attempts++) {
+      expect(await rounds(disk('one'))).toMatchObject({ reason: 'Conflict', imageID: 'd1', attempts });
       bench.clock.advance(3_600_000);
     }
-    mend();
     const row = await rounds(disk('one'));
-    expect(row).toMatchObject({ phase: 'Ready', imageID: 'd1' });
+    expect(row).toMatchObject({
+      phase: 'Ready',
+      imageID: 'd1',
+      previous: [{ imageID: 'd3', retiredAt: expect.any(String) }],
+    });
     expect(row).not.toHaveProperty('operation');
+    expect(row).not.toHaveProperty('attempts');
     expect(cloud.visible).toEqual(['d1=one']);
-    expect(cloud.records.has('d2')).toBe(false);
   });
 });
 
