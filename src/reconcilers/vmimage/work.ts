@@ -12,6 +12,9 @@ import { clearFailure, isSiteTrouble, isStanding, tell, tellWaiting } from './ro
 import { settle } from './settle.ts';
 import { admits, notAdmitted, type Target } from './targets.ts';
 
+/** By then a first probe has ended, or tells by its silence. */
+const FIRST_PROBE_MS = 60_000;
+
 /**
  * Opens the work of an image at a site, or says in the row why nothing can be done there now. A row that serves already goes on
  * serving: what is in the way then concerns only what would come next. Whom a site admits decides what may come, never what may
@@ -54,9 +57,12 @@ export function openWork(
   // writes for each image at every start.
   if (connection === undefined && isWell && row.phase !== undefined) {
     if (purpose === 'Serve') return undefined;
-    if (isStillTried(deps, site)) {
-      // Nor does that hold a removal: the ways out are not for who need only wait a moment. What has failed there is tried again then.
+    // Nor does that hold a removal: the ways out are not for who need only wait a moment. What has failed there is tried again then.
+    // (A folder on a mount that hangs keeps its probe from ever ending.)
+    const toldFrom = deps.looks.startedAt + FIRST_PROBE_MS;
+    if (isStillTried(deps, site) && round.now < toldFrom) {
       clearFailure(row);
+      lookAgain(round, toldFrom);
       return undefined;
     }
   }

@@ -74,6 +74,13 @@ describe('a row whose site was well, and has not been probed since the start', (
     expect(holds(round, row, 'inputs')).toBe(false);
   });
 
+  it('tells that it keeps what is to be removed when that probe has not ended after a minute', () => {
+    const scene = new Scene(serving, { ready: true, open: false });
+    const { round } = scene.look('Leave');
+    scene.bench.clock.advance((round.lookAgainAt ?? Infinity) - round.now);
+    expect(scene.look('Leave')).toMatchObject({ work: undefined, row: { reason: 'SiteNotReady' } });
+  });
+
   it('says so when there is nothing else to say', () => {
     const { work, row } = new Scene({ name: 'nova' }, { ready: true, open: false }).look();
     expect(work).toBeUndefined();
