@@ -43,12 +43,13 @@ function published({ status }: Round): string[] {
  * @param bounds those beside the cache's own, in bytes
  */
 export function recordedFor({ deps }: Round, reason: string, inputsHash: string, ...bounds: number[]): string {
-  return reason === 'TooLarge' ? `${inputsHash}/${hashOf([deps.cache.stats().quotaBytes, ...bounds])}` : inputsHash;
+  if (reason !== 'TooLarge') return inputsHash;
+  return [inputsHash, hashOf([deps.cache.stats().quotaBytes]), ...bounds.map((each) => hashOf([each]))].join('/');
 }
 
-/** Whether a failure that was recorded for this still stands. `bounds` undefined: whatever they are now. */
+/** Whether a failure that was recorded for this still stands. `bounds` undefined: whatever they are now, beside the cache's own. */
 export function standsFor(round: Round, recorded: string, inputsHash: string, bounds: number[] | undefined): boolean {
-  if (recorded === inputsHash) return true;
-  if (!recorded.startsWith(`${inputsHash}/`)) return false;
-  return bounds === undefined || recorded === recordedFor(round, 'TooLarge', inputsHash, ...bounds);
+  const current = recordedFor(round, 'TooLarge', inputsHash, ...(bounds ?? []));
+  const isOfAnyBounds = bounds === undefined && recorded.startsWith(`${current}/`);
+  return recorded === inputsHash || recorded === current || isOfAnyBounds;
 }

@@ -148,13 +148,20 @@ it('What the parts of a metafile have run into stands, though the metafile itsel
     askers.part('Kernel', 'https://a.example/kernel', 12),
   ];
   const inputs = 'of the metafile';
-  const steps: string[] = [];
+  const round = async (of: Askers) =>
+    (await of.gather('one', [metafile], { inputs, maxBytes: MIB })) === 'Ready'
+      ? of.gather('one', parts, { inputs })
+      : '';
+  let step = '';
   for (let n = 0; n < 20; n++) {
-    if ((await askers.gather('one', [metafile], { inputs, maxBytes: MIB })) === 'Ready')
-      steps.push(await askers.gather('one', parts, { inputs }));
+    step = await round(askers);
     askers.bench.clock.advance(600_000);
   }
-  expect(steps.at(-1)).toBe('TooLarge');
+  expect(step).toBe('TooLarge');
   // The metafile, and one of the parts.
   expect(askers.bench.origins.fetched).toHaveLength(2);
+  // A larger volume is an empty one: the metafile is not in it.
+  const larger = await askers.restart(2 * QUOTA);
+  for (let n = 0; n < 9 && step !== 'Ready'; n++) step = await round(larger);
+  expect(step).toBe('Ready');
 });
