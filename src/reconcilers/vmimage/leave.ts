@@ -3,7 +3,8 @@ import { FINALIZERS, type ImageSite, type SiteRow, type VMImage } from '../../ap
 import { howToConfirm, isElsewhere } from './held.ts';
 import { heirOf, isInherited } from './heirs.ts';
 import { hashOf } from './identity.ts';
-import { begin, type OperationView, startDelete, startTidy, startWithdraw } from './operations.ts';
+import { begin, type OperationView } from './operations.ts';
+import { startDelete, startTidy, startWithdraw } from './removals.ts';
 import { giveUpRoomToPrepare } from './room.ts';
 import { jobKey, lookAgain, note, type Round } from './round.ts';
 import { holdsAnything } from './named.ts';

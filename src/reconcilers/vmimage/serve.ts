@@ -11,13 +11,11 @@ import {
   startCheck,
   startReactivate,
   startRegister,
-  startRetire,
-  startTidy,
-  startTrim,
   startUpdate,
 } from './operations.ts';
 import type { SitePart } from './register.ts';
 import { mayStillPublish, mayStillServe } from './release.ts';
+import { startRetire, startTidy, startTrim } from './removals.ts';
 import { awaitedAt, jobKey, lookAgain } from './round.ts';
 import { hasCurrent, holds, isOnItsWayOut, isStanding, recordSiteFailure, tell, tellWaiting } from './rows.ts';
 import { sendable, tellContent } from './sendable.ts';
